@@ -1,0 +1,180 @@
+"""One example: a query, its right answers, and what to rank them against; and examples as a training table.
+
+The only place where an example is checked. Knows nothing of files (the readers add file and line to its errors),
+of models, or of how anything is scored.
+"""
+
+from __future__ import annotations
+
+import logging
+import reprlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from polyencoders.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
+
+logger = logging.getLogger(__name__)
+
+Query = str | Sequence[str]
+"""A text, or the turns of a conversation, oldest first."""
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 60
+_REPR.maxlist = _REPR.maxdict = 3
+
+
+def shortened(value: object) -> str:
+    """What was given, short enough for one line of an error message.
+
+    >>> shortened("a" * 1000)
+    "'aaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaaaaaaaaaa'"
+    """
+    return _REPR.repr(value)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Example:
+    """A query, the documents that answer it, and optionally documents that do not and a list to rank.
+
+    A plain text becomes a tuple of one text. Documents given twice are kept once; texts are otherwise kept as given.
+
+    Parameters
+    ----------
+    query
+        A text, or the turns of a conversation, oldest first.
+    positives
+        The right answer, or several.
+    negatives
+        Documents known to be wrong for this query (hard negatives), for training.
+    candidates
+        The list to rank when evaluating. It holds at least one of the positives.
+
+    Raises
+    ------
+    DataError
+        When a text is empty, white space, not text, or not valid Unicode; when there is no positive; when a positive
+        is also a negative; when the candidates lack the right answer.
+
+    Examples
+    --------
+    >>> example = Example(["Hi!", "How are you?"], "Fine, and you?")
+    >>> example.query, example.positives
+    (('Hi!', 'How are you?'), ('Fine, and you?',))
+    >>> Example("Who?", positives=" ")
+    Traceback (most recent call last):
+    polyencoders.errors.DataError: positive: the text is empty, given ' '
+    """
+
+    query: tuple[str, ...]
+    positives: tuple[str, ...]
+    negatives: tuple[str, ...]
+    candidates: tuple[str, ...] | None
+
+    def __init__(
+        self,
+        query: Query,
+        positives: str | Sequence[str],
+        negatives: str | Sequence[str] = (),
+        candidates: Sequence[str] | None = None,
+    ) -> None:
+        turns = _texts("query", "turn", query)
+        right = _distinct(_texts("positive", "text", positives))
+        wrong = _distinct(_texts("negative", "text", negatives))
+        listed = None if candidates is None else _distinct(_texts("candidates", "text", candidates))
+        if not turns:
+            raise DataError("query: an empty list of turns, expected at least one")
+        if not right:
+            raise DataError("positive: an empty list, expected at least one right answer")
+        for text in right:
+            if text in wrong:
+                raise DataError(f"the same text is both a positive and a negative: {shortened(text)}")
+        if listed is not None and not any(text in right for text in listed):
+            raise DataError(
+                f"candidates lack the right answer: none of the {len(listed)} equals {shortened(right[0])}"
+                + (f" or another of the {len(right)} positives" if len(right) > 1 else "")
+            )
+        # A frozen dataclass sets its fields this way; the checks above are why it has an __init__ of its own.
+        object.__setattr__(self, "query", turns)
+        object.__setattr__(self, "positives", right)
+        object.__setattr__(self, "negatives", wrong)
+        object.__setattr__(self, "candidates", listed)
+
+
+def _texts(field: str, part: str, value: object) -> tuple[str, ...]:
+    """Checks a text or a list of texts; errors name the field and, in a list, which one."""
+    if isinstance(value, str):
+        check_text(field, value)
+        return (value,)
+    if not isinstance(value, Sequence) or isinstance(value, bytes | bytearray):
+        raise DataError(f"{field}: expected text or a list of texts, given {_kind(value)}")
+    for number, text in enumerate(value, start=1):
+        check_text(f"{field}, {part} {number} of {len(value)}", text)
+    return tuple(value)
+
+
+def check_text(label: str, text: object) -> None:
+    """Raises a DataError that begins with the label, unless the text is one: not empty, and valid Unicode."""
+    if not isinstance(text, str):
+        raise DataError(f"{label}: expected text, given {_kind(text)}")
+    if not text or text.isspace():
+        raise DataError(f"{label}: the text is empty, given {shortened(text)}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone half of a surrogate pair, as "\\ud800" in JSON; tokenisers crash on it later
+        raise DataError(f"{label}: not valid Unicode (half a surrogate pair), given {shortened(text)}") from None
+
+
+def _kind(value: object) -> str:
+    return "nothing (null)" if value is None else f"{type(value).__name__} {shortened(value)}"
+
+
+def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
+
+
+def training_dataset(examples: Sequence[Example]) -> datasets.Dataset:
+    """Examples as a table for a trainer: one row per positive.
+
+    Parameters
+    ----------
+    examples
+        At least one.
+
+    Returns
+    -------
+    datasets.Dataset
+        Columns ``query`` (always a list of turns), ``positive`` (text) and ``negative_1`` to ``negative_k``, where k
+        is the fewest explicit negatives of any example: a table has no ragged columns. Negatives beyond k are left
+        out, and how many is logged.
+
+    Raises
+    ------
+    DataError
+        When there are no examples.
+
+    Examples
+    --------
+    >>> table = training_dataset([Example("Two?", ["2", "two"], negatives=["3"])])
+    >>> table.column_names, table[1]["positive"]
+    (['query', 'positive', 'negative_1'], 'two')
+    """
+    import datasets
+
+    if not examples:
+        raise DataError("no examples to train on")
+    k = min(len(example.negatives) for example in examples)
+    unused = sum(len(example.negatives) - k for example in examples)
+    if unused:
+        logger.warning("%d negatives are not used: every example must have as many, and one has %d", unused, k)
+    rows = [(example, positive) for example in examples for positive in example.positives]
+    columns: dict[str, list[Any]] = {
+        "query": [list(example.query) for example, _ in rows],
+        "positive": [positive for _, positive in rows],
+    }
+    for i in range(k):
+        columns[f"negative_{i + 1}"] = [example.negatives[i] for example, _ in rows]
+    return datasets.Dataset.from_dict(columns)

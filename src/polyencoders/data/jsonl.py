@@ -1,0 +1,250 @@
+"""JSON Lines and plain text on disk, read and written: one example, or one document, a line; plain or gzipped.
+
+Every error names the file, the line, what was given and what would be right. Knows what an example looks like on disk;
+what makes one valid is in ``examples.py``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import io
+import json
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from polyencoders.data.examples import Example, check_text, shortened
+from polyencoders.errors import DataError, PolyencodersError
+from polyencoders.files import whole_file
+
+_FIELDS = ("query", "positive", "positives", "negatives", "candidates")
+_JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> list[Example]:
+    """Reads examples, one JSON object a line.
+
+    Parameters
+    ----------
+    path
+        A file of UTF-8 JSON Lines, plain or gzipped (recognised by content). Fields: ``query`` (a text, or a list of
+        turns, oldest first), ``positive`` or ``positives`` (a text or a list of texts; one of the two), and optionally
+        ``negatives`` and ``candidates`` (lists of texts). Blank lines are skipped.
+
+    Returns
+    -------
+    list of Example
+        In the file's order; at least one.
+
+    Raises
+    ------
+    DataError
+        When the file or one of its lines cannot be used; the message begins with the file and the line number.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "mine.jsonl")
+    >>> _ = path.write_text('{"query": ["Hi!", "Tea?"], "positive": "Yes, please."}')
+    >>> read_jsonl(path)[0].query
+    ('Hi!', 'Tea?')
+    """
+    path = Path(path)
+    examples = []
+    for number, line in _lines(path):
+        try:
+            examples.append(_example(_json(line)))
+        except DataError as error:
+            raise DataError(f"{path}:{number}: {error}") from None
+    if not examples:
+        raise DataError(f"{path}: no examples: the file is empty, expected one JSON object a line")
+    return examples
+
+
+def write_jsonl(examples: Iterable[Example], path: str | os.PathLike[str]) -> None:
+    """Writes examples so that `read_jsonl` gives them back; the file is written whole or not at all.
+
+    Parameters
+    ----------
+    examples
+        At least one.
+    path
+        Where to write, in a folder that is made where missing; an existing file is replaced at the end, at once.
+        Gzipped when the name ends in ``.gz``.
+
+    Raises
+    ------
+    DataError
+        When there are no examples.
+    PolyencodersError
+        When the file cannot be written (a full disk, no permission); what was there before is untouched.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "mine.jsonl.gz")
+    >>> write_jsonl([Example("Tea?", "Yes, please.")], path)
+    >>> read_jsonl(path) == [Example("Tea?", "Yes, please.")]
+    True
+    """
+    path = Path(path)
+    lines = [json.dumps(_record(example), ensure_ascii=False) + "\n" for example in examples]
+    if not lines:
+        raise DataError(f"{path}: no examples to write")
+    content = "".join(lines).encode()
+    if path.suffix == ".gz":
+        content = gzip.compress(content, mtime=0)  # no time stamp: the same examples give the same bytes
+    try:
+        with whole_file(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise PolyencodersError(f"{path}: could not be written ({error.strerror or error}); nothing changed") from error
+
+
+def read_texts(path: str | os.PathLike[str]) -> list[str]:
+    """Reads documents to rank, one a line.
+
+    Parameters
+    ----------
+    path
+        UTF-8, plain or gzipped. A name ending in ``.jsonl``, ``.ndjson`` or ``.json`` (before ``.gz``): JSON Lines,
+        each a string or an object with a ``text`` field (its other fields are not read). Any other name: each line is
+        a text, without the white space around it. Blank lines are skipped.
+
+    Returns
+    -------
+    list of str
+        In the file's order, duplicates kept; at least one.
+
+    Raises
+    ------
+    DataError
+        When the file or one of its lines cannot be used; the message begins with the file and the line number.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "documents.txt")
+    >>> _ = path.write_text("Tea is served at four.\\n\\nCoffee is out.\\n")
+    >>> read_texts(path)
+    ['Tea is served at four.', 'Coffee is out.']
+    """
+    path = Path(path)
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    is_json = bool(suffixes) and suffixes[-1] in _JSON_SUFFIXES
+    texts = []
+    for number, line in _lines(path):
+        try:
+            texts.append(_text(_json(line)) if is_json else line.strip())
+        except DataError as error:
+            raise DataError(f"{path}:{number}: {error}") from None
+    if not texts:
+        raise DataError(f"{path}: no texts: the file is empty, expected one document a line")
+    return texts
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1. Splits at newlines only: JSON may hold U+2028."""
+    number = 0
+    try:
+        with path.open("rb") as file:
+            gzipped = file.peek(2)[:2] == b"\x1f\x8b"
+            stream: Iterable[bytes] = io.BufferedReader(gzip.GzipFile(fileobj=file)) if gzipped else file
+            for number, raw in enumerate(stream, start=1):
+                if number == 1:
+                    raw = raw.removeprefix(b"\xef\xbb\xbf")  # the byte order mark some editors write
+                try:
+                    line = raw.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    raise DataError(
+                        f"{path}:{number}: not UTF-8 (byte 0x{raw[error.start]:02x} at column {error.start + 1}): "
+                        "save the file as UTF-8"
+                    ) from None
+                if line.strip():
+                    yield number, line
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: a directory, expected a file") from None
+    except EOFError:
+        raise DataError(f"{path}:{number + 1}: the gzip file ends too early (truncated): copy it again") from None
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}:{number + 1}: the gzip file is damaged ({error}): copy it again") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _json(line: str) -> Any:
+    try:
+        return json.loads(line, object_pairs_hook=_object)
+    except DataError:
+        raise
+    except json.JSONDecodeError as error:
+        hint = "; JSON Lines has one object a line, not one list" if line.lstrip().startswith("[") else ""
+        raise DataError(
+            f"not valid JSON ({error.msg}, column {error.colno}): {shortened(line.strip())}{hint}"
+        ) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of nested lists
+        raise DataError(f"not usable JSON ({error}): {shortened(line.strip())}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuses a field written twice, of which JSON would silently keep the last."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise DataError(f'the field "{next(name for name in names if names.count(name) > 1)}" is given twice')
+    return record
+
+
+def _example(record: Any) -> Example:
+    if not isinstance(record, dict):
+        raise DataError(f'expected an object such as {{"query": ..., "positive": ...}}, given {shortened(record)}')
+    for name in record:
+        if name not in _FIELDS:
+            match = difflib.get_close_matches(name, _FIELDS, n=1)
+            hint = f', did you mean "{match[0]}"?' if match else ""
+            raise DataError(
+                f"unknown field {shortened(name)}{hint}; "
+                "the fields are query, positive or positives, negatives, candidates"
+            )
+    if "query" not in record:
+        raise DataError(f'no "query": expected a text or a list of turns; given only {shortened(list(record))}')
+    if "positive" in record and "positives" in record:
+        raise DataError('both "positive" and "positives": expected one of the two')
+    if "positive" not in record and "positives" not in record:
+        raise DataError(
+            f'no "positive" (or "positives"): expected the right answer; given only {shortened(list(record))}'
+        )
+    positives = record["positive"] if "positive" in record else record["positives"]
+    negatives = record.get("negatives")  # null, as tables are exported with, is absent
+    return Example(record["query"], positives, () if negatives is None else negatives, record.get("candidates"))
+
+
+def _record(example: Example) -> dict[str, Any]:
+    """The fields as one would write them by hand: a single text is a text, what is absent is left out."""
+    query: Any = example.query[0] if len(example.query) == 1 else example.query
+    record: dict[str, Any] = {"query": query}
+    if len(example.positives) == 1:
+        record["positive"] = example.positives[0]
+    else:
+        record["positives"] = example.positives
+    if example.negatives:
+        record["negatives"] = example.negatives
+    if example.candidates is not None:
+        record["candidates"] = example.candidates
+    return record
+
+
+def _text(record: Any) -> str:
+    if isinstance(record, dict):
+        if "text" not in record:
+            raise DataError(f'no "text" field, given only {shortened(list(record))}')
+        record = record["text"]
+    elif not isinstance(record, str):
+        raise DataError(f'expected a string or an object with a "text" field, given {shortened(record)}')
+    check_text("text", record)
+    return str(record)

@@ -1,0 +1,81 @@
+"""Examples in three parts: to train on, to choose by, and to report on.
+
+Knows nothing of where the examples came from.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from polyencoders.data.examples import Example
+from polyencoders.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Examples to train on, to choose settings and checkpoints by, and to report on once.
+
+    >>> Splits(train=[Example("a", "b")], validation=[], test=[])
+    Splits(train=1, validation=0, test=0)
+    """
+
+    train: list[Example]
+    validation: list[Example]
+    test: list[Example]
+
+    def __repr__(self) -> str:
+        return f"Splits(train={len(self.train)}, validation={len(self.validation)}, test={len(self.test)})"
+
+
+def split_examples(examples: Sequence[Example], validation: float = 0.1, test: float = 0.0, seed: int = 0) -> Splits:
+    """Splits examples at random so that no query is on two sides.
+
+    Examples whose queries are the same text (ignoring case and white space) go to the same side. Answers may be
+    shared across sides: in many data sets (a FAQ, intents) a few answers serve every query, and keeping each answer
+    on one side would leave answers that no training example shows.
+
+    Parameters
+    ----------
+    examples
+        In any order; each side keeps this order.
+    validation, test
+        The share of the examples to put there, 0 up to (together) less than 1. Every side asked for gets at least one
+        query.
+    seed
+        The same seed and examples give the same split, on any machine.
+
+    Raises
+    ------
+    DataError
+        When the shares make no sense, or there are fewer distinct queries than sides.
+
+    Examples
+    --------
+    >>> split_examples([Example(f"question {i}", "yes") for i in range(10)], validation=0.1, test=0.2)
+    Splits(train=7, validation=1, test=2)
+    """
+    if validation < 0 or test < 0 or validation + test >= 1:
+        raise DataError(f"validation={validation:g} and test={test:g}: expected shares of 0 or more, together below 1")
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i, example in enumerate(examples):
+        groups.setdefault(tuple(" ".join(turn.casefold().split()) for turn in example.query), []).append(i)
+    wanted = 1 + (validation > 0) + (test > 0)
+    if len(groups) < wanted:
+        raise DataError(f"too few examples to split into {wanted} parts: {len(groups)} distinct queries")
+
+    queue = list(groups.values())
+    random.Random(seed).shuffle(queue)
+
+    def take(share: float, leave: int) -> list[Example]:
+        """Whole groups from the end of the queue until the share is reached, leaving some for the other sides."""
+        chosen: list[int] = []
+        while share > 0 and len(queue) > leave and (not chosen or len(chosen) < round(share * len(examples))):
+            chosen += queue.pop()
+        return [examples[i] for i in sorted(chosen)]
+
+    test_part = take(test, leave=1 + (validation > 0))
+    validation_part = take(validation, leave=1)
+    return Splits([examples[i] for i in sorted(chain(*queue))], validation_part, test_part)

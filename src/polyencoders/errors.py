@@ -1,0 +1,33 @@
+"""The errors that people see. Each message says what was given, where, and what would be right.
+
+Knows nothing of models, files or the command line; everything else may import it.
+"""
+
+from __future__ import annotations
+
+
+class PolyencodersError(Exception):
+    """Base of every error this package raises on purpose; the command line prints its message as one line."""
+
+
+class DataError(PolyencodersError, ValueError):
+    """Data that cannot be used as given: a malformed line, an empty text, a list without the right answer."""
+
+
+class ModelError(PolyencodersError, ValueError):
+    """A model directory, or a model setting, that cannot be used as given."""
+
+
+class TrainingError(PolyencodersError, RuntimeError):
+    """A training run that cannot start or cannot go on; what had been saved stays as it was."""
+
+
+class MissingExtra(PolyencodersError, ImportError):
+    """A feature whose optional packages are not installed.
+
+    >>> str(MissingExtra("chitchat_dataset", "demo"))
+    'this needs the package chitchat_dataset: pip install "polyencoders[demo]"'
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f'this needs the package {package}: pip install "polyencoders[{extra}]"')

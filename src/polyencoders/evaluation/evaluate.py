@@ -1,0 +1,153 @@
+"""A model, a task and measures in, a report out.
+
+Knows how the other files of this folder fit together, and how a report looks; nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyencoders.evaluation.intervals import CONFIDENCE, Interval, bootstrap_interval
+from polyencoders.evaluation.metrics import CORPUS_DEPTH, check_measures, measure_ranks
+from polyencoders.evaluation.protocols import CorpusTask, Task
+from polyencoders.evaluation.ranking import rank_task
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MEASURES = ("R@1", "MRR")
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a model reached on a task.
+
+    Attributes
+    ----------
+    protocol
+        What was ranked: ``"sampled candidates"``, ``"given candidates"`` or ``"whole corpus"``.
+    candidates
+        C, how many documents each query ranked; ``"19-20"`` where that varies.
+    queries
+        q, how many queries.
+    seed
+        The seed of the sampled candidates, where they were sampled.
+    metrics
+        By name (``"R@1/20"``, ``"MRR"``): the mean over queries and its 95% interval.
+    values
+        By the same names: each query's value, shape ``(q,)``, in the task's order.
+    """
+
+    protocol: str
+    candidates: int | str
+    queries: int
+    seed: int | None
+    metrics: Mapping[str, Interval]
+    values: Mapping[str, NDArray[np.float64]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON has it, without the per-query values. What is not known (NaN) becomes None."""
+        return {
+            "protocol": self.protocol,
+            "candidates": self.candidates,
+            "queries": self.queries,
+            "seed": self.seed,
+            "confidence": CONFIDENCE,
+            "metrics": {
+                name: {
+                    "mean": interval.mean,
+                    "low": None if math.isnan(interval.low) else interval.low,
+                    "high": None if math.isnan(interval.high) else interval.high,
+                }
+                for name, interval in self.metrics.items()
+            },
+        }
+
+    def table(self) -> Table:
+        """The report as a table for the terminal."""
+        from rich.table import Table
+
+        among = f"{self.candidates:,}" if isinstance(self.candidates, int) else self.candidates
+        title = f"{self.protocol}: {self.queries:,} queries, {among} documents each"
+        table = Table("measure", title=title, min_width=len(title))  # a narrower table would break its title
+        table.add_column("mean", justify="right")
+        table.add_column(f"{CONFIDENCE:.0%} interval", justify="right")
+        for name, interval in self.metrics.items():
+            ends = "one query" if math.isnan(interval.low) else f"{interval.low:.3f} to {interval.high:.3f}"
+            table.add_row(name, f"{interval.mean:.3f}", ends)
+        return table
+
+
+def evaluate(
+    model: Any,
+    task: Task,
+    measures: Sequence[str] = MEASURES,
+    batch_size: int = 64,
+    show_progress_bar: bool = False,
+) -> Report:
+    """Measures how well a model ranks.
+
+    Parameters
+    ----------
+    model
+        Any model of this package. Ranking a whole corpus needs one that encodes documents on their own.
+    task
+        From `given_candidates`, `sampled_candidates` or `whole_corpus`.
+    measures
+        Any of ``R@k``, ``Success@k``, ``MRR``, ``MAP``, ``nDCG`` (the last three with or without a cut-off, as in
+        ``nDCG@10``). In a whole corpus a right answer below rank 1000 counts as not found, as in trec_eval; lists of
+        candidates are measured to their end.
+    batch_size
+        Texts, or pairs, the model reads at a time; the result does not depend on it.
+
+    Returns
+    -------
+    Report
+        Means with 95% bootstrap intervals. ``R@k`` is named with the number of documents, as ``R@1/20``.
+
+    Raises
+    ------
+    PolyencodersError
+        When the model cannot do the task, gives NaN, or a measure is not known.
+
+    Examples
+    --------
+    >>> from polyencoders.evaluation import CandidateTask
+    >>> class Longest:
+    ...     def score_lists(self, queries, documents, *, batch_size=32, show_progress_bar=False):
+    ...         return [np.array([len(text) for text in texts]) for texts in documents]
+    >>> task = CandidateTask(["Tea?", "Milk?"], [["Yes.", "No.", "Not now."], ["A little.", "No."]], [[2], [1]])
+    >>> report = evaluate(Longest(), task)
+    >>> {name: interval.mean for name, interval in report.metrics.items()}
+    {'R@1/2-3': 0.5, 'MRR': 0.75}
+    """
+    values = task_values(model, task, measures, batch_size, show_progress_bar)
+    return Report(
+        protocol=task.protocol,
+        candidates=task.candidates,
+        queries=len(task.queries),
+        seed=task.seed,
+        metrics={name: bootstrap_interval(per_query) for name, per_query in values.items()},
+        values=values,
+    )
+
+
+def task_values(
+    model: Any, task: Task, measures: Sequence[str], batch_size: int, show_progress_bar: bool
+) -> dict[str, NDArray[np.float64]]:
+    """Each query's value of each measure, shape ``(q,)``, by name as in a report; no intervals."""
+    check_measures(measures)  # before the model works for an hour
+    ranks = rank_task(model, task, batch_size, show_progress_bar)
+    values = measure_ranks(ranks, measures, depth=CORPUS_DEPTH if isinstance(task, CorpusTask) else None)
+    return {metric_name(measure, task): per_query for measure, per_query in values.items()}
+
+
+def metric_name(measure: str, task: Task) -> str:
+    """``R@1`` over lists of 20 is called ``R@1/20``: it means nothing without the number."""
+    return f"{measure}/{task.candidates}" if measure.startswith(("R@", "Success@")) else measure

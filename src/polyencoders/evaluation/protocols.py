@@ -1,0 +1,240 @@
+"""What is ranked: given lists of candidates, sampled ones, or a whole corpus; and which of it is right.
+
+Knows examples; knows nothing of models, scores or measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from polyencoders.data.examples import Example, Query, shortened
+from polyencoders.errors import DataError
+
+
+@dataclass(frozen=True)
+class CandidateTask:
+    """Every query with a list of its own to rank.
+
+    Attributes
+    ----------
+    queries
+        The q queries.
+    documents
+        The list to rank for each query.
+    relevant
+        For each query the positions of the right answers in its list; at least one.
+    protocol
+        What to call this in a report.
+    seed
+        The seed the lists were sampled with, where they were.
+
+    Raises
+    ------
+    DataError
+        When the three lists differ in length, are empty, or a query has no right answer in its list.
+    """
+
+    queries: Sequence[Query]
+    documents: Sequence[Sequence[str]]
+    relevant: Sequence[Sequence[int]]
+    protocol: str = "given candidates"
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.documents) != len(self.queries):
+            raise DataError(f"{len(self.queries)} queries but {len(self.documents)} lists of documents")
+        _check_relevant(self.queries, self.relevant, [len(documents) for documents in self.documents])
+
+    @property
+    def candidates(self) -> int | str:
+        """How many documents each query ranks: the C of R@k/C; ``"19-20"`` where the lists differ in length."""
+        fewest, most = min(map(len, self.documents)), max(map(len, self.documents))
+        return most if fewest == most else f"{fewest}-{most}"
+
+
+@dataclass(frozen=True)
+class CorpusTask:
+    """Every query with the same, large list to rank.
+
+    Attributes
+    ----------
+    queries
+        The q queries.
+    corpus
+        The n documents.
+    relevant
+        For each query the positions of the right answers in the corpus; at least one.
+    protocol
+        What to call this in a report.
+
+    Raises
+    ------
+    DataError
+        When `queries` and `relevant` differ in length, are empty, or a query has no right answer in the corpus.
+    """
+
+    queries: Sequence[Query]
+    corpus: Sequence[str]
+    relevant: Sequence[Sequence[int]]
+    protocol: str = "whole corpus"
+    seed: None = None
+
+    def __post_init__(self) -> None:
+        _check_relevant(self.queries, self.relevant, [len(self.corpus)] * len(self.queries))
+
+    @property
+    def candidates(self) -> int:
+        """How many documents each query ranks: the C of R@k/C."""
+        return len(self.corpus)
+
+
+Task = CandidateTask | CorpusTask
+
+
+def given_candidates(examples: Sequence[Example]) -> CandidateTask:
+    """Ranks the candidates each example comes with.
+
+    Parameters
+    ----------
+    examples
+        Each with `candidates`.
+
+    Raises
+    ------
+    DataError
+        When there are no examples, or one has no candidates.
+
+    Examples
+    --------
+    >>> task = given_candidates([Example("2 + 2?", "4", candidates=["3", "4", "5"])])
+    >>> task.relevant, task.candidates
+    ([[1]], 3)
+    """
+    documents, relevant = [], []
+    for number, example in enumerate(examples, start=1):
+        if example.candidates is None:
+            raise DataError(
+                f"example {number} of {len(examples)} has no candidates to rank ({shortened(example.query[0])}): "
+                "give it some, or evaluate with sampled candidates"
+            )
+        documents.append(list(example.candidates))
+        relevant.append([i for i, text in enumerate(example.candidates) if text in example.positives])
+    return CandidateTask([_query(example) for example in examples], documents, relevant)
+
+
+def sampled_candidates(
+    examples: Sequence[Example], candidates: int = 20, seed: int = 0, extra_documents: Iterable[str] = ()
+) -> CandidateTask:
+    """Ranks one right answer among random answers to other queries: R@k/C of dialogue papers.
+
+    Parameters
+    ----------
+    examples
+        Each becomes a query with one of its positives, drawn at random, at a random position.
+    candidates
+        C, the length of each list: 2 or more. The other C - 1 documents are drawn without repetition from the distinct
+        positives of all examples, never one that answers the same query, there or in another example.
+    seed
+        The same seed and examples give the same lists.
+    extra_documents
+        More documents to draw from, for when the examples are few.
+
+    Raises
+    ------
+    DataError
+        When there are no examples, or not enough distinct texts for C candidates.
+
+    Examples
+    --------
+    >>> task = sampled_candidates([Example(f"{i} + 1?", str(i + 1)) for i in range(30)], candidates=10)
+    >>> len(task.documents[7]), task.documents[7][task.relevant[7][0]]
+    (10, '8')
+    """
+    if candidates < 2:
+        raise DataError(f"candidates={candidates}: expected 2 or more, the right answer and something else")
+    answers = _answers(examples)
+    pool = list(dict.fromkeys([text for example in examples for text in example.positives] + list(extra_documents)))
+    place = {text: i for i, text in enumerate(pool)}
+    rng = np.random.default_rng(seed)
+    documents, relevant = [], []
+    for number, example in enumerate(examples, start=1):
+        right = {place[text] for text in answers[example.query]}
+        if len(pool) - len(right) < candidates - 1:
+            raise DataError(
+                f"not enough distinct texts for {candidates} candidates: example {number} of {len(examples)} has "
+                f"{len(pool) - len(right)} wrong answers to draw from ({shortened(example.query[0])}); "
+                "ask for fewer candidates, or give more examples or extra_documents"
+            )
+        # Enough draws that, whatever right answers are among them, C - 1 wrong ones remain.
+        drawn = rng.choice(len(pool), size=candidates - 1 + len(right), replace=False).tolist()
+        listed = [pool[i] for i in drawn if i not in right][: candidates - 1]
+        position = int(rng.integers(candidates))
+        listed.insert(position, example.positives[int(rng.integers(len(example.positives)))])
+        documents.append(listed)
+        relevant.append([position])
+    return CandidateTask([_query(example) for example in examples], documents, relevant, "sampled candidates", seed)
+
+
+def whole_corpus(examples: Sequence[Example], extra_documents: Iterable[str] = ()) -> CorpusTask:
+    """Ranks every document there is.
+
+    Parameters
+    ----------
+    examples
+        The corpus is every distinct positive, negative and candidate of theirs. Examples with the same query become
+        one query, all of whose positives are right answers.
+    extra_documents
+        More documents to put in the corpus.
+
+    Raises
+    ------
+    DataError
+        When there are no examples.
+
+    Examples
+    --------
+    >>> task = whole_corpus([Example("Tea?", "Yes."), Example("Tea?", "No."), Example("Milk?", "Yes.")])
+    >>> task.queries, task.corpus, task.relevant
+    (['Tea?', 'Milk?'], ['Yes.', 'No.'], [[0, 1], [0]])
+    """
+    texts = [
+        text for example in examples for text in (*example.positives, *example.negatives, *(example.candidates or ()))
+    ]
+    corpus = list(dict.fromkeys(texts + list(extra_documents)))
+    place = {text: i for i, text in enumerate(corpus)}
+    answers = _answers(examples)
+    return CorpusTask(
+        [turns[0] if len(turns) == 1 else list(turns) for turns in answers],
+        corpus,
+        [[place[text] for text in right] for right in answers.values()],
+    )
+
+
+def _answers(examples: Iterable[Example]) -> dict[tuple[str, ...], list[str]]:
+    """All the right answers of each distinct query, in order of appearance."""
+    answers: dict[tuple[str, ...], dict[str, None]] = {}
+    for example in examples:
+        answers.setdefault(example.query, {}).update(dict.fromkeys(example.positives))
+    return {query: list(right) for query, right in answers.items()}
+
+
+def _query(example: Example) -> Query:
+    return example.query[0] if len(example.query) == 1 else list(example.query)
+
+
+def _check_relevant(queries: Sequence[Query], relevant: Sequence[Sequence[int]], lengths: Sequence[int]) -> None:
+    if not queries:
+        raise DataError("no queries to evaluate")
+    if len(relevant) != len(queries):
+        raise DataError(f"{len(queries)} queries but {len(relevant)} lists of right answers")
+    for number, (positions, length) in enumerate(zip(relevant, lengths, strict=True), start=1):
+        if not positions:
+            raise DataError(f"query {number} has no right answer among its {length} documents")
+        if len(set(positions)) < len(positions) or min(positions) < 0 or max(positions) >= length:
+            raise DataError(
+                f"query {number}: the positions of its right answers are {shortened(list(positions))}, "
+                f"expected distinct positions below {length}"
+            )

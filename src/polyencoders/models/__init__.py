@@ -1,0 +1,8 @@
+"""Text in, vectors or scores out: the architectures, on any Hugging Face encoder. Knows scoring, and nothing above."""
+
+from polyencoders.models.arc_ii import ArcII
+from polyencoders.models.bi_encoder import BiEncoder
+from polyencoders.models.cross_encoder import CrossEncoder
+from polyencoders.models.poly_encoder import PolyEncoder
+
+__all__ = ["ArcII", "BiEncoder", "CrossEncoder", "PolyEncoder"]

@@ -1,0 +1,230 @@
+"""ARC-II, the convolutional interaction model cross-encoders are usually set against (Hu et al., NIPS 2014, section 3.2).
+
+Kept as a small historical baseline: word embeddings, a one-dimensional convolution over the windows of the two texts,
+two-dimensional convolution and pooling over what they give, and an MLP.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from sentence_transformers.base.modules import InputModule
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer
+
+from polyencoders.models.joint import JointEncoder
+
+
+class ConvolutionalInteraction(InputModule):
+    """Pairs of texts to scores, by ARC-II.
+
+    With `x_i` and `y_j` the windows of `window` embeddings at place i of the query and j of the document:
+
+        z1_ij = g_ij relu(W [x_i; y_j] + b)         g_ij = 0 where a window holds padding alone
+        z2    = max-pool 2x2 (z1)
+        z3    = max-pool 2x2 (relu(conv 3x3 (z2)))
+        score = MLP(z3)
+
+    Texts are padded or cut to fixed lengths, so a score depends on nothing but its pair: the query keeps its newest
+    tokens, the document its first.
+
+    Args:
+        vocabulary: number of token embeddings.
+        embedding_dimension: d of the embeddings.
+        query_length, document_length: tokens of each text, at least 16.
+        channels: of both convolutions.
+        hidden: of the MLP.
+        window: of the one-dimensional convolution.
+    """
+
+    config_keys = [
+        "vocabulary",
+        "embedding_dimension",
+        "query_length",
+        "document_length",
+        "channels",
+        "hidden",
+        "window",
+    ]
+    save_in_root = True
+
+    def __init__(
+        self,
+        vocabulary: int,
+        embedding_dimension: int,
+        query_length: int = 64,
+        document_length: int = 32,
+        channels: int = 64,
+        hidden: int = 128,
+        window: int = 3,
+        tokenizer: Any = None,
+    ) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.embedding_dimension = embedding_dimension
+        self.query_length = query_length
+        self.document_length = document_length
+        self.channels = channels
+        self.hidden = hidden
+        self.window = window
+        self.tokenizer = tokenizer
+        self.embeddings = nn.Embedding(vocabulary, embedding_dimension)
+        # W [x_i; y_j] = W_x x_i + W_y y_j: a convolution over each text, and every pair of places added.
+        self.query_windows = nn.Conv1d(embedding_dimension, channels, window)
+        self.document_windows = nn.Conv1d(embedding_dimension, channels, window, bias=False)
+        self.convolution = nn.Conv2d(channels, channels, 3)
+        places = [_pooled(_pooled(length - window + 1) - 2) for length in (query_length, document_length)]
+        self.mlp = nn.Sequential(
+            nn.Flatten(), nn.Linear(channels * places[0] * places[1], hidden), nn.ReLU(), nn.Linear(hidden, 1)
+        )
+
+    def preprocess(
+        self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any
+    ) -> dict[str, Tensor]:
+        """Pairs of texts to token ids of fixed lengths."""
+        queries = [f"{prompt or ''}{query}" for query, _ in inputs]
+        query_ids = [ids[-self.query_length :] for ids in self._ids(queries)]
+        document_ids = [ids[: self.document_length] for ids in self._ids([document for _, document in inputs])]
+        query, query_mask = _padded(query_ids, self.query_length)
+        document, document_mask = _padded(document_ids, self.document_length)
+        return {
+            "query_ids": query,
+            "query_mask": query_mask,
+            "document_ids": document,
+            "document_mask": document_mask,
+        }
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+        return ids
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        query_mask, document_mask = features["query_mask"], features["document_mask"]
+        x = self.query_windows(self._embedded(features["query_ids"], query_mask))
+        y = self.document_windows(self._embedded(features["document_ids"], document_mask))
+        gate = self._occupied(query_mask)[:, None, :, None] * self._occupied(document_mask)[:, None, None, :]
+        z = gate * torch.relu(x[:, :, :, None] + y[:, :, None, :])
+        z = torch.max_pool2d(z, 2)
+        z = torch.max_pool2d(torch.relu(self.convolution(z)), 2)
+        features["scores"] = self.mlp(z)
+        return features
+
+    def _embedded(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return (self.embeddings(ids) * mask[..., None]).transpose(1, 2)
+
+    def _occupied(self, mask: Tensor) -> Tensor:
+        """1 for windows with at least one token, `(b, t) -> (b, t - window + 1)`."""
+        return torch.max_pool1d(mask[:, None, :], self.window, stride=1)[:, 0]
+
+    @property
+    def max_seq_length(self) -> int:
+        return self.query_length + self.document_length
+
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        self.save_config(output_path)
+        self.save_torch_weights(output_path, safe_serialization=safe_serialization)
+        self.tokenizer.save_pretrained(output_path)
+
+    @classmethod
+    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> ConvolutionalInteraction:
+        hub = {key: kwargs.get(key) for key in ("token", "cache_folder", "revision", "local_files_only")}
+        config = cls.load_config(model_name_or_path, subfolder=subfolder, **hub)
+        module = cls(**config, tokenizer=_tokenizer(model_name_or_path, hub))
+        return cls.load_torch_weights(model_name_or_path, subfolder=subfolder, model=module, **hub)
+
+
+class ArcII(JointEncoder):
+    """ARC-II on the word embeddings of a backbone.
+
+    Args:
+        model_name_or_path: a saved `ArcII`, or a backbone whose tokeniser and token embeddings it starts with.
+        query_length: tokens of a query, the newest; default 64.
+        document_length: tokens of a document, the first; default 32.
+        turn_separator: stands between the turns of a conversation; default the tokeniser's separator.
+        **cross_encoder_arguments: as for sentence-transformers' `CrossEncoder`: `device`, `token`, `revision`, ...
+
+    Raises:
+        ModelError: a directory of another architecture, settings that contradict a saved model, damaged weights.
+    """
+
+    summary = "Convolutions over every pair of places in query and document, and an MLP, give the score (Hu et al. 2014)."
+    _module_classes = {f"{ConvolutionalInteraction.__module__}.ConvolutionalInteraction": ConvolutionalInteraction}
+
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str] | None = None,
+        *,
+        query_length: int | None = None,
+        document_length: int | None = None,
+        turn_separator: str | None = None,
+        **cross_encoder_arguments: Any,
+    ) -> None:
+        settings = {
+            "query_length": query_length,
+            "document_length": document_length,
+            "turn_separator": turn_separator,
+        }
+        cross_encoder_arguments.setdefault("activation_fn", nn.Identity())
+        super().__init__(model_name_or_path, settings=settings, **cross_encoder_arguments)
+
+    @property
+    def query_length(self) -> int:
+        """Tokens of a query, the newest."""
+        return int(self[0].query_length)
+
+    @property
+    def document_length(self) -> int:
+        """Tokens of a document, the first."""
+        return int(self[0].document_length)
+
+    def card_properties(self) -> dict[str, Any]:
+        """What the model card says of the model, row by row."""
+        return {
+            "Score": "ARC-II",
+            "Longest query": f"{self.query_length} tokens",
+            "Longest document": f"{self.document_length} tokens",
+            **super().card_properties(),
+        }
+
+    def _load_backbone(self, model_name_or_path: str, config: dict[str, Any], arguments: dict[str, Any]) -> list[Any]:
+        hub = {key: arguments.get(key) for key in ("token", "cache_folder", "revision", "local_files_only")}
+        tokenizer = _tokenizer(model_name_or_path, hub)
+        self._start(tokenizer)
+        embeddings = AutoModel.from_pretrained(
+            model_name_or_path,
+            token=hub["token"],
+            cache_dir=hub["cache_folder"],
+            revision=hub["revision"],
+            local_files_only=bool(hub["local_files_only"]),
+        ).get_input_embeddings()
+        lengths = {name: self._given[name] for name in ("query_length", "document_length") if name in self._given}
+        module = ConvolutionalInteraction(*embeddings.weight.shape, **lengths, tokenizer=tokenizer)
+        with torch.no_grad():
+            module.embeddings.weight.copy_(embeddings.weight)
+        return [module]
+
+
+def _tokenizer(model_name_or_path: str, hub: dict[str, Any]) -> Any:
+    return AutoTokenizer.from_pretrained(
+        model_name_or_path,
+        token=hub["token"],
+        cache_dir=hub["cache_folder"],
+        revision=hub["revision"],
+        local_files_only=bool(hub["local_files_only"]),
+    )
+
+
+def _pooled(length: int) -> int:
+    return length // 2
+
+
+def _padded(rows: list[list[int]], length: int) -> tuple[Tensor, Tensor]:
+    ids = torch.zeros(len(rows), length, dtype=torch.long)
+    mask = torch.zeros(len(rows), length)
+    for row, values in enumerate(rows):
+        ids[row, : len(values)] = torch.tensor(values, dtype=torch.long)
+        mask[row, : len(values)] = 1.0
+    return ids, mask

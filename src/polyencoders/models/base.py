@@ -1,0 +1,121 @@
+"""What every model of ours does the same way: settings that are checked, saving whole or not at all, a truthful card.
+
+A mixin over sentence-transformers' own model classes; knows nothing of what a score is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from safetensors import SafetensorError
+from sentence_transformers.base.model import BaseModel
+from sentence_transformers.base.modules import Transformer
+
+from polyencoders.errors import ModelError
+from polyencoders.files import whole_directory
+from polyencoders.models.backbone import ARCHITECTURE_KEY, check_architecture, read_config
+from polyencoders.models.card import write_card
+
+_PARTS_OF_A_MODEL = re.compile(r"(\d+|query_\d+|document_\d+)_\w+|\w+\.json|model.*\.safetensors|vocab\.txt|merges\.txt")
+
+
+class SavedModel(BaseModel):
+    """Settings, saving and loading, shared by dual and joint encoders.
+
+    A model keeps what its modules do not say (its architecture, the separator of turns, ...) in `_own`, which is saved
+    in `config_sentence_transformers.json`.
+    """
+
+    summary: ClassVar[str]
+    """One sentence for the model card: how the architecture scores."""
+
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str] | None = None,
+        *,
+        settings: Mapping[str, Any],
+        **arguments: Any,
+    ) -> None:
+        # nn.Module allows plain attributes before its own __init__, and loading, inside it, needs these.
+        self._given = {name: value for name, value in settings.items() if value is not None}
+        self._own: dict[str, Any] = {}
+        self.training_record: dict[str, Any] | None = None
+        name = None if model_name_or_path is None else os.fspath(model_name_or_path)
+        try:
+            super().__init__(name, **arguments)
+        except SafetensorError as error:
+            raise ModelError(f"the weights in {name} are damaged or cut short ({error}): copy them again") from error
+        for setting, value in self._given.items():
+            if getattr(self, setting) != value:
+                raise ModelError(
+                    f"{name} was saved with {setting}={getattr(self, setting)!r} and cannot be loaded with "
+                    f"{setting}={value!r}; leave it out, or give a backbone to build a new model on"
+                )
+
+    @property
+    def turn_separator(self) -> str:
+        """What stands between the turns of a conversation: the tokeniser's separator unless given."""
+        return str(self._own["turn_separator"])
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, but for frozen transformers: they run without dropout, as they will when they are used."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, Transformer) and not any(weights.requires_grad for weights in module.parameters()):
+                module.eval()
+        return self
+
+    def card_properties(self) -> dict[str, Any]:
+        """What the model card says of the model, row by row."""
+        return {"Turns are joined by": f"`{self.turn_separator}`"}
+
+    def _load_modules(self, model_name_or_path: str, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+        hub = {key: arguments.get(key) for key in ("token", "cache_folder", "revision", "local_files_only")}
+        config = read_config(model_name_or_path, hub)
+        if ARCHITECTURE_KEY in config:
+            check_architecture(config[ARCHITECTURE_KEY], type(self).__name__, model_name_or_path)
+            self._own = config[ARCHITECTURE_KEY]
+            return self._load_config_modules(model_name_or_path, **arguments)
+        modules = self._load_backbone(model_name_or_path, config, arguments)
+        # A backbone's card describes the backbone.
+        self._model_card_text = None
+        return modules, {}
+
+    def _load_backbone(self, model_name_or_path: str, config: dict[str, Any], arguments: dict[str, Any]) -> list[Any]:
+        """The modules of a new model on a backbone, by the settings given."""
+        raise NotImplementedError
+
+    def _start(self, tokenizer: Any) -> None:
+        separator = f" {tokenizer.sep_token} " if tokenizer.sep_token else " "
+        self._own = {
+            "architecture": type(self).__name__,
+            "turn_separator": self._given.get("turn_separator", separator),
+        }
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        model_name: str | None = None,
+        create_model_card: bool = True,
+        train_datasets: list[str] | None = None,
+        safe_serialization: bool = True,
+    ) -> None:
+        """Save the model to a directory that `type(self)(path)` loads again: whole, or not at all.
+
+        Raises:
+            ModelError: `safe_serialization=False`, which would pickle.
+        """
+        if not safe_serialization:
+            raise ModelError("models are saved as safetensors; safe_serialization=False, which pickles, is refused")
+        with whole_directory(path, replaced=_PARTS_OF_A_MODEL.fullmatch) as scratch:
+            super().save(str(scratch), model_name, create_model_card, train_datasets)
+
+    def _create_model_card(self, path: str, model_name: str | None = None, train_datasets: Any = None) -> None:
+        write_card(self, Path(path), model_name)
+
+    def _get_model_config(self) -> dict[str, Any]:
+        return {**super()._get_model_config(), ARCHITECTURE_KEY: self._own}

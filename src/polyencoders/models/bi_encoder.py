@@ -1,0 +1,144 @@
+"""The bi-encoder: one vector a text, and the inner product of two (Humeau et al. 2020, section 4.2)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from sentence_transformers.sentence_transformer.modules import Normalize
+from torch import nn
+
+from polyencoders.models.backbone import Backbone
+from polyencoders.models.dual import DualEncoder, linear_map
+from polyencoders.models.query_codes import QueryCodes
+from polyencoders.models.reductions import AverageOfCodes, reduction_module, reduction_name
+
+
+class BiEncoder(DualEncoder):
+    """`score = red(T1(query)) . red(T2(document))`.
+
+    Without settings it scores as the backbone does as it comes; what a saved model was built with is loaded with it.
+
+    Args:
+        model_name_or_path: a saved `BiEncoder`, or a backbone: any Hugging Face encoder or sentence-transformers
+            model, as a directory or by its name on the hub.
+        reduction: how outputs become one vector: `first`, `mean`, `mean-first-n`, `max`, or `attention`: learnt codes
+            attend over the query's outputs and are averaged (documents: as `document_reduction`). Default: the
+            backbone's own, else `mean`.
+        n: of `mean-first-n`.
+        m: number of learnt codes of `attention`; default 4.
+        maps: linear maps after those codes, `each`, `shared` or `none`; default one for each up to 8 codes.
+        document_reduction: of documents, where it differs; default `reduction`, with `attention` the backbone's own.
+        query_map: a linear map after the query's reduction, which starts as the identity.
+        document_map: the same for documents; `fold_document_map()` moves it to the query side.
+        normalize: whether vectors are scaled to length 1; default: whether the backbone's own are.
+        shared_tower: one transformer for both sides; otherwise two, the same at the start.
+        turn_separator: stands between the turns of a conversation; default the tokeniser's separator.
+        query_length: most tokens of a query; the oldest are cut.
+        document_length: most tokens of a document; the end is cut.
+        **sentence_transformer_arguments: as for `SentenceTransformer`: `device`, `token`, `revision`, ...
+
+    Raises:
+        ModelError: a directory of another architecture, settings that contradict a saved model, damaged weights.
+    """
+
+    summary = "Query and document become one vector each; the score is their inner product."
+
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str] | None = None,
+        *,
+        reduction: str | None = None,
+        n: int | None = None,
+        m: int | None = None,
+        maps: str | None = None,
+        document_reduction: str | None = None,
+        query_map: bool | None = None,
+        document_map: bool | None = None,
+        normalize: bool | None = None,
+        shared_tower: bool | None = None,
+        turn_separator: str | None = None,
+        query_length: int | None = None,
+        document_length: int | None = None,
+        **sentence_transformer_arguments: Any,
+    ) -> None:
+        settings = {
+            "reduction": reduction,
+            "n": n,
+            "m": m,
+            "maps": maps,
+            "document_reduction": document_reduction,
+            "query_map": query_map,
+            "document_map": document_map,
+            "normalize": normalize,
+            "shared_tower": shared_tower,
+            "turn_separator": turn_separator,
+            "query_length": query_length,
+            "document_length": document_length,
+        }
+        super().__init__(
+            model_name_or_path, settings=settings, similarity_fn_name="dot", **sentence_transformer_arguments
+        )
+
+    @property
+    def reduction(self) -> str:
+        """How a query's outputs become one vector."""
+        return next(
+            name for module in reversed(self.route("query")) if (name := reduction_name(module)) is not None
+        )
+
+    @property
+    def document_reduction(self) -> str:
+        """How a document's outputs become one vector."""
+        return DualEncoder.reduction.fget(self)  # type: ignore[attr-defined]
+
+    @property
+    def m(self) -> int | None:
+        """Number of codes of the reduction `attention`."""
+        codes = self._codes()
+        return codes.m if codes else None
+
+    @property
+    def maps(self) -> str | None:
+        """The maps after those codes."""
+        codes = self._codes()
+        return codes.maps if codes else None
+
+    @property
+    def query_map(self) -> bool:
+        """Whether a linear map follows the query's reduction."""
+        return bool(self._own["query_map"])
+
+    def card_properties(self) -> dict[str, Any]:
+        """What the model card says of the model, row by row."""
+        codes = f", average of {self.m} codes, maps: {self.maps}" if self.m else ""
+        return {
+            "Score": "inner product (`dot`)",
+            "Query vector": f"{self.reduction}{codes}",
+            **super().card_properties(),
+        }
+
+    def _codes(self) -> QueryCodes | None:
+        return next((module for module in self.route("query") if isinstance(module, QueryCodes)), None)
+
+    def _build_sides(self, backbone: Backbone) -> tuple[list[nn.Module], list[nn.Module]]:
+        given = self._given
+        dimension = backbone.transformer.get_embedding_dimension()
+        reduction = given.get("reduction", backbone.reduction)
+        attention = reduction == "attention"
+        document_reduction = given.get("document_reduction", backbone.reduction if attention else reduction)
+        document_side = self._build_document_side(backbone, document_reduction)
+        normalize = [Normalize()] if given.get("normalize", backbone.normalize) else []
+        self._own["query_map"] = bool(given.get("query_map", False))
+        query_map = [linear_map(dimension)] if self._own["query_map"] else []
+        if attention:
+            m = given.get("m", 4)
+            codes = QueryCodes(dimension, m, "learnt", given.get("maps", default_maps(m)))
+            return [codes, *normalize, AverageOfCodes(), *query_map], document_side
+        return [reduction_module(reduction, dimension, given.get("n")), *query_map, *normalize], document_side
+
+
+def default_maps(m: int) -> str:
+    """One map a code up to 8 codes, one for all beyond: four codes with a map each did as well as sixteen, and m maps
+    of d x d weights are what a small training set cannot fill."""
+    return "each" if m <= 8 else "shared"

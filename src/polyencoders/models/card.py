@@ -1,0 +1,88 @@
+"""The model card: what a saved model is, how it scores, how to use it, and how it was trained.
+
+Knows models by their properties only. No path of the machine gets into a card.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+_TEMPLATE = """\
+---
+library_name: polyencoders
+pipeline_tag: text-ranking
+tags:
+- sentence-transformers
+- polyencoders
+- {tag}
+- text-ranking
+- retrieval
+{base_model_entry}---
+
+# {name}
+
+A {architecture}{built_on}, made with [polyencoders](https://pypi.org/project/polyencoders/). {summary}
+
+| | |
+|---|---|
+{properties}
+
+## Usage
+
+```bash
+pip install polyencoders
+```
+
+```python
+from polyencoders import {architecture}
+
+model = {architecture}("{name}")
+model.rank(["Any plans for the weekend?", "Hiking, if it stays dry."], ["Which trail?", "I like tea."], top_k=1)
+```
+
+A query is a text or a list of turns, the oldest first; what does not fit is cut from the oldest end.
+{training}
+## Sources
+
+- Samuel Humeau, Kurt Shuster, Marie-Anne Lachaux, Jason Weston: *Poly-encoders: Transformer Architectures and
+  Pre-training Strategies for Fast and Accurate Multi-sentence Scoring*, ICLR 2020, arXiv 1905.01969.
+"""
+
+
+def write_card(model: Any, path: Path, model_name: str | None) -> None:
+    """Write `README.md` into a model directory; a card that was loaded with the model stays, until it is trained."""
+    text = model._model_card_text
+    if text is None or model.training_record is not None:
+        text = render_card(model, model_name)
+    (path / "README.md").write_text(text, encoding="utf-8")
+
+
+def render_card(model: Any, model_name: str | None) -> str:
+    """The card of a model, as Markdown."""
+    base_model = _hub_name(model.model_card_data.base_model)
+    architecture = type(model).__name__
+    return _TEMPLATE.format(
+        tag=architecture.lower(),
+        base_model_entry=f"base_model: {base_model}\n" if base_model else "",
+        name=_hub_name(model_name) or model.model_card_data.model_id or "path/to/this/model",
+        architecture=architecture,
+        built_on=f" built on [{base_model}](https://huggingface.co/{base_model})" if base_model else "",
+        summary=model.summary,
+        properties="\n".join(f"| {name} | {value} |" for name, value in model.card_properties().items()),
+        training=_training_section(model.training_record),
+    )
+
+
+def _training_section(record: dict[str, Any] | None) -> str:
+    if record is None:
+        return ""
+    rows = "\n".join(f"| {name} | {value} |" for name, value in record.items())
+    return f"\n## Training\n\n| | |\n|---|---|\n{rows}\n"
+
+
+def _hub_name(name: str | None) -> str | None:
+    """The name if it can be one on a hub: `owner/model` and not a path of this machine."""
+    if not name or Path(name).is_absolute() or Path(name).exists() or name.count("/") > 1 or name.startswith("."):
+        return None
+    return name

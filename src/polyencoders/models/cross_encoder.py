@@ -1,0 +1,84 @@
+"""The cross-encoder: query and document in one sequence, the first output times W (Humeau et al. 2020, section 4.3)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import sentence_transformers
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from torch import nn
+from transformers import AutoConfig
+
+from polyencoders.models.backbone import as_backbone
+from polyencoders.models.joint import JointEncoder
+from polyencoders.models.text import cut, number_of_tokens
+
+
+class CrossEncoder(JointEncoder):
+    """`y = first(T(query, document))`, `score = y W`.
+
+    Args:
+        model_name_or_path: a saved `CrossEncoder`, a backbone (any Hugging Face encoder or sentence-transformers
+            model), or an existing reranker (a sequence-classification model), which is used as it is.
+        turn_separator: stands between the turns of a conversation; default the tokeniser's separator.
+        **cross_encoder_arguments: as for sentence-transformers' `CrossEncoder`: `device`, `token`, `revision`, ...
+
+    A pair that is too long loses the end of its document beyond half the room, then the oldest of its query.
+
+    Raises:
+        ModelError: a directory of another architecture, settings that contradict a saved model, damaged weights.
+    """
+
+    summary = "Query and document are read together; the score is the first output times W."
+
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str] | None = None,
+        *,
+        turn_separator: str | None = None,
+        **cross_encoder_arguments: Any,
+    ) -> None:
+        super().__init__(
+            model_name_or_path, settings={"turn_separator": turn_separator}, **cross_encoder_arguments
+        )
+
+    def card_properties(self) -> dict[str, Any]:
+        """What the model card says of the model, row by row."""
+        return {
+            "Score": "first output times W",
+            "Longest pair": f"{self.max_seq_length} tokens",
+            **super().card_properties(),
+        }
+
+    def _load_backbone(self, model_name_or_path: str, config: dict[str, Any], arguments: dict[str, Any]) -> list[Any]:
+        hub = {key: arguments.get(key) for key in ("token", "revision", "local_files_only", "trust_remote_code")}
+        encoder = AutoConfig.from_pretrained(model_name_or_path, cache_dir=arguments.get("cache_folder"), **hub)
+        architectures = encoder.architectures or [""]
+        if architectures[0].endswith("ForSequenceClassification"):
+            modules, _ = sentence_transformers.CrossEncoder._load_modules(self, model_name_or_path, **arguments)
+            modules = list(modules.values() if isinstance(modules, dict) else modules)
+            self._start(modules[0].tokenizer)
+            return modules
+        # The transformer alone: a cross-encoder's reduction is the first output, whatever the backbone's own.
+        loaded, _ = SentenceTransformer._load_default_modules(self, model_name_or_path, **arguments)
+        transformer: Transformer = as_backbone(list(loaded), {}, model_name_or_path).transformer
+        self._start(transformer.tokenizer)
+        dimension = transformer.get_embedding_dimension()
+        weights = Dense(dimension, 1, bias=False, activation_function=nn.Identity(), module_output_name="scores")
+        self.activation_fn = nn.Identity()
+        return [transformer, Pooling(dimension, "cls"), weights]
+
+    def _fit(self, query: str, document: str) -> tuple[str, str]:
+        room = self.max_seq_length
+        tokenizer = self.tokenizer
+        if room is None:
+            return query, document
+        room -= tokenizer.num_special_tokens_to_add(pair=True)
+        # A token stands for at least one character.
+        if len(query) + len(document) <= room:
+            return query, document
+        document = cut(tokenizer, document, max(room // 2, room - number_of_tokens(tokenizer, query)), keep="oldest")
+        return cut(tokenizer, query, max(1, room - number_of_tokens(tokenizer, document)), keep="newest"), document

@@ -1,0 +1,334 @@
+"""What bi- and poly-encoders have in common: two sides, a query's and a document's, that meet only in the score.
+
+A `DualEncoder` is a `SentenceTransformer`: its trainer, losses, evaluators and hub work with it. It knows which side a
+text is on, and refuses to guess; it cuts long queries from the oldest end. What a query becomes (one vector, or m codes) and what the score is, the two subclasses say.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Router, Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize
+from torch import Tensor, nn
+
+from polyencoders.models.backbone import Backbone, as_backbone
+from polyencoders.models.base import SavedModel
+from polyencoders.models.query_codes import QueryCodes
+from polyencoders.models.ranking import Hit, as_pairs, distinct, hits
+from polyencoders.models.reductions import AverageOfCodes, MeanOfFirst, reduction_module, reduction_name
+from polyencoders.models.text import Query, check_document, cut, join_turns, number_of_tokens
+
+Task = Literal["query", "document"]
+TASKS: tuple[Task, Task] = ("query", "document")
+
+
+class DualEncoder(SavedModel, SentenceTransformer):
+    """The two sides of a bi- or poly-encoder; use `BiEncoder` or `PolyEncoder`.
+
+    The modules of a side, its route, are a `Transformer` and what reduces its outputs. With a shared tower both routes
+    begin with the same transformer; otherwise with two, the same at the start and trained separately.
+    """
+
+    # sentence-transformers imports foreign module classes only with trust_remote_code; these are ours.
+    _module_classes: Mapping[str, type[nn.Module]] = {
+        f"{module.__module__}.{module.__qualname__}": module for module in (QueryCodes, MeanOfFirst, AverageOfCodes)
+    }
+
+    precomputed: Callable[[Sequence[str], Task], dict[str, Any]] | None = None
+    """Set while training on a frozen backbone: texts to features whose first `modules_applied` modules are done."""
+
+    # -- what a model is ---------------------------------------------------------------------------------------------
+
+    def route(self, task: Task) -> list[nn.Module]:
+        """The modules that a query (or a document) goes through, in order."""
+        modules: list[nn.Module] = []
+        for module in self.children():
+            modules.extend(module.sub_modules[task] if isinstance(module, Router) else [module])
+        return modules
+
+    @property
+    def shared_tower(self) -> bool:
+        """Whether both sides go through one transformer."""
+        return self.route("query")[0] is self.route("document")[0]
+
+    @property
+    def reduction(self) -> str:
+        """How a document's outputs become one vector."""
+        return next(name for module in self.route("document") if (name := reduction_name(module)) is not None)
+
+    @property
+    def n(self) -> int | None:
+        """The n of the reduction `mean-first-n`."""
+        return next((module.n for module in self.route("document") if isinstance(module, MeanOfFirst)), None)
+
+    @property
+    def normalize(self) -> bool:
+        """Whether document vectors and query codes have length 1, so that inner products are cosines."""
+        return any(isinstance(module, Normalize) for module in self.route("document"))
+
+    @property
+    def document_map(self) -> bool:
+        """Whether a linear map follows on the document side."""
+        return isinstance(self.route("document")[-1], Dense)
+
+    @property
+    def query_length(self) -> int | None:
+        """The most tokens of a query; None: as many as the backbone reads."""
+        return self._transformer("query").query_length
+
+    @property
+    def document_length(self) -> int | None:
+        """The most tokens of a document; None: as many as the backbone reads."""
+        return self._transformer("document").document_length
+
+    @property
+    def score_scale(self) -> float:
+        """What scores are multiplied by in a loss: 20 for cosines, whose softmax would be flat, else 1 (the paper)."""
+        return 20.0 if self.normalize else 1.0
+
+    def _transformer(self, task: Task) -> Transformer:
+        transformer = self.route(task)[0]
+        assert isinstance(transformer, Transformer)
+        return transformer
+
+    def card_properties(self) -> dict[str, Any]:
+        """What the model card says of the model, row by row."""
+        return {
+            "Document vector": f"{self.get_embedding_dimension()} dimensions, {DualEncoder.reduction.fget(self)}"  # type: ignore[attr-defined]
+            + (f" (n = {self.n})" if self.n else "")
+            + (", length 1" if self.normalize else ""),
+            "Towers": "one, shared" if self.shared_tower else "two",
+            "Longest query": f"{self.query_length or self.max_seq_length} tokens",
+            "Longest document": f"{self.document_length or self.max_seq_length} tokens",
+            **super().card_properties(),
+        }
+
+    # -- building and loading ----------------------------------------------------------------------------------------
+
+    def _load_backbone(self, model_name_or_path: str, config: dict[str, Any], arguments: dict[str, Any]) -> list[Any]:
+        modules, _ = SentenceTransformer._load_modules(self, model_name_or_path, **arguments)
+        modules = list(modules.values() if isinstance(modules, dict) else modules)
+        backbone = as_backbone(modules, config, model_name_or_path)
+        given, transformer = self._given, backbone.transformer
+        self._start(transformer.tokenizer)
+        transformer.query_length = given.get("query_length", transformer.query_length)
+        transformer.document_length = given.get("document_length", transformer.document_length)
+        query_side, document_side = self._build_sides(backbone)
+        if given.get("shared_tower", True):
+            return [transformer, _router(query_side, document_side)]
+        return [_router([copy.deepcopy(transformer), *query_side], [transformer, *document_side])]
+
+    def _build_sides(self, backbone: Backbone) -> tuple[list[nn.Module], list[nn.Module]]:
+        """What follows the transformer on the query side, and on the document side."""
+        raise NotImplementedError
+
+    def _build_document_side(self, backbone: Backbone, reduction: str | None = None) -> list[nn.Module]:
+        dimension = backbone.transformer.get_embedding_dimension()
+        reduction = reduction or self._given.get("reduction", backbone.reduction)
+        side: list[nn.Module] = [reduction_module(reduction, dimension, self._given.get("n"))]
+        if self._given.get("normalize", backbone.normalize):
+            side.append(Normalize())
+        if self._given.get("document_map", False):
+            # After the normalisation, so that it can be folded into the query side: (A q) . (B c) = (B'A q) . c.
+            side.append(linear_map(dimension))
+        return side
+
+    def fold_document_map(self) -> None:
+        """Move the document side's linear map to the query side, where the same scores need no map on documents.
+
+        `y . (B c) = (B'y) . c`: document vectors are then the backbone's own, and the ones already stored stay valid.
+        """
+        if not self.document_map:
+            return
+        query_side, document_side = list(self.route("query")), list(self.route("document"))
+        dense = document_side.pop()
+        assert isinstance(dense, Dense)
+        with torch.no_grad():
+            dense.linear.weight.copy_(dense.linear.weight.T.clone())
+        query_side.append(dense)
+        shared = self.shared_tower
+        router = _router(query_side[shared:], document_side[shared:])
+        self[len(self) - 1] = router
+
+    # -- text to features to vectors ---------------------------------------------------------------------------------
+
+    def preprocess(
+        self, inputs: Sequence[Query], prompt: str | None = None, task: Task | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Texts to the features that `forward` takes, stamped with the side they are on.
+
+        Args:
+            inputs: queries (texts, or conversations of turns) or documents (texts).
+            prompt: put before each text.
+            task: `query` or `document`.
+        """
+        task = _checked_task(task, "preprocess")
+        if not len(inputs):
+            return {}
+        texts = [self.text_of(text, task, prompt) for text in inputs]
+        if self.precomputed is not None:
+            features = self.precomputed([f"{prompt or ''}{text}" for text in texts], task)
+        else:
+            features = self.tokenized(texts, task, prompt=prompt, **kwargs)
+        features["task"] = task
+        return features
+
+    def text_of(self, text: Query, task: Task, prompt: str | None = None) -> str:
+        """The text that is tokenised: turns joined, and a long query cut from its oldest end, beside its prompt."""
+        if task == "document":
+            return check_document(text)
+        joined = join_turns(text, self.turn_separator)
+        transformer = self._transformer("query")
+        limit = transformer.query_length or transformer.max_seq_length
+        if limit is None:
+            return joined
+        reserved = transformer.tokenizer.num_special_tokens_to_add(pair=False)
+        if prompt:
+            reserved += number_of_tokens(transformer.tokenizer, prompt)
+        return cut(transformer.tokenizer, joined, limit - reserved, keep="newest")
+
+    def tokenized(self, texts: Sequence[str], task: Task, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Texts that are cut already, as the transformer of their side takes them."""
+        return dict(super().preprocess(list(texts), prompt=prompt, task=task, **kwargs))
+
+    def forward(self, input: dict[str, Any], task: Task | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Features to `sentence_embedding`: documents `(n, d)`; queries `(q, d)` or, of a poly-encoder, `(q, m, d)`."""
+        task = _checked_task(task or input.get("task"), "forward")
+        for module in self.route(task)[input.get("modules_applied", 0) :]:
+            input = module(input)
+        return input
+
+    def encode(self, inputs: Any, *args: Any, task: Task | None = None, **kwargs: Any) -> Any:
+        """sentence-transformers' `encode`, with the side named: use `encode_query` or `encode_document`.
+
+        Raises:
+            ValueError: no task is given: a query and a document are encoded differently.
+        """
+        return super().encode(inputs, *args, task=_checked_task(task, "encode"), **kwargs)
+
+    def is_singular_input(self, inputs: Any) -> bool:  # type: ignore[override]
+        """A text is a single input; a list is a batch (of texts, or of conversations, themselves lists of turns)."""
+        return isinstance(inputs, str)
+
+    # -- scores ------------------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        inputs: Any,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+    ) -> Any:
+        """Scores of pairs of a query and a document, as `CrossEncoder.predict` gives them.
+
+        Args:
+            inputs: a pair, or a list of pairs; a query is a text or a list of turns. Each text is encoded once.
+            batch_size: texts encoded at a time.
+            show_progress_bar: whether to show one.
+            convert_to_numpy: give a numpy array; otherwise a list of tensors.
+            convert_to_tensor: give one tensor.
+
+        Returns:
+            `(pairs,)` scores, or a single score for a single pair.
+        """
+        pairs, single = as_pairs(inputs)
+        if pairs:
+            queries, query_places = distinct([query for query, _ in pairs])
+            documents, document_places = distinct([document for _, document in pairs])
+            query_vectors = self._encode_to_tensor(queries, "query", batch_size, show_progress_bar)
+            document_vectors = self._encode_to_tensor(documents, "document", batch_size, show_progress_bar)
+            scores = self.similarity_pairwise(query_vectors[query_places], document_vectors[document_places])
+        else:
+            scores = torch.empty(0)
+        scores = scores[0] if single else scores
+        if convert_to_tensor:
+            return scores
+        if convert_to_numpy:
+            return scores.cpu().numpy()
+        return scores if single else list(scores)
+
+    def rank(
+        self,
+        query: Query,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+    ) -> list[Hit]:
+        """Documents by their score for one query, best first.
+
+        Args:
+            query: a text, or a list of turns, the oldest first.
+            documents: texts.
+            top_k: how many to return; all by default.
+            return_documents: whether each hit carries its text.
+            batch_size: texts encoded at a time.
+            show_progress_bar: whether to show one.
+
+        Returns:
+            `[{"corpus_id", "score", "text"}]`; equal scores in the order given.
+        """
+        scores = self.score_lists([query], [documents], batch_size, bool(show_progress_bar))[0]
+        return hits(scores, documents, top_k, return_documents)
+
+    def score_lists(
+        self,
+        queries: Sequence[Query],
+        documents: Sequence[Sequence[str]],
+        batch_size: int = 32,
+        show_progress_bar: bool = False,
+    ) -> list[np.ndarray]:
+        """Scores of each query with the documents of its own list; each distinct text is encoded once.
+
+        Args:
+            queries: `q` texts or conversations.
+            documents: `q` lists of texts.
+            batch_size: texts encoded at a time.
+            show_progress_bar: whether to show one.
+
+        Returns:
+            `q` float32 arrays, as long as the lists.
+        """
+        if len(queries) != len(documents):
+            raise ValueError(f"{len(queries)} queries need as many lists of documents, got {len(documents)}")
+        texts, places = distinct([text for candidates in documents for text in candidates])
+        if not texts:
+            return [np.empty(0, dtype=np.float32) for _ in queries]
+        query_vectors = self._encode_to_tensor(queries, "query", batch_size, show_progress_bar)
+        document_vectors = self._encode_to_tensor(texts, "document", batch_size, show_progress_bar)
+        scores, start = [], 0
+        for vectors, candidates in zip(query_vectors, documents, strict=True):
+            chosen = document_vectors[places[start : start + len(candidates)]]
+            scores.append(self.similarity(vectors[None], chosen)[0].float().cpu().numpy())
+            start += len(candidates)
+        return scores
+
+    def _encode_to_tensor(self, texts: Sequence[Any], task: Task, batch_size: int, progress: bool | None) -> Tensor:
+        encode = self.encode_query if task == "query" else self.encode_document
+        return encode(list(texts), batch_size=batch_size, show_progress_bar=bool(progress), convert_to_tensor=True)
+
+
+def linear_map(dimension: int) -> Dense:
+    """A linear map that starts as the identity."""
+    return Dense(dimension, dimension, bias=False, activation_function=nn.Identity(), init_weight=torch.eye(dimension))
+
+
+def _router(query_side: list[nn.Module], document_side: list[nn.Module]) -> Router:
+    return Router.for_query_document(query_side, document_side, default_route=None, allow_empty_key=False)
+
+
+def _checked_task(task: Any, method: str) -> Task:
+    if task not in TASKS:
+        raise ValueError(
+            f"{method} needs to know the side of a text: task='query' or task='document', got {task!r}; "
+            "encode_query and encode_document say it for you"
+        )
+    return task

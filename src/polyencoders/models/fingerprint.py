@@ -1,0 +1,34 @@
+"""What a part of a model is, in one short string: the same weights and settings give the same, others another.
+
+Caches and indexes are keyed by it, so that new weights never meet old vectors. Knows tensors and configurations only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def fingerprint(modules: Iterable[nn.Module], settings: Mapping[str, Any]) -> str:
+    """32 hexadecimal digits of the modules' weights, names and types, and of the settings.
+
+    >>> first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    >>> fingerprint([first], {}) == fingerprint([first], {})
+    True
+    >>> fingerprint([first], {}) == fingerprint([second], {}) or fingerprint([first], {}) == fingerprint([first], {"a": 1})
+    False
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    for module in modules:
+        configuration = module.get_config_dict() if hasattr(module, "get_config_dict") else {}
+        digest.update(f"{type(module).__qualname__} {json.dumps(configuration, sort_keys=True, default=str)}".encode())
+        for name, tensor in module.state_dict().items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,68 @@
+"""What cross-encoders and ARC-II have in common: one model reads a query and a document together and scores the pair.
+
+A `JointEncoder` is sentence-transformers' `CrossEncoder`, so that its trainer and losses work with it, whose queries may
+be conversations. Nothing of a pair can be computed before it is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import sentence_transformers
+
+from polyencoders.models.base import SavedModel
+from polyencoders.models.ranking import as_pairs
+from polyencoders.models.text import Query, join_turns
+
+
+class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
+    """Scores of pairs read together; use `CrossEncoder` or `ArcII`.
+
+    `predict` and `rank` are sentence-transformers' own.
+    """
+
+    score_scale = 1.0
+    """What scores are multiplied by in a loss: nothing."""
+
+    def preprocess(
+        self, inputs: Sequence[tuple[Query, str]], prompt: str | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Pairs of a query (a text, or turns) and a document to the features that `forward` takes."""
+        pairs, _ = as_pairs(list(inputs))
+        texts = [self._fit(join_turns(query, self.turn_separator), document) for query, document in pairs]
+        return dict(super().preprocess(texts, prompt=prompt, **kwargs))
+
+    def _fit(self, query: str, document: str) -> tuple[str, str]:
+        """The pair, cut to what the model can read."""
+        return query, document
+
+    def is_singular_input(self, inputs: Any) -> bool:  # type: ignore[override]
+        """A pair's document is a text, and a pair is not: that tells one pair from a list of pairs."""
+        return len(inputs) == 2 and isinstance(inputs[1], str)
+
+    def score_lists(
+        self,
+        queries: Sequence[Query],
+        documents: Sequence[Sequence[str]],
+        batch_size: int = 32,
+        show_progress_bar: bool = False,
+    ) -> list[np.ndarray]:
+        """Scores of each query with the documents of its own list.
+
+        Args:
+            queries: `q` texts or conversations.
+            documents: `q` lists of texts.
+            batch_size: pairs read at a time.
+            show_progress_bar: whether to show one.
+
+        Returns:
+            `q` float32 arrays, as long as the lists.
+        """
+        if len(queries) != len(documents):
+            raise ValueError(f"{len(queries)} queries need as many lists of documents, got {len(documents)}")
+        pairs = [(query, text) for query, texts in zip(queries, documents, strict=True) for text in texts]
+        scores = np.asarray(self.predict(pairs, batch_size=batch_size, show_progress_bar=show_progress_bar))
+        ends = np.cumsum([len(texts) for texts in documents])
+        return [part.astype(np.float32) for part in np.split(scores, ends[:-1])]

@@ -1,0 +1,211 @@
+"""The poly-encoder: one vector a document, m a query, and the document attends over them (Humeau et al. 2020, 4.4)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers.sentence_transformer.modules import Normalize
+from torch import Tensor, nn
+
+from polyencoders.errors import ModelError
+from polyencoders.models.backbone import Backbone
+from polyencoders.models.bi_encoder import default_maps
+from polyencoders.models.dual import DualEncoder, Task
+from polyencoders.models.query_codes import QueryCodes
+from polyencoders.scoring import score_all_pairs, score_pairwise
+
+Embeddings = Tensor | np.ndarray | Sequence[Tensor] | Sequence[np.ndarray]
+
+
+class PolyEncoder(DualEncoder):
+    """`w = softmax_i(y_i . c / temperature)`, `score = sum_i w_i (y_i . c)` of query codes `y_1..y_m`, document `c`.
+
+    `encode_query` gives `(q, m, d)`, `encode_document` `(n, d)`, `similarity` `(q, n)`. A code of zeros is absent.
+
+    Args:
+        model_name_or_path: a saved `PolyEncoder`, or a backbone: any Hugging Face encoder or sentence-transformers
+            model, as a directory or by its name on the hub.
+        m: number of query codes; default 4.
+        codes: `learnt`: codes that attend over the query's outputs; `first`: the first m outputs; `last`: the last m;
+            `last-and-first`: those and the first output, m + 1 in all. Default `learnt`.
+        maps: linear maps after the codes, one of its own for `each`, one `shared`, or `none` (the paper). Default for
+            learnt codes: one each up to 8 codes, one shared beyond; for the others none.
+        reduction: how a document's outputs become its vector: `first`, `mean`, `mean-first-n`, `max`; default: the
+            backbone's own, else `mean`.
+        n: of `mean-first-n`.
+        document_map: a linear map after it, which starts as the identity; `fold_document_map()` moves it to the query
+            side, after which document vectors are the backbone's own.
+        normalize: whether document vectors and query codes are scaled to length 1; default: whether the backbone's
+            own vectors are.
+        temperature: of the softmax over the codes; default 1 (the paper), and 0.05 for codes of length 1, whose inner
+            products, cosines, a softmax at 1 would hardly tell apart.
+        shared_tower: one transformer for both sides; otherwise two, the same at the start.
+        turn_separator: stands between the turns of a conversation; default the tokeniser's separator.
+        query_length: most tokens of a query; the oldest are cut.
+        document_length: most tokens of a document; the end is cut.
+        **sentence_transformer_arguments: as for `SentenceTransformer`: `device`, `token`, `revision`, ...
+
+    Raises:
+        ModelError: m below 1, a directory of another architecture, settings that contradict a saved model, damaged
+            weights.
+    """
+
+    summary = (
+        "A query becomes m vectors, its codes, a document one; the document attends over the codes, and the score is "
+        "the inner product of the attended codes with the document."
+    )
+
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str] | None = None,
+        *,
+        m: int | None = None,
+        codes: str | None = None,
+        maps: str | None = None,
+        reduction: str | None = None,
+        n: int | None = None,
+        document_map: bool | None = None,
+        normalize: bool | None = None,
+        temperature: float | None = None,
+        shared_tower: bool | None = None,
+        turn_separator: str | None = None,
+        query_length: int | None = None,
+        document_length: int | None = None,
+        **sentence_transformer_arguments: Any,
+    ) -> None:
+        settings = {
+            "m": m,
+            "codes": codes,
+            "maps": maps,
+            "reduction": reduction,
+            "n": n,
+            "document_map": document_map,
+            "normalize": normalize,
+            "temperature": temperature,
+            "shared_tower": shared_tower,
+            "turn_separator": turn_separator,
+            "query_length": query_length,
+            "document_length": document_length,
+        }
+        super().__init__(model_name_or_path, settings=settings, **sentence_transformer_arguments)
+
+    @property
+    def query_codes(self) -> QueryCodes:
+        """The module that makes them."""
+        return next(module for module in self.route("query") if isinstance(module, QueryCodes))
+
+    @property
+    def m(self) -> int:
+        """Number of query codes (of `last-and-first` without the one of the first output)."""
+        return self.query_codes.m
+
+    @property
+    def codes(self) -> str:
+        """What the codes are: `learnt`, `first`, `last` or `last-and-first`."""
+        return self.query_codes.kind
+
+    @property
+    def maps(self) -> str:
+        """The linear maps after the codes."""
+        return self.query_codes.maps
+
+    @property
+    def temperature(self) -> float:
+        """Of the softmax over the codes."""
+        return float(self._own["temperature"])
+
+    def card_properties(self) -> dict[str, Any]:
+        """What the model card says of the model, row by row."""
+        return {
+            "Score": f"the document's attention over the query codes (`poly`), temperature {self.temperature:g}",
+            "Query codes": f"{self.query_codes.number_of_codes}, {self.codes}, maps: {self.maps}",
+            **super().card_properties(),
+        }
+
+    def _build_sides(self, backbone: Backbone) -> tuple[list[nn.Module], list[nn.Module]]:
+        given = self._given
+        if given.get("reduction") == "attention":
+            raise ModelError("reduction='attention' is a bi-encoder's: a poly-encoder's documents are first, mean, ...")
+        m, kind = given.get("m", 4), given.get("codes", "learnt")
+        codes = QueryCodes(
+            backbone.transformer.get_embedding_dimension(),
+            m,
+            kind,
+            given.get("maps", default_maps(m) if kind == "learnt" and isinstance(m, int) else "none"),
+        )
+        normalize = given.get("normalize", backbone.normalize)
+        self._own["temperature"] = given.get("temperature", 0.05 if normalize else 1.0)
+        if not self._own["temperature"] > 0:
+            raise ModelError(f"temperature must be above 0, got {self._own['temperature']!r}")
+        return [codes, *([Normalize()] if normalize else [])], self._build_document_side(backbone)
+
+    def encode(
+        self,
+        inputs: Any,
+        *args: Any,
+        task: Task | None = None,
+        normalize_embeddings: bool = False,
+        precision: str = "float32",
+        **kwargs: Any,
+    ) -> Any:
+        """sentence-transformers' `encode`, with the side named: use `encode_query` or `encode_document`.
+
+        Raises:
+            ValueError: no task is given; or `normalize_embeddings` (build the model with `normalize=True`: scaling
+                vectors afterwards changes the scores), or, for queries, a `precision` other than float32.
+        """
+        if normalize_embeddings:
+            raise ValueError(
+                "normalize_embeddings=True would change what the codes were trained to score; "
+                "PolyEncoder(backbone, normalize=True) builds a model whose vectors have length 1"
+            )
+        if task == "query" and precision != "float32":
+            raise ValueError(f"query codes are float32, got precision={precision!r}; documents can be quantised")
+        return super().encode(inputs, *args, task=task, precision=precision, **kwargs)
+
+    @property
+    def similarity_fn_name(self) -> str:  # type: ignore[override]
+        """`poly`: the document's attention over the query codes; what evaluators label the score with."""
+        return "poly"
+
+    @similarity_fn_name.setter
+    def similarity_fn_name(self, value: Any) -> None:
+        # sentence-transformers sets what a backbone's own config names; a poly-encoder has one score.
+        self._similarity_fn_name = "poly"
+
+    def similarity(self, embeddings1: Embeddings, embeddings2: Embeddings) -> Tensor:  # type: ignore[override]
+        """Scores of every query with every document.
+
+        Args:
+            embeddings1: query codes, `(q, m, d)` or, of one query, `(m, d)`.
+            embeddings2: document vectors, `(n, d)` or, of one document, `(d,)`.
+
+        Returns:
+            `(q, n)`.
+        """
+        codes, documents = self._vectors(embeddings1, embeddings2)
+        return score_all_pairs(codes, documents, self.temperature)
+
+    def similarity_pairwise(self, embeddings1: Embeddings, embeddings2: Embeddings) -> Tensor:  # type: ignore[override]
+        """Scores of query i with document i: `(n, m, d)` and `(n, d)` to `(n,)`."""
+        codes, documents = self._vectors(embeddings1, embeddings2)
+        return score_pairwise(codes, documents, self.temperature)
+
+    @staticmethod
+    def _vectors(codes: Embeddings, documents: Embeddings) -> tuple[Tensor, Tensor]:
+        query_codes, document_vectors = _as_tensor(codes), _as_tensor(documents)
+        query_codes = query_codes[None] if query_codes.ndim == 2 else query_codes
+        document_vectors = document_vectors[None] if document_vectors.ndim == 1 else document_vectors
+        return query_codes, document_vectors.to(query_codes.device)
+
+
+def _as_tensor(vectors: Embeddings) -> Tensor:
+    if isinstance(vectors, Tensor):
+        return vectors
+    if isinstance(vectors, np.ndarray):
+        return torch.from_numpy(vectors)
+    return torch.stack([torch.as_tensor(vector) for vector in vectors])

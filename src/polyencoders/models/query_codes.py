@@ -1,0 +1,119 @@
+"""The query side of a poly-encoder: token outputs in, m query codes out (Humeau et al. 2020, section 4.4).
+
+Knows tensors and masks; nothing of tokenisers, documents or scores.
+
+A code that a text has no output for (first or last m, a text shorter than m tokens) comes out as zeros, which the score
+reads as absent.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch
+from sentence_transformers.base.modules.module import Module
+from torch import Tensor, nn
+
+from polyencoders.errors import ModelError
+
+CodeKind = Literal["learnt", "first", "last", "last-and-first"]
+MapKind = Literal["each", "shared", "none"]
+
+INITIAL_CODE_SPREAD = 0.02
+"""Standard deviation of learnt codes before training: small, so that each starts by attending to all outputs alike
+and a poly-encoder starts where the mean-pooled bi-encoder of the same backbone stands. Larger ones began, and ended,
+worse (docs/design.md)."""
+
+
+class QueryCodes(Module):
+    """Reduces the token outputs `h_1..h_N` of a query to m vectors `y_1..y_m`.
+
+    Args:
+        embedding_dimension: d of the token outputs.
+        m: number of codes, at least 1. `last-and-first` gives m + 1.
+        kind: `learnt`: `y_i = sum_j softmax_j(c_i . h_j) h_j` with learnt codes `c_i`; `first`: `h_1..h_m`;
+            `last`: `h_{N-m+1}..h_N`; `last-and-first`: those and `h_1`.
+        maps: a linear map after each code: one of its own (`each`), the same (`shared`), or `none` (the paper).
+            Maps start as the identity.
+
+    Input features: `token_embeddings (b, t, d)`, `attention_mask (b, t)`, padding on either side.
+    Output feature: `sentence_embedding (b, m, d)`.
+    """
+
+    config_keys = ["embedding_dimension", "m", "kind", "maps"]
+
+    def __init__(
+        self, embedding_dimension: int, m: int, kind: CodeKind = "learnt", maps: MapKind = "none"
+    ) -> None:
+        super().__init__()
+        if not isinstance(m, int) or isinstance(m, bool) or m < 1:
+            raise ModelError(f"m, the number of query codes, must be a whole number of at least 1, got {m!r}")
+        if kind not in get_args(CodeKind):
+            raise ModelError(f"codes must be one of {', '.join(get_args(CodeKind))}, got {kind!r}")
+        if maps not in get_args(MapKind):
+            raise ModelError(f"maps must be one of {', '.join(get_args(MapKind))}, got {maps!r}")
+        self.embedding_dimension = embedding_dimension
+        self.m = m
+        self.kind = kind
+        self.maps = maps
+        self.codes: nn.Parameter | None = None
+        self.linear_maps: nn.Parameter | None = None
+        if kind == "learnt":
+            self.codes = nn.Parameter(torch.randn(m, embedding_dimension) * INITIAL_CODE_SPREAD)
+        if maps != "none":
+            number = self.number_of_codes if maps == "each" else 1
+            self.linear_maps = nn.Parameter(torch.eye(embedding_dimension).repeat(number, 1, 1))
+
+    @property
+    def number_of_codes(self) -> int:
+        """How many vectors a query becomes."""
+        return self.m + 1 if self.kind == "last-and-first" else self.m
+
+    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
+        outputs, mask = features["token_embeddings"], features["attention_mask"].bool()
+        y = self.attend(outputs, mask) if self.codes is not None else self.select(outputs, mask)
+        if self.linear_maps is not None:
+            # y_i <- A_i y_i; a zero (absent) code stays zero.
+            y = torch.einsum("bmd,med->bme", y, self.linear_maps.expand(self.number_of_codes, -1, -1))
+        features["sentence_embedding"] = y
+        return features
+
+    def attend(self, outputs: Tensor, mask: Tensor) -> Tensor:
+        """`y_i = sum_j softmax_j(c_i . h_j) h_j` over the real outputs: `(b, t, d) -> (b, m, d)`."""
+        assert self.codes is not None
+        logits = torch.einsum("md,btd->bmt", self.codes, outputs)
+        weights = logits.masked_fill(~mask[:, None, :], torch.finfo(logits.dtype).min).softmax(-1)
+        return weights @ outputs
+
+    def select(self, outputs: Tensor, mask: Tensor) -> Tensor:
+        """The first m, the last m, or the last m and the first output: `(b, t, d) -> (b, m or m + 1, d)`."""
+        # Real outputs to the front, in order, whichever side the padding is on.
+        order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
+        lengths = mask.sum(dim=1, keepdim=True)
+        position = torch.arange(self.m, device=mask.device)[None, :]
+        if self.kind != "first":
+            position = position + (lengths - self.m).clamp(min=0)
+        else:
+            position = position.expand(len(mask), -1)
+        present = position < lengths
+        if self.kind == "last-and-first":
+            first = torch.zeros_like(lengths)
+            # In a text of m outputs or fewer, h_1 is among the last m already and must not count twice.
+            position = torch.cat([first, position], dim=1)
+            present = torch.cat([lengths > self.m, present], dim=1)
+        index = order.gather(1, position.clamp(max=order.shape[1] - 1))
+        chosen = outputs.gather(1, index[..., None].expand(-1, -1, outputs.shape[-1]))
+        return chosen * present[..., None]
+
+    def get_embedding_dimension(self) -> int:
+        return self.embedding_dimension
+
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        self.save_config(output_path)
+        self.save_torch_weights(output_path, safe_serialization=safe_serialization)
+
+    @classmethod
+    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> QueryCodes:
+        hub = {key: kwargs.get(key) for key in ("token", "cache_folder", "revision", "local_files_only")}
+        module = cls(**cls.load_config(model_name_or_path, subfolder=subfolder, **hub))
+        return cls.load_torch_weights(model_name_or_path, subfolder=subfolder, model=module, **hub)

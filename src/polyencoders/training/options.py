@@ -1,0 +1,87 @@
+"""What can be chosen of a training run, with defaults that suit a few thousand pairs and one machine.
+
+Knows numbers and names; nothing of models or data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from polyencoders.errors import TrainingError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The choices of a training run.
+
+    Parameters
+    ----------
+    steps
+        Updates of the weights.
+    batch_size
+        Queries in a step. For bi- and poly-encoders the other queries' documents are the negatives, so more is harder.
+    learning_rate
+        The highest, reached after a tenth of the steps and then falling to 0; 5e-5 unless the whole backbone is
+        frozen, 1e-4 then.
+    code_learning_rate
+        Of the learnt codes, which hardly move at a backbone's rate.
+    negatives
+        Wrong documents a query is compared with by a cross-encoder or ARC-II.
+    mini_batch_size
+        Texts encoded at a time where a large batch would not fit, with gradients cached; None: all at once.
+    freeze
+        What is not trained: any of `embeddings`, `all-but-top-K`, `documents`, `backbone`.
+    evaluate_every
+        Steps between validations, each with a checkpoint; default a tenth of the steps.
+    patience
+        Validations without improvement after which training stops; None: never.
+    validation_queries
+        The most queries to validate on.
+    candidates
+        Documents each of them ranks.
+    bf16
+        Whether to compute in bf16; default: where the machine multiplies it in hardware.
+    seed
+        Of new weights, the order of the data, dropout and sampled negatives.
+    """
+
+    steps: int = 1000
+    batch_size: int = 32
+    learning_rate: float | None = None
+    code_learning_rate: float = 1e-2
+    negatives: int = 15
+    mini_batch_size: int | None = None
+    freeze: str | Sequence[str] = ()
+    evaluate_every: int | None = None
+    patience: int | None = 5
+    validation_queries: int = 500
+    candidates: int = 20
+    bf16: bool | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"steps": 1, "batch_size": 1, "negatives": 1, "validation_queries": 1, "candidates": 2, "seed": 0}
+        optional = {"mini_batch_size": 1, "evaluate_every": 1, "patience": 1}
+        for name, minimum in {**least, **optional}.items():
+            value = getattr(self, name)
+            if value is None and name in optional:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+                raise TrainingError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+        for name in ("learning_rate", "code_learning_rate"):
+            value = getattr(self, name)
+            if value is None and name == "learning_rate":
+                continue
+            if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+                raise TrainingError(f"{name} must be a number above 0, got {value!r}")
+
+    @property
+    def frozen(self) -> list[str]:
+        """What is not trained, as a list."""
+        return [self.freeze] if isinstance(self.freeze, str) else list(self.freeze)
+
+    @property
+    def highest_learning_rate(self) -> float:
+        """The learning rate given, or what suits what is trained."""
+        return self.learning_rate or (1e-4 if "backbone" in self.frozen else 5e-5)

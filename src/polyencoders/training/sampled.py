@@ -1,0 +1,92 @@
+"""Cross-entropy over one positive and n sampled negatives (Humeau et al. 2020, section 4.3; 15 there).
+
+For cross-encoders and ARC-II, which read every pair: the negatives are explicit ones first, then documents drawn from the
+training set. Knows texts; what a score is, the model says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from sentence_transformers.util import batch_to_device
+from torch import Tensor, nn
+from torch.nn import functional
+
+from polyencoders.data import Example
+
+PAIRS_PER_PASS = 64
+"""Pairs of about the same length that are read in one pass, so that little of it is padding."""
+
+
+class SampledCrossEntropy(nn.Module):
+    """`-log softmax_j(score(query, document_j))_0` over the right document and n others.
+
+    Args:
+        model: a `CrossEncoder` or `ArcII`.
+        examples: the training set, from whose documents negatives are drawn; none of a query's right ones.
+        negatives: n. Drawn with PyTorch's generator, so a seed, and a resumed run, draw the same.
+
+    Inputs:
+        +------------------------------------------+--------+
+        | columns                                  | labels |
+        +==========================================+========+
+        | query, positive                          | none   |
+        | query, positive, negative_1, ..., negative_k | none |
+        +------------------------------------------+--------+
+    """
+
+    def __init__(self, model: Any, examples: Sequence[Example], negatives: int = 15) -> None:
+        super().__init__()
+        if negatives < 1:
+            raise ValueError(f"negatives must be at least 1, got {negatives}")
+        self.model = model
+        self.preprocess = model.preprocess
+        self.scale = float(model.score_scale)
+        self.negatives = negatives
+        self.documents = list(dict.fromkeys(text for example in examples for text in example.positives))
+        self.right: dict[tuple[str, ...], set[str]] = {}
+        for example in examples:
+            self.right.setdefault(example.query, set()).update(example.positives)
+        most = max((len(answers) for answers in self.right.values()), default=0)
+        if len(self.documents) - most < negatives:
+            raise ValueError(
+                f"{negatives} negatives a query need more than {negatives + most - 1} distinct documents in the "
+                f"training set, which has {len(self.documents)}"
+            )
+
+    def forward(self, inputs: Sequence[Sequence[Any]], labels: Tensor | None = None, **_: Any) -> Tensor:
+        queries, positives, *explicit = inputs
+        pairs = []
+        for row, (query, positive) in enumerate(zip(queries, positives, strict=True)):
+            given = [column[row] for column in explicit]
+            drawn = self._draw(tuple(query), {positive, *given}, self.negatives - len(given))
+            pairs.extend((query, document) for document in (positive, *given, *drawn))
+        scores = self._score(pairs).view(len(queries), -1) * self.scale
+        return functional.cross_entropy(scores, torch.zeros(len(queries), dtype=torch.long, device=scores.device))
+
+    def _draw(self, query: tuple[str, ...], taken: set[str], number: int) -> list[str]:
+        excluded = taken | self.right.get(query, set())
+        drawn: list[str] = []
+        while len(drawn) < number:
+            document = self.documents[int(torch.randint(len(self.documents), ()))]
+            if document not in excluded:
+                excluded.add(document)
+                drawn.append(document)
+        return drawn
+
+    def _score(self, pairs: list[tuple[Any, str]]) -> Tensor:
+        order = sorted(range(len(pairs)), key=lambda i: sum(map(len, pairs[i][0])) + len(pairs[i][1]))
+        device = next(self.model.parameters()).device
+        scores = []
+        for start in range(0, len(order), PAIRS_PER_PASS):
+            features = self.preprocess([pairs[i] for i in order[start : start + PAIRS_PER_PASS]])
+            scores.append(self.model(batch_to_device(features, device))["scores"].flatten().float())
+        places = torch.empty(len(order), dtype=torch.long)
+        places[torch.tensor(order)] = torch.arange(len(order))
+        return torch.cat(scores)[places.to(device)]
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The settings, for model cards."""
+        return {"negatives": self.negatives, "scale": self.scale}

@@ -1,0 +1,336 @@
+"""One training run, from a model and examples to the best model saved: what the command line's `train` calls.
+
+Knows models, examples, the trainers and the evaluator, and how they fit together; each does its part in its own file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import CrossEncoderTrainingArguments, SentenceTransformerTrainingArguments
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
+
+from polyencoders.data import Example, training_dataset
+from polyencoders.errors import TrainingError
+from polyencoders.evaluation import given_candidates, sampled_candidates
+from polyencoders.evaluation.evaluator import RankingEvaluator
+from polyencoders.models.dual import TASKS, DualEncoder
+from polyencoders.models.joint import JointEncoder
+from polyencoders.training.freezing import freeze
+from polyencoders.training.frozen import FrozenOutputs
+from polyencoders.training.in_batch import InBatchCrossEntropy
+from polyencoders.training.options import TrainingOptions
+from polyencoders.training.precision import bf16_is_native
+from polyencoders.training.sampled import SampledCrossEntropy
+from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run came to.
+
+    Attributes
+    ----------
+    steps
+        Updates made.
+    best_step
+        The update whose weights the model has; None without validation.
+    metric
+        The name of what validation measured; None without it.
+    before, after
+        It, before training and of the weights kept.
+    seconds
+        Of training, preparation of a frozen backbone's outputs included, validation excluded from nothing.
+    history
+        `(step, value)` of each validation.
+    """
+
+    steps: int
+    best_step: int | None
+    metric: str | None
+    before: float | None
+    after: float | None
+    seconds: float
+    history: list[tuple[int, float]]
+
+
+def train(
+    model: DualEncoder | JointEncoder,
+    examples: Sequence[Example],
+    validation: Sequence[Example] = (),
+    output_dir: str | os.PathLike[str] | None = None,
+    options: TrainingOptions | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    on_texts: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> TrainingResult:
+    """Train a model on examples, in place, and save it.
+
+    With validation examples, the model is measured by R@1/C as it comes and while it is trained, and ends as the best
+    checkpoint. An interrupted run goes on from its last checkpoint when it is called again with the same arguments,
+    and ends the same. A model whose backbone is frozen ends with its document map folded into the query side, so that
+    its document vectors are the backbone's own.
+
+    Parameters
+    ----------
+    model
+        Any of ours; build it after `transformers.set_seed(seed)` where new weights are to be the same again.
+    examples
+        To train on; each positive of each is a row.
+    validation
+        To choose the checkpoint by: their own `candidates` where all have them, else sampled ones.
+    output_dir
+        Where the model is saved, whole or not at all, and checkpoints are kept until then. None: a temporary folder,
+        and nothing is saved.
+    options
+        The choices; the defaults of `TrainingOptions` otherwise.
+    callbacks
+        `transformers` callbacks.
+    on_texts
+        Told of the progress of encoding for a frozen backbone: what, texts done, texts in all.
+
+    Returns
+    -------
+    TrainingResult
+
+    Raises
+    ------
+    TrainingError
+        Nothing to train, too few examples for a batch, a loss that is not a number, checkpoints of another run.
+
+    Examples
+    --------
+    See the README, "Train on your own pairs".
+    """
+    options = options or TrainingOptions()
+    if output_dir is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return _train(model, examples, validation, Path(folder), options, callbacks, on_texts)
+    folder = Path(output_dir)
+    result = _train(model, examples, validation, folder, options, callbacks, on_texts)
+    model.save_pretrained(str(folder))
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    return result
+
+
+CHECKPOINTS = "checkpoints"
+"""The folder of a run's output directory that is there until the run has ended."""
+
+
+def _train(
+    model: Any,
+    examples: Sequence[Example],
+    validation: Sequence[Example],
+    folder: Path,
+    options: TrainingOptions,
+    callbacks: Sequence[TrainerCallback],
+    on_texts: Callable[[str, int, int], None],
+) -> TrainingResult:
+    if not examples:
+        raise TrainingError("no examples to train on")
+    dual = isinstance(model, DualEncoder)
+    set_seed(options.seed)
+    freeze(model, options.frozen)
+    table = training_dataset(examples)
+    if dual and len(table) < 2:
+        raise TrainingError("in-batch negatives need at least 2 pairs of a query and a document, got 1")
+    evaluator = _evaluator(validation, options)
+    checkpoint = _checkpoint_to_resume(folder, model, table, options)
+
+    started = time.perf_counter()
+    outputs = FrozenOutputs(model, bf16=options.bf16) if dual and options.frozen else None
+    with outputs.applied() if outputs is not None and outputs.useful else nullcontext():
+        if outputs is not None and outputs.useful:
+            _prepare(outputs, table, evaluator, on_texts)
+        before = None if evaluator is None else _measure(model, evaluator)
+        trainer = _trainer(model, examples, table, evaluator, folder, options, callbacks)
+        trainer.train(resume_from_checkpoint=checkpoint)
+    seconds = time.perf_counter() - started
+    if "backbone" in options.frozen and dual:
+        model.fold_document_map()
+    model.eval()
+
+    state = trainer.state
+    history = [
+        (int(entry["step"]), float(entry[f"eval_{evaluator.primary_metric}"]))
+        for entry in state.log_history
+        if evaluator is not None and f"eval_{evaluator.primary_metric}" in entry
+    ]
+    result = TrainingResult(
+        steps=state.global_step,
+        best_step=state.best_global_step if evaluator is not None else None,
+        metric=None if evaluator is None else evaluator.primary_metric,
+        before=before,
+        after=None if evaluator is None else state.best_metric,
+        seconds=seconds,
+        history=history,
+    )
+    model.training_record = _record(result, len(table), options)
+    return result
+
+
+def _evaluator(validation: Sequence[Example], options: TrainingOptions) -> RankingEvaluator | None:
+    if not validation:
+        return None
+    # Neighbours in a file are often of one conversation or topic, so the first n would be few of them.
+    number = min(options.validation_queries, len(validation))
+    chosen = random.Random(options.seed).sample(list(validation), number)
+    if all(example.candidates for example in chosen):
+        return RankingEvaluator(given_candidates(chosen), write_csv=False)
+    documents = {text for example in chosen for text in example.positives}
+    if len(documents) <= options.candidates:
+        documents.update(text for example in validation for text in example.positives)
+    # An answer must have others to stand against: a small file gets shorter lists.
+    most = max(len(example.positives) for example in chosen)
+    candidates = min(options.candidates, len(documents) - most + 1)
+    if candidates < 2:
+        raise TrainingError(f"the {len(validation)} validation examples have {len(documents)} distinct documents between "
+                            "them: nothing to rank against")
+    task = sampled_candidates(chosen, candidates, options.seed, sorted(documents))
+    return RankingEvaluator(task, write_csv=False)
+
+
+def _measure(model: Any, evaluator: RankingEvaluator) -> float:
+    return evaluator(model)[evaluator.primary_metric]
+
+
+def _prepare(
+    outputs: FrozenOutputs, table: Any, evaluator: RankingEvaluator | None, on_texts: Callable[[str, int, int], None]
+) -> None:
+    documents = [text for column in table.column_names[1:] for text in table[column]]
+    texts: dict[Any, list[Any]] = {"query": list(table["query"]), "document": documents}
+    if evaluator is not None:
+        texts["query"] += list(evaluator.task.queries)
+        texts["document"] += [text for listed in evaluator.task.documents for text in listed]
+    for task in TASKS:
+        distinct = list(dict.fromkeys(text if isinstance(text, str) else tuple(text) for text in texts[task]))
+        done = 0
+
+        def advance(number: int, task: str = task, total: int = len(distinct)) -> None:
+            nonlocal done
+            done += number
+            on_texts({"query": "queries", "document": "documents"}[task], done, total)
+
+        outputs.prepare(distinct, task, advance)
+
+
+def _trainer(
+    model: Any,
+    examples: Sequence[Example],
+    table: Any,
+    evaluator: RankingEvaluator | None,
+    folder: Path,
+    options: TrainingOptions,
+    callbacks: Sequence[TrainerCallback],
+) -> DualEncoderTrainer | JointEncoderTrainer:
+    dual = isinstance(model, DualEncoder)
+    batch_size = min(options.batch_size, len(table))
+    every = options.evaluate_every or max(1, options.steps // 10)
+    arguments = dict(
+        output_dir=str(folder / CHECKPOINTS),
+        max_steps=options.steps,
+        per_device_train_batch_size=batch_size,
+        learning_rate=options.highest_learning_rate,
+        learning_rate_mapping={r"\.codes$": options.code_learning_rate} if _has_learnt_codes(model) else {},
+        warmup_steps=options.steps // 10,
+        bf16=bf16_is_native(model.device) if options.bf16 is None else options.bf16,
+        use_cpu=model.device.type == "cpu",
+        # A last batch of one would have no negatives.
+        dataloader_drop_last=True,
+        dataloader_pin_memory=model.device.type == "cuda",
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        logging_steps=min(every, 50),
+        disable_tqdm=True,
+        report_to="none",
+        seed=options.seed,
+    )
+    if evaluator is not None:
+        arguments |= dict(
+            eval_strategy="steps",
+            eval_steps=every,
+            load_best_model_at_end=True,
+            metric_for_best_model=f"eval_{evaluator.primary_metric}",
+            greater_is_better=True,
+        )
+        if options.patience is not None:
+            callbacks = [*callbacks, EarlyStoppingCallback(early_stopping_patience=options.patience)]
+    if dual:
+        loss: Any = InBatchCrossEntropy(
+            model, options.mini_batch_size, gather_across_devices=torch.distributed.is_initialized()
+        )
+        trainer_class, arguments_class = DualEncoderTrainer, SentenceTransformerTrainingArguments
+    else:
+        loss = SampledCrossEntropy(model, examples, options.negatives)
+        trainer_class, arguments_class = JointEncoderTrainer, CrossEncoderTrainingArguments
+    trainer = trainer_class(
+        model=model,
+        args=arguments_class(**arguments),
+        train_dataset=table,
+        loss=loss,
+        evaluator=evaluator,
+        callbacks=list(callbacks),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _has_learnt_codes(model: Any) -> bool:
+    return any(name.endswith(".codes") for name, _ in model.named_parameters())
+
+
+def _checkpoint_to_resume(folder: Path, model: Any, table: Any, options: TrainingOptions) -> str | None:
+    """The last whole checkpoint of this very run, if it was interrupted.
+
+    Raises
+    ------
+    TrainingError
+        When the checkpoints are another run's.
+    """
+    run = {
+        "architecture": type(model).__name__,
+        "data": table._fingerprint,
+        "rows": len(table),
+        "options": asdict(options),
+    }
+    described = folder / CHECKPOINTS / "run.json"
+    if described.exists():
+        earlier = json.loads(described.read_text(encoding="utf-8"))
+        if earlier != json.loads(json.dumps(run)):
+            changed = sorted(key for key in run if earlier.get(key) != json.loads(json.dumps(run[key])))
+            raise TrainingError(
+                f"{folder} holds the checkpoints of an interrupted run with other {', '.join(changed)}: "
+                "run it again as it was to finish it, choose another folder, or delete that one"
+            )
+        # The trainer writes trainer_state.json last: a checkpoint without it was cut short.
+        whole = [path.parent for path in described.parent.glob("checkpoint-*/trainer_state.json")]
+        return str(max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")))) if whole else None
+    described.parent.mkdir(parents=True, exist_ok=True)
+    described.write_text(json.dumps(run), encoding="utf-8")
+    return None
+
+
+def _record(result: TrainingResult, rows: int, options: TrainingOptions) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "Pairs": f"{rows:,}",
+        "Steps": f"{result.steps:,} of {options.batch_size}",
+        "Learning rate": f"{options.highest_learning_rate:g}",
+        "Frozen": ", ".join(options.frozen) or "nothing",
+        "Seed": options.seed,
+    }
+    if result.metric is not None and result.before is not None and result.after is not None:
+        record[f"Validation {result.metric}"] = (
+            f"{result.before:.3f} before, {result.after:.3f} after step {result.best_step}"
+        )
+    return record

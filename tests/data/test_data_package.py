@@ -1,0 +1,23 @@
+"""The folder as a whole: light to import, and its page's example runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import polyencoders.data
+
+
+def test_light_to_import():
+    heavy = "{'torch', 'datasets', 'scipy', 'transformers', 'numpy'}"
+    code = f"import sys, polyencoders.data; print(sorted({heavy} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_readme(tmp_path, monkeypatch, capsys):
+    page = Path(polyencoders.data.__file__).with_name("README.md").read_text(encoding="utf-8")
+    (tmp_path / "mine.jsonl").write_text(re.search(r"```json\n(.*?)```", page, re.S)[1], encoding="utf-8")
+    assert len(polyencoders.data.read_jsonl(tmp_path / "mine.jsonl")) == 4
+    monkeypatch.chdir(tmp_path)
+    exec(re.search(r"```python\n(.*?)```", page, re.S)[1], {})
+    assert capsys.readouterr().out == "Splits(train=16, validation=2, test=2)\n['1', '2', '3']\n"

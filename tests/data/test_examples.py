@@ -1,0 +1,83 @@
+"""Examples: what they accept, what they refuse and in which words, and the table made of them."""
+
+import pickle
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from polyencoders.data import Example, training_dataset
+from polyencoders.errors import DataError
+
+
+def test_loose_values_become_tuples():
+    example = Example(["Hi!", "Tea?"], ["Yes.", "No.", "Yes."], "Maybe.", ["Maybe.", "No."])
+    assert example.query == ("Hi!", "Tea?")
+    assert example.positives == ("Yes.", "No.")
+    assert example.negatives == ("Maybe.",)
+    assert example.candidates == ("Maybe.", "No.")
+    assert Example("Tea?", "Yes.") == Example(["Tea?"], ("Yes.",))
+    assert Example("Tea?", "Yes.").candidates is None
+
+
+def test_is_a_value():
+    example = Example("Tea?", "Yes.", candidates=["Yes."])
+    assert pickle.loads(pickle.dumps(example)) == example
+    assert len({example, Example("Tea?", "Yes.", candidates=["Yes."])}) == 1
+    with pytest.raises(FrozenInstanceError):
+        example.query = ("Milk?",)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"query": ""}, "query: the text is empty, given ''"),
+        ({"query": "  \t"}, r"query: the text is empty, given '  \\t'"),
+        ({"query": []}, "query: an empty list of turns, expected at least one"),
+        ({"query": ["Hi!", ""]}, "query, turn 2 of 2: the text is empty, given ''"),
+        ({"query": ["Hi!", 3]}, "query, turn 2 of 2: expected text, given int 3"),
+        ({"query": None}, r"query: expected text or a list of texts, given nothing \(null\)"),
+        ({"query": {"text": "Hi"}}, "query: expected text or a list of texts, given dict {'text': 'Hi'}"),
+        ({"query": b"Hi"}, "query: expected text or a list of texts, given bytes b'Hi'"),
+        ({"query": "\ud800"}, "query: not valid Unicode"),
+        ({"positives": []}, "positive: an empty list, expected at least one right answer"),
+        ({"positives": ["yes", " "]}, "positive, text 2 of 2: the text is empty"),
+        ({"positives": 7}, "positive: expected text or a list of texts, given int 7"),
+        ({"negatives": [[]]}, r"negative, text 1 of 1: expected text, given list \[\]"),
+        ({"negatives": ["no", "yes"]}, "the same text is both a positive and a negative: 'yes'"),
+        ({"candidates": ["no", "never"]}, "candidates lack the right answer: none of the 2 equals 'yes'$"),
+        ({"candidates": []}, "candidates lack the right answer: none of the 0 equals 'yes'$"),
+        ({"candidates": 5}, "candidates: expected text or a list of texts, given int 5"),
+        (
+            {"positives": ["yes", "oui"], "candidates": ["no"]},
+            "none of the 1 equals 'yes' or another of the 2 positives",
+        ),
+    ],
+)
+def test_refuses(fields, message):
+    with pytest.raises(DataError, match=message):
+        Example(**{"query": "really?", "positives": "yes", **fields})
+
+
+def test_long_texts_are_shortened_in_errors():
+    with pytest.raises(DataError) as caught:
+        Example("q", "a" * 10_000, negatives="a" * 10_000)
+    assert len(str(caught.value)) < 200
+
+
+def test_training_dataset(caplog):
+    examples = [Example(["Hi!", "Tea?"], ["Yes.", "Sure."], ["No.", "Never.", "Mu."]), Example("2?", "two", ["1", "3"])]
+    table = training_dataset(examples)
+    assert table.to_list() == [
+        {"query": ["Hi!", "Tea?"], "positive": "Yes.", "negative_1": "No.", "negative_2": "Never."},
+        {"query": ["Hi!", "Tea?"], "positive": "Sure.", "negative_1": "No.", "negative_2": "Never."},
+        {"query": ["2?"], "positive": "two", "negative_1": "1", "negative_2": "3"},
+    ]
+    assert "1 negatives are not used" in caplog.text
+
+
+def test_training_dataset_has_no_negatives_unless_every_example_does(caplog):
+    table = training_dataset([Example("a", "b", "c"), Example("d", "e")])
+    assert table.column_names == ["query", "positive"]
+    assert "1 negatives are not used" in caplog.text
+    with pytest.raises(DataError, match="no examples"):
+        training_dataset([])
