@@ -1,0 +1,69 @@
+"""Every architecture on the built-in conversations: all of the backbone tuned, and codes and maps on a frozen one.
+
+    python benchmarks/compare.py            # about an hour on two cores; goes on where it stopped
+    python benchmarks/compare.py --quick    # under a minute; shows that it runs, and nothing else
+
+Writes benchmarks/results/compare.{json,jsonl,png,md}; the last line printed is the summary as one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from polyencoders.cli import compare
+from polyencoders.training import TrainingOptions
+
+RESULTS = Path(__file__).parent / "results"
+TUNED = ("bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "arc-ii", "cross")
+FROZEN = ("bi", "bi-attention", "poly-4", "poly-16")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="under a minute, into a temporary folder")
+    parser.add_argument("--work", type=Path, default=Path("models/compare"), help="where models are kept")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the tuned runs")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        with tempfile.TemporaryDirectory() as folder:
+            options = TrainingOptions(steps=2, batch_size=8, validation_queries=8, candidates=4)
+            plan = compare.Plan(
+                "chitchat",
+                architectures=("bi", "poly-4"),
+                options=options,
+                train_examples=64,
+                queries=20,
+                corpus=100,
+                sizes=(100,),
+            )
+            summary = compare.run(plan, Path(folder), plot=False)
+        print(json.dumps(summary))
+        return
+    frozen = TrainingOptions(steps=600, freeze="backbone", validation_queries=300, evaluate_every=100)
+    compare.run(
+        compare.Plan("chitchat", architectures=FROZEN, seeds=(0, 1), options=frozen, train_examples=8_000),
+        arguments.work,
+        plot=False,
+    )
+    tuned = TrainingOptions(steps=150, validation_queries=200, evaluate_every=50)
+    summary = compare.run(
+        compare.Plan("chitchat", architectures=TUNED, seeds=arguments.seeds, options=tuned, cross_negatives=7),
+        arguments.work,
+    )
+    RESULTS.mkdir(exist_ok=True)
+    for name in ("compare.json", "compare.jsonl", "compare.png"):
+        shutil.copy(arguments.work / name, RESULTS / name)
+    (RESULTS / "compare.md").write_text(compare.markdown(summary), encoding="utf-8")
+    print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m polyencoders` is `polyencoders`."""
+
+from polyencoders.cli import main
+
+main()

@@ -1,0 +1,197 @@
+"""The commands and their help. Each imports its part when it runs, so that `--help` is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help=(
+        "Match text with text: train, compare and query bi-, poly- and cross-encoders.\n\n"
+        "Begin with `polyencoders demo`; with pairs of your own, `polyencoders train --data mine.jsonl`."
+    ),
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+_DATA_HELP = (
+    '`chitchat`, the built-in conversations, or a JSON Lines file (plain or gzipped): `{"query": "..." or '
+    '["oldest turn", "...", "newest"], "positive": "..."}`, optionally `negatives` and `candidates`.'
+)
+Data = Annotated[str, typer.Option(help=_DATA_HELP)]
+Backbone = Annotated[str, typer.Option(help="Any Hugging Face encoder: a directory, or a name on the hub.")]
+Seed = Annotated[int, typer.Option(help="Of new weights, the order of the data, and sampled candidates.")]
+Freeze = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What is not trained: `backbone` (only codes and maps are; seconds instead of minutes, and document "
+        "vectors stay the backbone's own), `documents`, `embeddings`, `all-but-top-K`. Can be given several times."
+    ),
+]
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    context: typer.Context, show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if show:
+        from polyencoders import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Where the trained model is saved.")] = Path("models/demo"),
+) -> None:
+    """Train on real conversations and answer five of them, in minutes, from nothing.
+
+    Needs `pip install "polyencoders[demo]"`.
+    """
+    from polyencoders.cli import demo as command
+
+    command.run(output)
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A recipe in YAML (see recipes/); or give --data instead.", show_default=False)
+    ] = None,
+    data: Annotated[str | None, typer.Option(help=_DATA_HELP, show_default=False)] = None,
+    validation: Annotated[
+        str | None, typer.Option(help="Held-out examples to choose the checkpoint by. [default: a tenth of --data]")
+    ] = None,
+    architecture: Annotated[
+        str, typer.Option(help="`bi`, `bi-attention`, `poly-M`, `poly-first-M`, `poly-last-M`, `cross` or `arc-ii`.")
+    ] = "poly-4",
+    backbone: Backbone = "sentence-transformers/all-MiniLM-L6-v2",
+    output: Annotated[Path, typer.Option(help="Where the model is saved, whole or not at all.")] = Path("models/mine"),
+    steps: Annotated[int, typer.Option(help="Updates of the weights.")] = 1000,
+    batch_size: Annotated[int, typer.Option(help="Queries in a step.")] = 32,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The highest. [default: 5e-5; 1e-4 on a frozen backbone]")
+    ] = None,
+    freeze: Freeze = None,
+    seed: Seed = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a model that is there already.")] = False,
+) -> None:
+    """Train a model, by a recipe or on a file of pairs; an interrupted run goes on where it stopped.
+
+    Examples:
+
+        polyencoders train recipes/chitchat.yaml
+
+        polyencoders train --data mine.jsonl --freeze backbone --output models/mine
+    """
+    from polyencoders.cli import train as command
+    from polyencoders.cli.recipes import parse_recipe, read_recipe
+
+    if (recipe is None) == (data is None):
+        raise typer.BadParameter("give a recipe, or --data FILE")
+    if recipe is not None:
+        command.run(read_recipe(recipe), overwrite)
+        return
+    training: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "seed": seed, "freeze": freeze or []}
+    if learning_rate is not None:
+        training["learning_rate"] = learning_rate
+    content = {
+        "model": {"architecture": architecture, "backbone": backbone},
+        "data": {"train": data, "validation": validation},
+        "training": training,
+        "output": str(output),
+    }
+    command.run(parse_recipe(content), overwrite)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model directory, or a backbone, which is measured as it comes.")],
+    data: Data,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="`given`: the file's own `candidates`; `sampled`: the right answer among random others; `corpus`: "
+            "among all; `auto`: given where all examples have them, else sampled."
+        ),
+    ] = "auto",
+    candidates: Annotated[int, typer.Option(help="Documents each query ranks, when they are sampled.")] = 20,
+    queries: Annotated[int, typer.Option(help="The most queries.")] = 1000,
+    measure: Annotated[
+        list[str] | None, typer.Option(help="`R@k`, `MRR`, `MAP`, `nDCG@k`; several times. [default: R@1, MRR]")
+    ] = None,
+    seed: Seed = 0,
+    output: Annotated[Path | None, typer.Option(help="Also write the report there, as JSON.")] = None,
+) -> None:
+    """Measure how well a model ranks, with 95% intervals. Ties count against it."""
+    from polyencoders.cli import evaluate as command
+
+    command.run(model, data, protocol, candidates, queries, measure or ["R@1", "MRR"], seed, output)
+
+
+@app.command()
+def rank(
+    model: Annotated[str, typer.Argument(help="A model directory.")],
+    query: Annotated[
+        list[str], typer.Option(help="The query; given several times, the turns of a conversation, oldest first.")
+    ],
+    documents: Annotated[
+        Path, typer.Option(help="A text file with a document on each line, or JSON Lines of texts; plain or gzipped.")
+    ],
+    top_k: Annotated[int, typer.Option(help="How many to show.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")] = False,
+) -> None:
+    """Rank the documents of a file for a query."""
+    from polyencoders.cli import rank as command
+
+    command.run(model, query, documents, top_k, as_json)
+
+
+@app.command()
+def compare(
+    data: Data,
+    architectures: Annotated[
+        str, typer.Option(help="Separated by commas.")
+    ] = "bi,bi-attention,poly-4,poly-16,poly-first-16,cross",
+    backbone: Backbone = "sentence-transformers/all-MiniLM-L6-v2",
+    steps: Annotated[int, typer.Option(help="Of every training.")] = 300,
+    batch_size: Annotated[int, typer.Option(help="Queries in a step (cross-encoders and ARC-II: 8).")] = 32,
+    seeds: Annotated[str, typer.Option(help="Separated by commas; every architecture is trained with each.")] = "0",
+    freeze: Freeze = None,
+    train_examples: Annotated[int | None, typer.Option(help="The most examples to train on.")] = None,
+    queries: Annotated[int, typer.Option(help="The most test queries.")] = 1000,
+    candidates: Annotated[int, typer.Option(help="Documents each of them ranks.")] = 20,
+    output: Annotated[Path, typer.Option(help="For the table, the picture and the models.")] = Path("models/compare"),
+    plot: Annotated[bool, typer.Option(help="Draw the picture (needs `polyencoders[plot]`).")] = True,
+) -> None:
+    """Train and evaluate architectures the same way; print one table, draw one picture.
+
+    Runs that are finished are not run again: stop it, and the same command goes on. With another --freeze or --steps
+    and the same --output, the new rows join the old ones.
+    """
+    from polyencoders.cli import compare as command
+    from polyencoders.errors import DataError
+    from polyencoders.training import TrainingOptions
+
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise DataError(f"--seeds: expected whole numbers separated by commas, given {seeds!r}") from None
+    plan = command.Plan(
+        data=data,
+        backbone=backbone,
+        architectures=[name.strip() for name in architectures.split(",")],
+        seeds=numbers,
+        options=TrainingOptions(steps=steps, batch_size=batch_size, freeze=freeze or [], validation_queries=300),
+        train_examples=train_examples,
+        queries=queries,
+        candidates=candidates,
+    )
+    command.run(plan, output, plot)

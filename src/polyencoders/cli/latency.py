@@ -1,0 +1,100 @@
+"""How long a query takes, split into encoding it and scoring documents: models in turn, medians.
+
+Knows clocks and the models' surface; nothing of training.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from polyencoders.data import Query
+
+SIZES = (100, 1_000, 10_000)
+MOST_PAIRS = 1_000
+"""Pairs a cross-encoder reads in a measurement; more documents than that are counted up from it, and said to be."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds a query against a number of documents.
+
+    Attributes
+    ----------
+    encoding, scoring
+        Of the query, and of all documents with the ten best chosen. A cross-encoder encodes nothing beforehand.
+    extrapolated
+        Whether `scoring` was measured on `MOST_PAIRS` documents and counted up.
+    """
+
+    encoding: float
+    scoring: float
+    extrapolated: bool = False
+
+
+def measure_latency(
+    models: Mapping[str, Any],
+    queries: Sequence[Query],
+    documents: Sequence[str],
+    sizes: Sequence[int] = SIZES,
+    rounds: int = 9,
+    done: Callable[[int], None] = lambda number: None,
+) -> dict[str, dict[int, Latency]]:
+    """Time every model against every number of documents, one after another within a round.
+
+    Document vectors of bi- and poly-encoders are made beforehand, as in an index: of 1,000 documents, repeated, since
+    the time does not depend on what is in them. Cross-encoders are timed in one round: seconds need no median.
+
+    Returns
+    -------
+    dict
+        By model and number of documents.
+    """
+    texts = [documents[i % len(documents)] for i in range(min(MOST_PAIRS, max(sizes)))]
+    copies = -(-max(sizes) // len(texts))
+    vectors = {
+        name: model.encode_document(texts, convert_to_tensor=True, batch_size=64).repeat(copies, 1)
+        for name, model in models.items()
+        if hasattr(model, "encode_document")
+    }
+    encoding: dict[str, list[float]] = {name: [] for name in models}
+    scoring: dict[str, dict[int, list[float]]] = {name: {size: [] for size in sizes} for name in models}
+    for number in range(rounds + 1):
+        query = queries[number % len(queries)]
+        for name, model in models.items():
+            if name in vectors:
+                milliseconds, encoded = _timed(model.encode_query, [query], convert_to_tensor=True)
+                encoding[name].append(milliseconds)
+                for size in sizes:
+                    scoring[name][size].append(_timed(_ten_best, model, encoded, vectors[name][:size])[0])
+            elif number == 0:
+                for size in {min(size, MOST_PAIRS) for size in sizes}:
+                    scoring[name][size].append(_timed(model.rank, query, texts[:size], top_k=10)[0])
+            done(1)
+    return {name: {size: _latency(encoding[name], scoring[name], size) for size in sizes} for name in models}
+
+
+def _latency(encoding: list[float], scoring: dict[int, list[float]], size: int) -> Latency:
+    if not encoding:
+        measured = min(size, MOST_PAIRS)
+        return Latency(0.0, statistics.median(scoring[measured]) * size / measured, extrapolated=size > measured)
+    # The first round warms up.
+    return Latency(statistics.median(encoding[1:]), statistics.median(scoring[size][1:]))
+
+
+def _ten_best(model: Any, encoded: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    return torch.topk(model.similarity(encoded, vectors)[0], min(10, len(vectors))).indices
+
+
+def _timed(call: Callable[..., Any], *arguments: Any, **keywords: Any) -> tuple[float, Any]:
+    """Milliseconds of a call, and what it gave."""
+    started = time.perf_counter()
+    value = call(*arguments, **keywords)
+    if isinstance(value, torch.Tensor) and value.device.type == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - started) * 1000, value

@@ -1,0 +1,140 @@
+"""Recipes: a training run in a short YAML file, checked before anything is loaded.
+
+    model:
+      architecture: poly-4          # bi, bi-attention, poly-M, poly-first-M, ..., cross, arc-ii
+      backbone: sentence-transformers/all-MiniLM-L6-v2
+      shared_tower: true            # and any other setting of the class
+    data:
+      train: mine.jsonl             # or chitchat
+      validation: held-out.jsonl    # default: a tenth of train
+    training:
+      steps: 1000                   # and any other of TrainingOptions
+      freeze: backbone
+    output: models/mine
+
+Knows what may stand in a recipe; nothing of how a run is made.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from polyencoders.cli.architectures import DEFAULT_BACKBONE, parse_architecture
+from polyencoders.errors import DataError
+from polyencoders.training.options import TrainingOptions
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe.
+
+    Attributes
+    ----------
+    architecture, backbone, settings
+        Of the model: its short name, what it is built on, and settings of its class.
+    train, validation
+        Data: a file or a built-in name; None: a part of `train`.
+    options
+        Of the training.
+    output
+        Where the model is saved.
+    """
+
+    architecture: str
+    train: str
+    output: str
+    backbone: str = DEFAULT_BACKBONE
+    settings: dict[str, Any] = field(default_factory=dict)
+    validation: str | None = None
+    options: TrainingOptions = field(default_factory=TrainingOptions)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises
+    ------
+    DataError
+        When the file is missing, not YAML, lacks a key, or has one that is not known (with the nearest that is).
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such recipe") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise DataError(f"{path}: not YAML: {error}") from error
+    try:
+        return parse_recipe(content)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def parse_recipe(content: Any) -> Recipe:
+    """Check a recipe's content.
+
+    Examples
+    --------
+    >>> parse_recipe({"model": {"architecture": "bi"}, "data": {"trian": "chitchat"}, "output": "models/mine"})
+    Traceback (most recent call last):
+    polyencoders.errors.DataError: data: unknown key 'trian'; did you mean 'train'? Known: train, validation
+    """
+    content = _section("the recipe", content, ("model", "data", "training", "output"))
+    model = _section("model", content.get("model") or {}, None)
+    data = _section("data", content.get("data"), ("train", "validation"))
+    training = _section("training", content.get("training") or {}, [option.name for option in fields(TrainingOptions)])
+    architecture = model.pop("architecture", "poly")
+    backbone = model.pop("backbone", DEFAULT_BACKBONE)
+    _text("model: architecture", architecture)
+    _text("model: backbone", backbone)
+    class_name, _ = parse_architecture(architecture)
+    _known("model", model, ["architecture", "backbone", *_settings_of(class_name)])
+    for key, value in (("data: train", data.get("train")), ("output", content.get("output"))):
+        _text(key, value)
+    if data.get("validation") is not None:
+        _text("data: validation", data["validation"])
+    return Recipe(
+        architecture=architecture,
+        backbone=backbone,
+        settings=model,
+        train=data["train"],
+        validation=data.get("validation"),
+        options=TrainingOptions(**training),
+        output=content["output"],
+    )
+
+
+def _settings_of(class_name: str) -> list[str]:
+    from polyencoders import models
+
+    parameters = inspect.signature(getattr(models, class_name).__init__).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def _section(name: str, value: Any, known: Iterable[str] | None) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise DataError(f"{name}: expected keys and values, given {'nothing' if value is None else repr(value)}")
+    if known is not None:
+        _known(name, value, list(known))
+    return dict(value)
+
+
+def _known(name: str, given: Mapping[str, Any], known: list[str]) -> None:
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise DataError(f"{name}: unknown key {key!r}{hint} Known: {', '.join(known)}")
+
+
+def _text(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value:
+        raise DataError(f"{name}: expected text, given {'nothing' if value is None else repr(value)}")

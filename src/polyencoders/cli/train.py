@@ -1,0 +1,74 @@
+"""`polyencoders train`: a recipe, or a file of pairs, to a saved model.
+
+Knows recipes, readers and the training run; each does its part.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+from transformers import set_seed
+
+from polyencoders.cli.architectures import build_model
+from polyencoders.cli.display import TrainingProgress, console, progress, quieten, resumable
+from polyencoders.cli.recipes import Recipe
+from polyencoders.data import Example, load_examples, read_jsonl, split_examples
+from polyencoders.data.sources import BUILT_IN
+from polyencoders.errors import TrainingError
+from polyencoders.training import TrainingResult, train
+from polyencoders.training.train import CHECKPOINTS
+
+
+def run(recipe: Recipe, overwrite: bool = False) -> None:
+    """Train by a recipe and say what came of it."""
+    quieten()
+    output = Path(recipe.output)
+    if (output / "modules.json").exists() and not (output / CHECKPOINTS).exists() and not overwrite:
+        raise TrainingError(f"{output} holds a model already: choose another output, or say --overwrite")
+    examples, validation = _data(recipe)
+    console.print(
+        f"{recipe.architecture} on {recipe.backbone}: {len(examples):,} examples to train on, "
+        f"{len(validation):,} to validate on"
+    )
+    set_seed(recipe.options.seed)
+    model = build_model(recipe.architecture, recipe.backbone, recipe.settings, "backbone" in recipe.options.frozen)
+    with resumable(), progress() as bar:
+        shown = TrainingProgress(bar)
+        result = train(model, examples, validation, output, recipe.options, [shown], shown.on_texts)
+    _report(result, output)
+
+
+def _data(recipe: Recipe) -> tuple[list[Example], list[Example]]:
+    """Examples to train and to validate on; a tenth of a file is held out where no validation data is given."""
+    if recipe.train in BUILT_IN:
+        splits = load_examples(recipe.train)
+        examples, validation = splits.train, splits.validation
+    elif recipe.validation is None:
+        splits = split_examples(read_jsonl(recipe.train), validation=0.1, seed=recipe.options.seed)
+        examples, validation = splits.train, splits.validation
+    else:
+        examples, validation = read_jsonl(recipe.train), []
+    if recipe.validation is not None:
+        validation = (
+            load_examples(recipe.validation).validation
+            if recipe.validation in BUILT_IN
+            else read_jsonl(recipe.validation)
+        )
+    return examples, validation
+
+
+def _report(result: TrainingResult, output: Path) -> None:
+    table = Table("", "", show_header=False, box=None)
+    table.add_row("steps", f"{result.steps:,} in {result.seconds / 60:.1f} minutes")
+    if result.metric is not None and result.before is not None and result.after is not None:
+        table.add_row(f"validation {result.metric} before", f"{result.before:.3f}")
+        table.add_row("after", f"{result.after:.3f} (step {result.best_step:,}, the best, is what was kept)")
+    table.add_row("saved", str(output))
+    console.print(table)
+    if result.before is not None and result.after is not None and result.after <= result.before:
+        console.print(
+            "[yellow]On the held-out examples the trained model is no better than the one it started from. "
+            "More data, fewer steps or freeze: backbone may help."
+        )
+    console.print(f"Next: polyencoders rank {output} --query '...' --documents FILE")

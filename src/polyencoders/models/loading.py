@@ -1,0 +1,53 @@
+"""A saved model of whatever architecture, by what its directory says it is.
+
+Knows the four architectures; nothing of what they do.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from polyencoders.errors import ModelError
+from polyencoders.models.arc_ii import ArcII
+from polyencoders.models.backbone import ARCHITECTURE_KEY, read_config
+from polyencoders.models.bi_encoder import BiEncoder
+from polyencoders.models.cross_encoder import CrossEncoder
+from polyencoders.models.poly_encoder import PolyEncoder
+
+ARCHITECTURES = {model.__name__: model for model in (BiEncoder, PolyEncoder, CrossEncoder, ArcII)}
+
+
+def load_model(path: str | os.PathLike[str], **arguments: Any) -> BiEncoder | PolyEncoder | CrossEncoder | ArcII:
+    """Load a saved model; a plain backbone is a `BiEncoder` as it comes.
+
+    Parameters
+    ----------
+    path
+        A model directory, or a model's name on the hub.
+    arguments
+        As for the architecture's class: `device`, `token`, `revision`, ...
+
+    Raises
+    ------
+    ModelError
+        When there is no such directory, it holds no model, or its architecture is not known.
+    """
+    name = os.fspath(path)
+    # "owner/model" may be on the hub; anything else that is not there is a mistyped path.
+    if not Path(name).exists() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+        raise ModelError(f"{name}: no such model directory")
+    if Path(name).is_dir() and not (Path(name) / "modules.json").exists() and not (Path(name) / "config.json").exists():
+        raise ModelError(f"{name} is a directory without a model: it has neither modules.json nor config.json")
+    hub = {key: arguments.get(key) for key in ("token", "cache_folder", "revision", "local_files_only")}
+    saved = read_config(name, hub).get(ARCHITECTURE_KEY)
+    if saved is None:
+        return BiEncoder(name, **arguments)
+    architecture = ARCHITECTURES.get(saved.get("architecture"))
+    if architecture is None:
+        raise ModelError(
+            f"{name} holds a {saved.get('architecture')!r}, which this version does not know; "
+            f"it knows {', '.join(ARCHITECTURES)}"
+        )
+    return architecture(name, **arguments)

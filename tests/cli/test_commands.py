@@ -1,0 +1,208 @@
+"""The commands as people run them: what they print, what they leave, and one clear line for what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from polyencoders import BiEncoder
+from polyencoders.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+PAIRS = [{"query": [f"turn {i}", f"what is {i} and {i}?"], "positive": f"it is {2 * i}"} for i in range(40)]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run `polyencoders` with arguments; gives the exit code, what was printed, and what was said of errors."""
+    monkeypatch.setenv("POLYENCODERS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["polyencoders", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        printed = capfd.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
+    return path
+
+
+def test_train_evaluate_and_rank_on_a_file_of_pairs(run: Run, pairs: Path, tiny_backbone: str, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    train = ["train", "--data", pairs, "--backbone", tiny_backbone, "--output", model, "--steps", 4, "--batch-size", 8]
+    code, out, err = run(*train)
+    assert code == 0, err
+    assert "validation R@1/4 before" in out
+    assert "polyencoders rank" in out
+    assert not (model / "checkpoints").exists()
+
+    code, out, err = run("evaluate", model, "--data", pairs, "--candidates", 5, "--output", tmp_path / "report.json")
+    assert code == 0, err
+    assert "R@1/5" in out
+    assert json.loads((tmp_path / "report.json").read_text())["queries"] == 40
+
+    (tmp_path / "documents.txt").write_text("it is 4\nit is 6\nit is 8\n")
+    rank = [
+        "rank",
+        model,
+        "--query",
+        "turn 2",
+        "--query",
+        "what is 2 and 2?",
+        "--documents",
+        tmp_path / "documents.txt",
+    ]
+    code, out, err = run(*rank, "--top-k", 2, "--json")
+    assert code == 0, err
+    hits = [json.loads(line) for line in out.splitlines()]
+    assert len(hits) == 2
+    assert hits[0]["score"] >= hits[1]["score"]
+    assert run(*rank)[1].count("it is") == 3
+
+    code, _, err = run(*train)
+    assert code == 1
+    assert "holds a model already" in err
+
+
+def test_a_frozen_backbone_leaves_its_document_vectors(
+    run: Run, pairs: Path, tiny_backbone: str, tmp_path: Path
+) -> None:
+    code, _, err = run(
+        "train", "--data", pairs, "--backbone", tiny_backbone, "--output", tmp_path / "model", "--steps", 3,
+        "--freeze", "backbone",
+    )  # fmt: skip
+    assert code == 0, err
+    from polyencoders import PolyEncoder
+
+    trained, plain = PolyEncoder(tmp_path / "model"), BiEncoder(tiny_backbone)
+    assert abs(trained.encode_document(["it is 4"]) - plain.encode_document(["it is 4"])).max() < 1e-6
+
+
+def test_compare_goes_on_where_it_stopped(run: Run, pairs: Path, tiny_backbone: str, tmp_path: Path) -> None:
+    output = tmp_path / "compare"
+    compare = ["compare", "--data", pairs, "--backbone", tiny_backbone, "--output", output, "--steps", 2]
+    compare += ["--batch-size", 8, "--candidates", 3, "--queries", 4]
+    code, out, err = run(*compare, "--architectures", "bi,arc-ii")
+    assert code == 0, err
+    assert "arc-ii" in out
+    before = (output / "compare.jsonl").read_text()
+    code, out, err = run(*compare, "--architectures", "bi,arc-ii,poly-2", "--seeds", "0,1")
+    assert code == 0, err
+    assert (output / "compare.jsonl").read_text().startswith(before)
+    summary = json.loads((output / "compare.json").read_text())
+    assert {row["name"]: row["seeds"] for row in summary["rows"]} == {
+        "as it comes": [0], "bi": [0, 1], "arc-ii": [0, 1], "poly-2": [0, 1],
+    }  # fmt: skip
+    for row in summary["rows"]:
+        assert 0 <= row["metrics"]["R@1/3"]["mean"] <= 1
+        assert ("R@10/4" in row["metrics"]) == (row["name"] != "arc-ii")
+    assert (output / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+def _fails(run: Run, *arguments: object) -> str:
+    """The one line that a failing command says."""
+    code, _, err = run(*arguments)
+    assert code == 1
+    assert err.startswith("polyencoders: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "line 37"),
+        ('{"query": "", "positive": "b"}', "line 37: query: the text is empty"),
+        ('{"query": 7, "positive": "b"}', "line 37: query: expected text or a list of texts, given int 7"),
+        ('{"query": "a", "positiv": "b"}', "positiv"),
+        ('{"query": "a", "positive": "b", "candidates": ["c"]}', "candidates lack the right answer"),
+        (b'{"query": "\xff", "positive": "b"}', "line 37"),
+    ],
+)
+def test_a_bad_line_is_named(run: Run, tmp_path: Path, line: str | bytes, said: str) -> None:
+    path = tmp_path / "pairs.jsonl"
+    good = b"".join(json.dumps(pair).encode() + b"\n" for pair in PAIRS[:36])
+    path.write_bytes(good + (line.encode() if isinstance(line, str) else line) + b"\n")
+    said_line = _fails(run, "train", "--data", path, "--output", tmp_path / "model")
+    assert said in said_line
+    assert "pairs.jsonl" in said_line
+    assert not (tmp_path / "model").exists()
+
+
+def test_what_is_not_there_is_named(run: Run, pairs: Path, tiny_backbone: str, tmp_path: Path) -> None:
+    assert "absent.jsonl" in _fails(run, "train", "--data", "absent.jsonl")
+    assert "absent/model: no such model" in _fails(run, "evaluate", "./absent/model", "--data", pairs)
+    assert "absent.txt" in _fails(run, "rank", tiny_backbone, "--query", "a", "--documents", "absent.txt")
+    (tmp_path / "empty").mkdir()
+    assert "a directory without a model" in _fails(run, "evaluate", tmp_path / "empty", "--data", pairs)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("data: {train: pairs.jsonl}\noutputs: x\n")
+    assert "unknown key 'outputs'; did you mean 'output'?" in _fails(run, "train", recipe)
+
+
+def test_models_that_cannot_be_are_named(run: Run, pairs: Path, tiny_backbone: str, tmp_path: Path) -> None:
+    train = ["train", "--data", pairs, "--output", tmp_path / "model"]
+    assert "at least 1, got 0" in _fails(run, *train, "--backbone", tiny_backbone, "--architecture", "poly-0")
+    assert "did you mean poly-16" in _fails(run, *train, "--architecture", "polly-16")
+    BiEncoder(tiny_backbone).save_pretrained(str(tmp_path / "bi"))
+    assert "holds a BiEncoder, not a PolyEncoder" in _fails(run, *train, "--backbone", tmp_path / "bi")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run(run: Run, pairs: Path, tiny_backbone: str, tmp_path: Path) -> None:
+    said = _fails(
+        run, "train", "--data", pairs, "--backbone", tiny_backbone, "--output", tmp_path / "model",
+        "--learning-rate", "1e38", "--steps", 20,
+    )  # fmt: skip
+    assert "the loss became nan" in said
+    assert not (tmp_path / "model" / "modules.json").exists()
+
+
+def test_a_full_disk_while_saving_leaves_no_half_model(pairs: Path, tiny_backbone: str, tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk: writing the weights fails in the middle, for real."""
+    output = tmp_path / "model"
+    script = (
+        "import resource, signal, sys;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
+        "from polyencoders.cli import main; main()"
+    )
+    arguments = ["train", "--data", pairs, "--backbone", tiny_backbone, "--output", output, "--steps", "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+        timeout=300,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.strip().count("\n") == 0
+    assert "polyencoders: " in done.stderr
+    assert not (output / "modules.json").exists()
+    assert not list(tmp_path.glob(".model*"))
+
+
+def test_help_teaches_and_is_quick_to_load() -> None:
+    script = "import sys; from polyencoders.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+    for command in ("demo", "train", "evaluate", "rank", "compare"):
+        assert command in done.stdout
