@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="under a minute, into a temporary folder")
     parser.add_argument("--work", type=Path, default=Path("models/compare"), help="where models are kept")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the tuned runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="every architecture is trained with each")
     arguments = parser.parse_args()
     if arguments.quick:
         with tempfile.TemporaryDirectory() as folder:
@@ -47,17 +47,14 @@ def main() -> None:
             summary = compare.run(plan, Path(folder), plot=False)
         print(json.dumps(summary))
         return
-    frozen = TrainingOptions(steps=600, freeze="backbone", validation_queries=300, evaluate_every=100)
-    compare.run(
-        compare.Plan("chitchat", architectures=FROZEN, seeds=(0, 1), options=frozen, train_examples=8_000),
-        arguments.work,
-        plot=False,
-    )
-    tuned = TrainingOptions(steps=150, validation_queries=200, evaluate_every=50)
-    summary = compare.run(
+    frozen = TrainingOptions(steps=1500, freeze="backbone", validation_queries=300)
+    tuned = TrainingOptions(steps=120, validation_queries=200, evaluate_every=40)
+    plans = (
+        compare.Plan("chitchat", architectures=FROZEN, seeds=arguments.seeds, options=frozen, train_examples=8_000),
         compare.Plan("chitchat", architectures=TUNED, seeds=arguments.seeds, options=tuned, cross_negatives=7),
-        arguments.work,
     )
+    for plan in plans:
+        summary = compare.run(plan, arguments.work)
     RESULTS.mkdir(exist_ok=True)
     for name in ("compare.json", "compare.jsonl", "compare.png"):
         shutil.copy(arguments.work / name, RESULTS / name)

@@ -22,10 +22,10 @@ class TrainingError(PolyencodersError, RuntimeError):
     """A training run that cannot start or cannot go on; what had been saved stays as it was."""
 
 
-class MissingExtra(PolyencodersError, ImportError):
+class MissingExtraError(PolyencodersError, ImportError):
     """A feature whose optional packages are not installed.
 
-    >>> str(MissingExtra("chitchat_dataset", "demo"))
+    >>> str(MissingExtraError("chitchat_dataset", "demo"))
     'this needs the package chitchat_dataset: pip install "polyencoders[demo]"'
     """
 

@@ -21,12 +21,34 @@ def whole_directory(
 
     After an error (a full disk, an interruption) `path` is what it was.
 
-    Args:
-        path: the directory to make, or to replace.
-        replaced: names at its top level that go with the old contents; other entries that the new ones do not
-            replace, such as checkpoints, are kept.
+    Parameters
+    ----------
+    path
+        The directory to make, or to replace.
+    replaced
+        Tells of names at its top level whether they go with the old contents; other entries that the new ones do not
+        replace, such as checkpoints, are kept.
+
+    Yields
+    ------
+    Path
+        The directory to write to meanwhile.
+
+    Raises
+    ------
+    NotADirectoryError
+        `path` is a file.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole_directory(f"{folder}/model") as scratch:
+    ...         _ = (scratch / "weights").write_text("1 2 3")
+    ...     os.listdir(folder)
+    ['model']
     """
-    target = Path(path)
+    # A link stays one: what it points to is replaced. And "." has a name once it is resolved.
+    target = Path(path).resolve()
     if target.exists() and not target.is_dir():
         raise NotADirectoryError(f"{target} is a file; a directory is to be written there")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -42,25 +64,46 @@ def whole_directory(
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     if target.exists():
-        previous = Path(tempfile.mkdtemp(prefix=f".{target.name}.replaced-", dir=target.parent))
-        os.rename(target, previous)
+        previous = scratch.with_name(scratch.name.replace(".writing-", ".replaced-"))
         try:
-            os.rename(scratch, target)
+            target.rename(previous)
+            scratch.rename(target)
         except BaseException:
-            os.rename(previous, target)
+            if previous.exists():
+                previous.rename(target)
+            shutil.rmtree(scratch, ignore_errors=True)
             raise
         for entry in previous.iterdir():
             if not replaced(entry.name) and not (target / entry.name).exists():
-                os.rename(entry, target / entry.name)
+                entry.rename(target / entry.name)
         shutil.rmtree(previous)
     else:
-        os.rename(scratch, target)
+        scratch.rename(target)
 
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write a file beside `path`, and put it in its place only when the block ends without an error."""
-    target = Path(path)
+    """Write a file beside `path`, and put it in its place only when the block ends without an error.
+
+    Parameters
+    ----------
+    path
+        The file to make, or to replace.
+
+    Yields
+    ------
+    Path
+        The file to write to meanwhile.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole_file(f"{folder}/scores.txt") as scratch:
+    ...         _ = scratch.write_text("0.5")
+    ...     os.listdir(folder)
+    ['scores.txt']
+    """
+    target = Path(path).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.writing-", dir=target.parent)
     os.close(descriptor)
@@ -69,14 +112,14 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         scratch.chmod(0o666 & ~_umask())
         yield scratch
         _sync(scratch)
-        os.replace(scratch, target)
+        scratch.replace(target)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
 
 
 def _sync(file: Path) -> None:
-    with open(file, "rb") as stream:
+    with file.open("rb") as stream:
         os.fsync(stream.fileno())
 
 

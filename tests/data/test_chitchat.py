@@ -7,7 +7,7 @@ import pytest
 
 from polyencoders.data import chitchat, load_examples
 from polyencoders.data.chitchat import conversations
-from polyencoders.errors import DataError, MissingExtra
+from polyencoders.errors import DataError, MissingExtraError
 
 
 @pytest.fixture(scope="module")
@@ -64,5 +64,5 @@ def test_missing_package(monkeypatch):
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(importlib.resources, "files", missing)
-    with pytest.raises(MissingExtra, match=r'pip install "polyencoders\[demo\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "polyencoders\[demo\]"'):
         chitchat()

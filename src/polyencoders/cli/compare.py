@@ -222,7 +222,7 @@ def _finished(runs: Path) -> dict[str, dict[str, Any]]:
 
 def row_label(row: dict[str, Any]) -> str:
     """What a row of the table is called."""
-    return row["architecture"] + (", frozen backbone" if "backbone" in row["frozen"] else "")
+    return row["architecture"] + (" (frozen)" if "backbone" in row["frozen"] else "")
 
 
 def _summary(rows: list[dict[str, Any]], latencies: dict[str, dict[int, Latency]]) -> dict[str, Any]:
@@ -290,16 +290,17 @@ def table(summary: dict[str, Any]) -> Table:
     widest = max((metric["high"] - metric["low"]) / 2 for row in rows for metric in row["metrics"].values())
     shown = Table(
         title=f"{summary['data']}, {summary['backbone']}",
-        caption=f"± is over seeds; over queries, 95% intervals reach about ±{widest:.3f}; ~ is counted up from fewer",
+        caption=f"± is over seeds; over queries, 95% intervals reach about ±{widest:.3f}. ms: encoding a query + scoring "
+        "that many documents; ~ is counted up from fewer",
     )
-    shown.add_column("")
+    shown.add_column("", no_wrap=True)
     for name in measures:
         shown.add_column(name, justify="right")
     shown.add_column("seeds", justify="right")
     shown.add_column("steps", justify="right")
     shown.add_column("minutes", justify="right")
     for size in sizes:
-        shown.add_column(f"ms, {int(size):,}\nencode + score", justify="right")
+        shown.add_column(f"ms for {int(size):,}", justify="right")
     for row in rows:
         shown.add_row(
             row["name"],
@@ -330,9 +331,9 @@ def latency_cell(latency: dict[str, Any] | None) -> str:
 def markdown(summary: dict[str, Any]) -> str:
     """The comparison as a Markdown table, with the machine it was measured on."""
     shown = table(summary)
-    header = [str(column.header).replace("\n", ": ") for column in shown.columns]
+    header = [str(column.header) for column in shown.columns]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     columns = [list(column.cells) for column in shown.columns]
     lines += ["| " + " | ".join(str(cell) for cell in cells) + " |" for cells in zip(*columns, strict=True)]
     where = ", ".join(f"{name} {value}" for name, value in summary["machine"].items())
-    return "\n".join(lines) + f"\n\n{where}\n"
+    return "\n".join(lines) + f"\n\n{shown.caption}. (frozen): codes and maps alone were trained.\n\nMeasured on: {where}\n"

@@ -11,7 +11,7 @@ import json
 
 from polyencoders.data.examples import Example
 from polyencoders.data.splits import Splits
-from polyencoders.errors import DataError, MissingExtra
+from polyencoders.errors import DataError, MissingExtraError
 
 
 def chitchat(turns: int = 3) -> Splits:
@@ -34,7 +34,7 @@ def chitchat(turns: int = 3) -> Splits:
 
     Raises
     ------
-    MissingExtra
+    MissingExtraError
         When ``chitchat-dataset`` is not installed.
     DataError
         When `turns` is below 1.
@@ -62,13 +62,13 @@ def conversations() -> list[list[str]]:
 
     Raises
     ------
-    MissingExtra
+    MissingExtraError
         When ``chitchat-dataset`` is not installed.
     """
     try:
         package = importlib.resources.files("chitchat_dataset")
     except ModuleNotFoundError:
-        raise MissingExtra("chitchat-dataset", "demo") from None
+        raise MissingExtraError("chitchat-dataset", "demo") from None
     # The package's own reader opens the file in the machine's encoding and leaves it open.
     data = json.loads(package.joinpath("dataset.json").read_text(encoding="utf-8"))
     return [

@@ -1,20 +1,23 @@
-"""ARC-II, the convolutional interaction model cross-encoders are usually set against (Hu et al., NIPS 2014, section 3.2).
+"""ARC-II, the convolutional interaction model cross-encoders are usually set against (Hu et al., NIPS 2014, 3.2).
 
 Kept as a small historical baseline: word embeddings, a one-dimensional convolution over the windows of the two texts,
-two-dimensional convolution and pooling over what they give, and an MLP.
+two-dimensional convolution and pooling over what they give, and an MLP. Knows nothing of transformers but their
+tokenisers and token embeddings.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from sentence_transformers.base.modules import InputModule
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
+from polyencoders.models.checks import check_whole_number
+from polyencoders.models.hub import hub_arguments, transformers_arguments
 from polyencoders.models.joint import JointEncoder
 
 
@@ -31,16 +34,30 @@ class ConvolutionalInteraction(InputModule):
     Texts are padded or cut to fixed lengths, so a score depends on nothing but its pair: the query keeps its newest
     tokens, the document its first.
 
-    Args:
-        vocabulary: number of token embeddings.
-        embedding_dimension: d of the embeddings.
-        query_length, document_length: tokens of each text, at least 16.
-        channels: of both convolutions.
-        hidden: of the MLP.
-        window: of the one-dimensional convolution.
+    Parameters
+    ----------
+    vocabulary
+        Number of token embeddings.
+    embedding_dimension
+        d of the embeddings.
+    query_length, document_length
+        Tokens of each text, at least 16.
+    channels
+        Of both convolutions.
+    hidden
+        Of the MLP.
+    window
+        Of the one-dimensional convolution.
+    tokenizer
+        Of the backbone.
+
+    Raises
+    ------
+    ModelError
+        A length is below 16.
     """
 
-    config_keys = [
+    config_keys: list[str] = [  # noqa: RUF012 as in the base class
         "vocabulary",
         "embedding_dimension",
         "query_length",
@@ -63,6 +80,8 @@ class ConvolutionalInteraction(InputModule):
         tokenizer: Any = None,
     ) -> None:
         super().__init__()
+        for name, length in (("query_length", query_length), ("document_length", document_length)):
+            check_whole_number(name, length, at_least=16)
         self.vocabulary = vocabulary
         self.embedding_dimension = embedding_dimension
         self.query_length = query_length
@@ -81,9 +100,7 @@ class ConvolutionalInteraction(InputModule):
             nn.Flatten(), nn.Linear(channels * places[0] * places[1], hidden), nn.ReLU(), nn.Linear(hidden, 1)
         )
 
-    def preprocess(
-        self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any
-    ) -> dict[str, Tensor]:
+    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Tensor]:
         """Pairs of texts to token ids of fixed lengths."""
         queries = [f"{prompt or ''}{query}" for query, _ in inputs]
         query_ids = [ids[-self.query_length :] for ids in self._ids(queries)]
@@ -98,10 +115,12 @@ class ConvolutionalInteraction(InputModule):
         }
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
-        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+        tokenizer: Any = self.tokenizer
+        ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
         return ids
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Token ids to `scores (b, 1)`."""
         query_mask, document_mask = features["query_mask"], features["document_mask"]
         x = self.query_windows(self._embedded(features["query_ids"], query_mask))
         y = self.document_windows(self._embedded(features["document_ids"], document_mask))
@@ -121,37 +140,52 @@ class ConvolutionalInteraction(InputModule):
 
     @property
     def max_seq_length(self) -> int:
+        """Tokens of both texts."""
         return self.query_length + self.document_length
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        """Settings, weights and tokeniser, to the model's root."""
         self.save_config(output_path)
         self.save_torch_weights(output_path, safe_serialization=safe_serialization)
-        self.tokenizer.save_pretrained(output_path)
+        self.save_tokenizer(output_path)
 
     @classmethod
-    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> ConvolutionalInteraction:
-        hub = {key: kwargs.get(key) for key in ("token", "cache_folder", "revision", "local_files_only")}
+    def load(cls, model_name_or_path: str, subfolder: str = "", *args: Any, **kwargs: Any) -> Self:
+        """The module saved in a model directory or hub repository."""
+        hub = hub_arguments(kwargs)
         config = cls.load_config(model_name_or_path, subfolder=subfolder, **hub)
-        module = cls(**config, tokenizer=_tokenizer(model_name_or_path, hub))
+        module = cls(**config, tokenizer=_tokenizer(model_name_or_path, kwargs))
         return cls.load_torch_weights(model_name_or_path, subfolder=subfolder, model=module, **hub)
 
 
 class ArcII(JointEncoder):
     """ARC-II on the word embeddings of a backbone.
 
-    Args:
-        model_name_or_path: a saved `ArcII`, or a backbone whose tokeniser and token embeddings it starts with.
-        query_length: tokens of a query, the newest; default 64.
-        document_length: tokens of a document, the first; default 32.
-        turn_separator: stands between the turns of a conversation; default the tokeniser's separator.
-        **cross_encoder_arguments: as for sentence-transformers' `CrossEncoder`: `device`, `token`, `revision`, ...
+    Parameters
+    ----------
+    model_name_or_path
+        A saved `ArcII`, or a backbone whose tokeniser and token embeddings it starts with.
+    query_length
+        Tokens of a query, the newest, at least 16; default 64.
+    document_length
+        Tokens of a document, the first, at least 16; default 32.
+    turn_separator
+        Stands between the turns of a conversation; default the tokeniser's separator.
+    **cross_encoder_arguments
+        As for sentence-transformers' `CrossEncoder`: `device`, `token`, `revision`, ...
 
-    Raises:
-        ModelError: a directory of another architecture, settings that contradict a saved model, damaged weights.
+    Raises
+    ------
+    ModelError
+        A directory of another architecture, settings that contradict a saved model, damaged weights.
     """
 
-    summary = "Convolutions over every pair of places in query and document, and an MLP, give the score (Hu et al. 2014)."
-    _module_classes = {f"{ConvolutionalInteraction.__module__}.ConvolutionalInteraction": ConvolutionalInteraction}
+    summary = (
+        "Convolutions over every pair of places in query and document, and an MLP, give the score (Hu et al. 2014)."
+    )
+    _module_classes: Mapping[str, type[nn.Module]] = {
+        f"{ConvolutionalInteraction.__module__}.ConvolutionalInteraction": ConvolutionalInteraction
+    }
 
     def __init__(
         self,
@@ -173,12 +207,18 @@ class ArcII(JointEncoder):
     @property
     def query_length(self) -> int:
         """Tokens of a query, the newest."""
-        return int(self[0].query_length)
+        return self._interaction.query_length
 
     @property
     def document_length(self) -> int:
         """Tokens of a document, the first."""
-        return int(self[0].document_length)
+        return self._interaction.document_length
+
+    @property
+    def _interaction(self) -> ConvolutionalInteraction:
+        module = self[0]
+        assert isinstance(module, ConvolutionalInteraction)
+        return module
 
     def card_properties(self) -> dict[str, Any]:
         """What the model card says of the model, row by row."""
@@ -190,31 +230,20 @@ class ArcII(JointEncoder):
         }
 
     def _load_backbone(self, model_name_or_path: str, config: dict[str, Any], arguments: dict[str, Any]) -> list[Any]:
-        hub = {key: arguments.get(key) for key in ("token", "cache_folder", "revision", "local_files_only")}
-        tokenizer = _tokenizer(model_name_or_path, hub)
+        tokenizer = _tokenizer(model_name_or_path, arguments)
         self._start(tokenizer)
-        embeddings = AutoModel.from_pretrained(
-            model_name_or_path,
-            token=hub["token"],
-            cache_dir=hub["cache_folder"],
-            revision=hub["revision"],
-            local_files_only=bool(hub["local_files_only"]),
-        ).get_input_embeddings()
+        hub = transformers_arguments(arguments)
+        embeddings = AutoModel.from_pretrained(model_name_or_path, **hub).get_input_embeddings()
+        vocabulary, dimension = embeddings.weight.shape
         lengths = {name: self._given[name] for name in ("query_length", "document_length") if name in self._given}
-        module = ConvolutionalInteraction(*embeddings.weight.shape, **lengths, tokenizer=tokenizer)
+        module = ConvolutionalInteraction(vocabulary, dimension, **lengths, tokenizer=tokenizer)
         with torch.no_grad():
             module.embeddings.weight.copy_(embeddings.weight)
         return [module]
 
 
-def _tokenizer(model_name_or_path: str, hub: dict[str, Any]) -> Any:
-    return AutoTokenizer.from_pretrained(
-        model_name_or_path,
-        token=hub["token"],
-        cache_dir=hub["cache_folder"],
-        revision=hub["revision"],
-        local_files_only=bool(hub["local_files_only"]),
-    )
+def _tokenizer(model_name_or_path: str, arguments: Mapping[str, Any]) -> Any:
+    return AutoTokenizer.from_pretrained(model_name_or_path, **transformers_arguments(arguments))
 
 
 def _pooled(length: int) -> int:

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sentence_transformers.base.modules import Transformer
@@ -36,17 +37,31 @@ class Backbone:
 
 
 def read_config(model_name_or_path: str, hub: Mapping[str, Any]) -> dict[str, Any]:
-    """The model-level configuration of a sentence-transformers model or one of ours; empty for a plain encoder."""
+    """The model-level configuration of a sentence-transformers model or one of ours; empty for a plain encoder.
+
+    Raises
+    ------
+    ModelError
+        It is not JSON: damaged or cut short.
+    """
     path = load_file_path(model_name_or_path, "config_sentence_transformers.json", **hub)
     if path is None:
         return {}
-    with open(path, encoding="utf-8") as stream:
-        config: dict[str, Any] = json.load(stream)
+    try:
+        config: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is damaged or cut short ({error}): copy it again") from error
     return config
 
 
 def check_architecture(saved: Mapping[str, Any], expected: str, model_name_or_path: str) -> None:
-    """Refuse a model directory of another architecture, naming both."""
+    """Refuse a model directory of another architecture, naming both.
+
+    Raises
+    ------
+    ModelError
+        It is one.
+    """
     if saved.get("architecture") != expected:
         raise ModelError(
             f"{model_name_or_path} holds a {saved.get('architecture')}, not a {expected}: "
@@ -60,8 +75,10 @@ def as_backbone(modules: list[Any], config: Mapping[str, Any], model_name_or_pat
     Its vectors count as normalised where it normalises them or compares them by cosine, as it does unless it says
     otherwise; the outputs of a plain encoder (an empty config) are left as they are, as in the paper.
 
-    Raises:
-        ModelError: they do not begin with a Transformer.
+    Raises
+    ------
+    ModelError
+        They do not begin with a Transformer.
     """
     transformer, *rest = modules
     if not isinstance(transformer, Transformer):

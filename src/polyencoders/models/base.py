@@ -19,8 +19,11 @@ from polyencoders.errors import ModelError
 from polyencoders.files import whole_directory
 from polyencoders.models.backbone import ARCHITECTURE_KEY, check_architecture, read_config
 from polyencoders.models.card import write_card
+from polyencoders.models.hub import hub_arguments
 
-_PARTS_OF_A_MODEL = re.compile(r"(\d+|query_\d+|document_\d+)_\w+|\w+\.json|model.*\.safetensors|vocab\.txt|merges\.txt")
+_PARTS_OF_A_MODEL = re.compile(
+    r"(\d+|query_\d+|document_\d+)_\w+|\w+\.json|model.*\.safetensors|vocab\.txt|merges\.txt"
+)
 
 
 class SavedModel(BaseModel):
@@ -40,21 +43,32 @@ class SavedModel(BaseModel):
         settings: Mapping[str, Any],
         **arguments: Any,
     ) -> None:
+        architecture = type(self).__name__
+        if model_name_or_path is None:
+            raise ModelError(f"{architecture} needs a saved model or a backbone: a directory, or a name on the hub")
+        name = os.fspath(model_name_or_path)
         # nn.Module allows plain attributes before its own __init__, and loading, inside it, needs these.
         self._given = {name: value for name, value in settings.items() if value is not None}
         self._own: dict[str, Any] = {}
+        self._is_new = True
         self.training_record: dict[str, Any] | None = None
-        name = None if model_name_or_path is None else os.fspath(model_name_or_path)
         try:
             super().__init__(name, **arguments)
         except SafetensorError as error:
             raise ModelError(f"the weights in {name} are damaged or cut short ({error}): copy them again") from error
         for setting, value in self._given.items():
-            if getattr(self, setting) != value:
+            actual = getattr(self, setting)
+            if actual == value:
+                continue
+            if self._is_new:
                 raise ModelError(
-                    f"{name} was saved with {setting}={getattr(self, setting)!r} and cannot be loaded with "
-                    f"{setting}={value!r}; leave it out, or give a backbone to build a new model on"
+                    f"{setting}={value!r} does not apply to a {architecture} with the other settings given: "
+                    f"its {setting} is {actual!r}"
                 )
+            raise ModelError(
+                f"{name} was saved with {setting}={actual!r} and cannot be loaded with {setting}={value!r}; "
+                "leave it out, or give a backbone to build a new model on"
+            )
 
     @property
     def turn_separator(self) -> str:
@@ -73,13 +87,13 @@ class SavedModel(BaseModel):
         """What the model card says of the model, row by row."""
         return {"Turns are joined by": f"`{self.turn_separator}`"}
 
-    def _load_modules(self, model_name_or_path: str, **arguments: Any) -> tuple[Any, dict[str, Any]]:
-        hub = {key: arguments.get(key) for key in ("token", "cache_folder", "revision", "local_files_only")}
-        config = read_config(model_name_or_path, hub)
+    def _load_modules(self, model_name_or_path: str, *args: Any, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+        config = read_config(model_name_or_path, hub_arguments(arguments))
         if ARCHITECTURE_KEY in config:
             check_architecture(config[ARCHITECTURE_KEY], type(self).__name__, model_name_or_path)
             self._own = config[ARCHITECTURE_KEY]
-            return self._load_config_modules(model_name_or_path, **arguments)
+            self._is_new = False
+            return self._load_config_modules(model_name_or_path, *args, **arguments)
         modules = self._load_backbone(model_name_or_path, config, arguments)
         # A backbone's card describes the backbone.
         self._model_card_text = None
@@ -90,11 +104,10 @@ class SavedModel(BaseModel):
         raise NotImplementedError
 
     def _start(self, tokenizer: Any) -> None:
-        separator = f" {tokenizer.sep_token} " if tokenizer.sep_token else " "
-        self._own = {
-            "architecture": type(self).__name__,
-            "turn_separator": self._given.get("turn_separator", separator),
-        }
+        separator = self._given.get("turn_separator", f" {tokenizer.sep_token} " if tokenizer.sep_token else " ")
+        if not isinstance(separator, str):
+            raise ModelError(f"turn_separator must be a text, got {separator!r}")
+        self._own = {"architecture": type(self).__name__, "turn_separator": separator}
 
     def save(
         self,
@@ -106,13 +119,34 @@ class SavedModel(BaseModel):
     ) -> None:
         """Save the model to a directory that `type(self)(path)` loads again: whole, or not at all.
 
-        Raises:
-            ModelError: `safe_serialization=False`, which would pickle.
+        Parameters
+        ----------
+        path
+            The directory to make, or to replace; files in it that are no part of a model are kept.
+        model_name
+            Its name on a hub, for the card.
+        create_model_card
+            Whether to write a `README.md`.
+        train_datasets
+            Not used; sentence-transformers' own models have it.
+        safe_serialization
+            True: as safetensors.
+
+        Raises
+        ------
+        ModelError
+            `safe_serialization=False`, which would pickle.
+        OSError
+            It could not be written, as on a full disk; what was there before is as it was.
         """
         if not safe_serialization:
             raise ModelError("models are saved as safetensors; safe_serialization=False, which pickles, is refused")
-        with whole_directory(path, replaced=_PARTS_OF_A_MODEL.fullmatch) as scratch:
-            super().save(str(scratch), model_name, create_model_card, train_datasets)
+        try:
+            with whole_directory(path, replaced=_PARTS_OF_A_MODEL.fullmatch) as scratch:
+                super().save(str(scratch), model_name, create_model_card, train_datasets)
+        except SafetensorError as error:
+            # What safetensors makes of a full disk.
+            raise OSError(f"the model could not be written to {os.fspath(path)}: {error}") from error
 
     def _create_model_card(self, path: str, model_name: str | None = None, train_datasets: Any = None) -> None:
         write_card(self, Path(path), model_name)

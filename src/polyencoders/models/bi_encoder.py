@@ -9,6 +9,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import nn
 
 from polyencoders.models.backbone import Backbone
+from polyencoders.models.checks import check_whole_number
 from polyencoders.models.dual import DualEncoder, linear_map
 from polyencoders.models.query_codes import QueryCodes
 from polyencoders.models.reductions import AverageOfCodes, reduction_module, reduction_name
@@ -19,27 +20,44 @@ class BiEncoder(DualEncoder):
 
     Without settings it scores as the backbone does as it comes; what a saved model was built with is loaded with it.
 
-    Args:
-        model_name_or_path: a saved `BiEncoder`, or a backbone: any Hugging Face encoder or sentence-transformers
-            model, as a directory or by its name on the hub.
-        reduction: how outputs become one vector: `first`, `mean`, `mean-first-n`, `max`, or `attention`: learnt codes
-            attend over the query's outputs and are averaged (documents: as `document_reduction`). Default: the
-            backbone's own, else `mean`.
-        n: of `mean-first-n`.
-        m: number of learnt codes of `attention`; default 4.
-        maps: linear maps after those codes, `each`, `shared` or `none`; default one for each up to 8 codes.
-        document_reduction: of documents, where it differs; default `reduction`, with `attention` the backbone's own.
-        query_map: a linear map after the query's reduction, which starts as the identity.
-        document_map: the same for documents; `fold_document_map()` moves it to the query side.
-        normalize: whether vectors are scaled to length 1; default: whether the backbone's own are.
-        shared_tower: one transformer for both sides; otherwise two, the same at the start.
-        turn_separator: stands between the turns of a conversation; default the tokeniser's separator.
-        query_length: most tokens of a query; the oldest are cut.
-        document_length: most tokens of a document; the end is cut.
-        **sentence_transformer_arguments: as for `SentenceTransformer`: `device`, `token`, `revision`, ...
+    Parameters
+    ----------
+    model_name_or_path
+        A saved `BiEncoder`, or a backbone: any Hugging Face encoder or sentence-transformers model, as a directory or
+        by its name on the hub.
+    reduction
+        How outputs become one vector: `first`, `mean`, `mean-first-n`, `max`, or `attention`: learnt codes attend over
+        the query's outputs and are averaged (documents: as `document_reduction`). Default: the backbone's own, else
+        `mean`.
+    n
+        Of `mean-first-n`.
+    m
+        Number of learnt codes of `attention`; default 4.
+    maps
+        Linear maps after those codes, `each`, `shared` or `none`; default one for each up to 8 codes.
+    document_reduction
+        Of documents, where it differs; default `reduction`, with `attention` the backbone's own.
+    query_map
+        A linear map after the query's reduction, which starts as the identity.
+    document_map
+        The same for documents; `fold_document_map()` moves it to the query side.
+    normalize
+        Whether vectors are scaled to length 1; default: whether the backbone's own are.
+    shared_tower
+        One transformer for both sides, the default; otherwise two, the same at the start.
+    turn_separator
+        Stands between the turns of a conversation; default the tokeniser's separator.
+    query_length
+        Most tokens of a query; the oldest are cut.
+    document_length
+        Most tokens of a document; the end is cut.
+    **sentence_transformer_arguments
+        As for `SentenceTransformer`: `device`, `token`, `revision`, ...
 
-    Raises:
-        ModelError: a directory of another architecture, settings that contradict a saved model, damaged weights.
+    Raises
+    ------
+    ModelError
+        A directory of another architecture, settings that contradict a saved model, damaged weights.
     """
 
     summary = "Query and document become one vector each; the score is their inner product."
@@ -83,14 +101,7 @@ class BiEncoder(DualEncoder):
     @property
     def reduction(self) -> str:
         """How a query's outputs become one vector."""
-        return next(
-            name for module in reversed(self.route("query")) if (name := reduction_name(module)) is not None
-        )
-
-    @property
-    def document_reduction(self) -> str:
-        """How a document's outputs become one vector."""
-        return DualEncoder.reduction.fget(self)  # type: ignore[attr-defined]
+        return next(name for module in reversed(self.route("query")) if (name := reduction_name(module)) is not None)
 
     @property
     def m(self) -> int | None:
@@ -132,7 +143,7 @@ class BiEncoder(DualEncoder):
         self._own["query_map"] = bool(given.get("query_map", False))
         query_map = [linear_map(dimension)] if self._own["query_map"] else []
         if attention:
-            m = given.get("m", 4)
+            m = check_whole_number("m, the number of query codes,", given.get("m", 4))
             codes = QueryCodes(dimension, m, "learnt", given.get("maps", default_maps(m)))
             return [codes, *normalize, AverageOfCodes(), *query_map], document_side
         return [reduction_module(reduction, dimension, given.get("n")), *query_map, *normalize], document_side

@@ -5,8 +5,11 @@ Knows models by their properties only. No path of the machine gets into a card.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+_UNNAMED = "path/to/this/model"
 
 _TEMPLATE = """\
 ---
@@ -51,10 +54,22 @@ A query is a text or a list of turns, the oldest first; what does not fit is cut
 
 
 def write_card(model: Any, path: Path, model_name: str | None) -> None:
-    """Write `README.md` into a model directory; a card that was loaded with the model stays, until it is trained."""
+    """Write `README.md` into a model directory; a card that was loaded with the model stays, until it is trained.
+
+    Parameters
+    ----------
+    model
+        One of ours.
+    path
+        The directory.
+    model_name
+        Its name on a hub, if it is going to one.
+    """
     text = model._model_card_text
     if text is None or model.training_record is not None:
         text = render_card(model, model_name)
+    elif name := _hub_name(model_name):
+        text = text.replace(_UNNAMED, name)
     (path / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -65,11 +80,11 @@ def render_card(model: Any, model_name: str | None) -> str:
     return _TEMPLATE.format(
         tag=architecture.lower(),
         base_model_entry=f"base_model: {base_model}\n" if base_model else "",
-        name=_hub_name(model_name) or model.model_card_data.model_id or "path/to/this/model",
+        name=_hub_name(model_name) or model.model_card_data.model_id or _UNNAMED,
         architecture=architecture,
         built_on=f" built on [{base_model}](https://huggingface.co/{base_model})" if base_model else "",
         summary=model.summary,
-        properties="\n".join(f"| {name} | {value} |" for name, value in model.card_properties().items()),
+        properties=_rows(model.card_properties()),
         training=_training_section(model.training_record),
     )
 
@@ -77,8 +92,12 @@ def render_card(model: Any, model_name: str | None) -> str:
 def _training_section(record: dict[str, Any] | None) -> str:
     if record is None:
         return ""
-    rows = "\n".join(f"| {name} | {value} |" for name, value in record.items())
-    return f"\n## Training\n\n| | |\n|---|---|\n{rows}\n"
+    return f"\n## Training\n\n| | |\n|---|---|\n{_rows(record)}\n"
+
+
+def _rows(properties: Mapping[str, Any]) -> str:
+    cells = ((name, str(value).replace("\n", "\\n").replace("|", "\\|")) for name, value in properties.items())
+    return "\n".join(f"| {name} | {value} |" for name, value in cells)
 
 
 def _hub_name(name: str | None) -> str | None:

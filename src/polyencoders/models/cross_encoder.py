@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 import sentence_transformers
 from sentence_transformers import SentenceTransformer
@@ -12,7 +12,9 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import nn
 from transformers import AutoConfig
 
+from polyencoders.errors import ModelError
 from polyencoders.models.backbone import as_backbone
+from polyencoders.models.hub import transformers_arguments
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.text import cut, number_of_tokens
 
@@ -20,16 +22,23 @@ from polyencoders.models.text import cut, number_of_tokens
 class CrossEncoder(JointEncoder):
     """`y = first(T(query, document))`, `score = y W`.
 
-    Args:
-        model_name_or_path: a saved `CrossEncoder`, a backbone (any Hugging Face encoder or sentence-transformers
-            model), or an existing reranker (a sequence-classification model), which is used as it is.
-        turn_separator: stands between the turns of a conversation; default the tokeniser's separator.
-        **cross_encoder_arguments: as for sentence-transformers' `CrossEncoder`: `device`, `token`, `revision`, ...
-
     A pair that is too long loses the end of its document beyond half the room, then the oldest of its query.
 
-    Raises:
-        ModelError: a directory of another architecture, settings that contradict a saved model, damaged weights.
+    Parameters
+    ----------
+    model_name_or_path
+        A saved `CrossEncoder`, a backbone (any Hugging Face encoder or sentence-transformers model), or an existing
+        reranker (a sequence-classification model of one label), which is used as it is.
+    turn_separator
+        Stands between the turns of a conversation; default the tokeniser's separator.
+    **cross_encoder_arguments
+        As for sentence-transformers' `CrossEncoder`: `device`, `token`, `revision`, ...
+
+    Raises
+    ------
+    ModelError
+        A directory of another architecture, settings that contradict a saved model, damaged weights; a classifier of
+        several labels, which gives no score to rank by.
     """
 
     summary = "Query and document are read together; the score is the first output times W."
@@ -41,9 +50,7 @@ class CrossEncoder(JointEncoder):
         turn_separator: str | None = None,
         **cross_encoder_arguments: Any,
     ) -> None:
-        super().__init__(
-            model_name_or_path, settings={"turn_separator": turn_separator}, **cross_encoder_arguments
-        )
+        super().__init__(model_name_or_path, settings={"turn_separator": turn_separator}, **cross_encoder_arguments)
 
     def card_properties(self) -> dict[str, Any]:
         """What the model card says of the model, row by row."""
@@ -54,16 +61,24 @@ class CrossEncoder(JointEncoder):
         }
 
     def _load_backbone(self, model_name_or_path: str, config: dict[str, Any], arguments: dict[str, Any]) -> list[Any]:
-        hub = {key: arguments.get(key) for key in ("token", "revision", "local_files_only", "trust_remote_code")}
-        encoder = AutoConfig.from_pretrained(model_name_or_path, cache_dir=arguments.get("cache_folder"), **hub)
+        trust = bool(arguments.get("trust_remote_code"))
+        encoder = AutoConfig.from_pretrained(
+            model_name_or_path, trust_remote_code=trust, **transformers_arguments(arguments)
+        )
         architectures = encoder.architectures or [""]
         if architectures[0].endswith("ForSequenceClassification"):
             modules, _ = sentence_transformers.CrossEncoder._load_modules(self, model_name_or_path, **arguments)
             modules = list(modules.values() if isinstance(modules, dict) else modules)
+            if encoder.num_labels != 1:
+                raise ModelError(
+                    f"{model_name_or_path} tells {encoder.num_labels} classes apart; "
+                    "a cross-encoder has one score a pair"
+                )
             self._start(modules[0].tokenizer)
             return modules
         # The transformer alone: a cross-encoder's reduction is the first output, whatever the backbone's own.
-        loaded, _ = SentenceTransformer._load_default_modules(self, model_name_or_path, **arguments)
+        # Borrowed, unbound: it uses nothing of a SentenceTransformer that a CrossEncoder has not.
+        loaded, _ = SentenceTransformer._load_default_modules(cast(Any, self), model_name_or_path, **arguments)
         transformer: Transformer = as_backbone(list(loaded), {}, model_name_or_path).transformer
         self._start(transformer.tokenizer)
         dimension = transformer.get_embedding_dimension()
@@ -73,7 +88,7 @@ class CrossEncoder(JointEncoder):
 
     def _fit(self, query: str, document: str) -> tuple[str, str]:
         room = self.max_seq_length
-        tokenizer = self.tokenizer
+        tokenizer: Any = self.tokenizer
         if room is None:
             return query, document
         room -= tokenizer.num_special_tokens_to_add(pair=True)

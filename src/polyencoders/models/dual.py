@@ -1,26 +1,30 @@
 """What bi- and poly-encoders have in common: two sides, a query's and a document's, that meet only in the score.
 
 A `DualEncoder` is a `SentenceTransformer`: its trainer, losses, evaluators and hub work with it. It knows which side a
-text is on, and refuses to guess; it cuts long queries from the oldest end. What a query becomes (one vector, or m codes) and what the score is, the two subclasses say.
+text is on, and refuses to guess; it cuts long queries from the oldest end. What a query becomes (one vector, or m
+codes) and what the score is, the two subclasses say.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Router, Transformer
+from sentence_transformers.base.modules.module import Module
 from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import Tensor, nn
 
+from polyencoders.errors import ModelError
 from polyencoders.models.backbone import Backbone, as_backbone
 from polyencoders.models.base import SavedModel
+from polyencoders.models.checks import check_whole_number
 from polyencoders.models.query_codes import QueryCodes
-from polyencoders.models.ranking import Hit, as_pairs, distinct, hits
+from polyencoders.models.ranking import Hit, as_pairs, check_lists, check_ranking, distinct, hits, is_pair
 from polyencoders.models.reductions import AverageOfCodes, MeanOfFirst, reduction_module, reduction_name
 from polyencoders.models.text import Query, check_document, cut, join_turns, number_of_tokens
 
@@ -49,7 +53,7 @@ class DualEncoder(SavedModel, SentenceTransformer):
         """The modules that a query (or a document) goes through, in order."""
         modules: list[nn.Module] = []
         for module in self.children():
-            modules.extend(module.sub_modules[task] if isinstance(module, Router) else [module])
+            modules.extend(module.sub_modules[task].children() if isinstance(module, Router) else [module])
         return modules
 
     @property
@@ -58,14 +62,15 @@ class DualEncoder(SavedModel, SentenceTransformer):
         return self.route("query")[0] is self.route("document")[0]
 
     @property
-    def reduction(self) -> str:
+    def document_reduction(self) -> str:
         """How a document's outputs become one vector."""
         return next(name for module in self.route("document") if (name := reduction_name(module)) is not None)
 
     @property
     def n(self) -> int | None:
         """The n of the reduction `mean-first-n`."""
-        return next((module.n for module in self.route("document") if isinstance(module, MeanOfFirst)), None)
+        modules = self.route("document") + self.route("query")
+        return next((module.n for module in modules if isinstance(module, MeanOfFirst)), None)
 
     @property
     def normalize(self) -> bool:
@@ -100,8 +105,8 @@ class DualEncoder(SavedModel, SentenceTransformer):
     def card_properties(self) -> dict[str, Any]:
         """What the model card says of the model, row by row."""
         return {
-            "Document vector": f"{self.get_embedding_dimension()} dimensions, {DualEncoder.reduction.fget(self)}"  # type: ignore[attr-defined]
-            + (f" (n = {self.n})" if self.n else "")
+            "Document vector": f"{self.get_embedding_dimension()} dimensions, {self.document_reduction}"
+            + (f" (n = {self.n})" if self.document_reduction == "mean-first-n" else "")
             + (", length 1" if self.normalize else ""),
             "Towers": "one, shared" if self.shared_tower else "two",
             "Longest query": f"{self.query_length or self.max_seq_length} tokens",
@@ -117,8 +122,9 @@ class DualEncoder(SavedModel, SentenceTransformer):
         backbone = as_backbone(modules, config, model_name_or_path)
         given, transformer = self._given, backbone.transformer
         self._start(transformer.tokenizer)
-        transformer.query_length = given.get("query_length", transformer.query_length)
-        transformer.document_length = given.get("document_length", transformer.document_length)
+        for length in ("query_length", "document_length"):
+            if length in given:
+                setattr(transformer, length, _checked_length(length, given[length], transformer))
         query_side, document_side = self._build_sides(backbone)
         if given.get("shared_tower", True):
             return [transformer, _router(query_side, document_side)]
@@ -159,14 +165,30 @@ class DualEncoder(SavedModel, SentenceTransformer):
     # -- text to features to vectors ---------------------------------------------------------------------------------
 
     def preprocess(
-        self, inputs: Sequence[Query], prompt: str | None = None, task: Task | None = None, **kwargs: Any
+        self, inputs: Sequence[Any], prompt: str | None = None, task: Task | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         """Texts to the features that `forward` takes, stamped with the side they are on.
 
-        Args:
-            inputs: queries (texts, or conversations of turns) or documents (texts).
-            prompt: put before each text.
-            task: `query` or `document`.
+        Parameters
+        ----------
+        inputs
+            Queries (texts, or conversations of turns) or documents (texts).
+        prompt
+            Put before each text.
+        task
+            `query` or `document`.
+
+        Returns
+        -------
+        dict
+            Tensors by name, and the task.
+
+        Raises
+        ------
+        ValueError
+            No task is given.
+        TypeError
+            An input is not a query, or not a document.
         """
         task = _checked_task(task, "preprocess")
         if not len(inputs):
@@ -188,10 +210,11 @@ class DualEncoder(SavedModel, SentenceTransformer):
         limit = transformer.query_length or transformer.max_seq_length
         if limit is None:
             return joined
-        reserved = transformer.tokenizer.num_special_tokens_to_add(pair=False)
+        tokenizer: Any = transformer.tokenizer
+        reserved = tokenizer.num_special_tokens_to_add(pair=False)
         if prompt:
-            reserved += number_of_tokens(transformer.tokenizer, prompt)
-        return cut(transformer.tokenizer, joined, limit - reserved, keep="newest")
+            reserved += number_of_tokens(tokenizer, prompt)
+        return cut(tokenizer, joined, limit - reserved, keep="newest")
 
     def tokenized(self, texts: Sequence[str], task: Task, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Texts that are cut already, as the transformer of their side takes them."""
@@ -207,8 +230,10 @@ class DualEncoder(SavedModel, SentenceTransformer):
     def encode(self, inputs: Any, *args: Any, task: Task | None = None, **kwargs: Any) -> Any:
         """sentence-transformers' `encode`, with the side named: use `encode_query` or `encode_document`.
 
-        Raises:
-            ValueError: no task is given: a query and a document are encoded differently.
+        Raises
+        ------
+        ValueError
+            No task is given: a query and a document are encoded differently.
         """
         return super().encode(inputs, *args, task=_checked_task(task, "encode"), **kwargs)
 
@@ -228,17 +253,30 @@ class DualEncoder(SavedModel, SentenceTransformer):
     ) -> Any:
         """Scores of pairs of a query and a document, as `CrossEncoder.predict` gives them.
 
-        Args:
-            inputs: a pair, or a list of pairs; a query is a text or a list of turns. Each text is encoded once.
-            batch_size: texts encoded at a time.
-            show_progress_bar: whether to show one.
-            convert_to_numpy: give a numpy array; otherwise a list of tensors.
-            convert_to_tensor: give one tensor.
+        Parameters
+        ----------
+        inputs
+            A pair, or a list of pairs; a query is a text or a list of turns. Each text is encoded once.
+        batch_size
+            Texts encoded at a time.
+        show_progress_bar
+            Whether to show one.
+        convert_to_numpy
+            Give a numpy array; otherwise a list of tensors.
+        convert_to_tensor
+            Give one tensor.
 
-        Returns:
+        Returns
+        -------
+        numpy.ndarray, list or Tensor
             `(pairs,)` scores, or a single score for a single pair.
+
+        Raises
+        ------
+        TypeError
+            An input is not a pair of a query and a document.
         """
-        pairs, single = as_pairs(inputs)
+        pairs, single = as_pairs(inputs), is_pair(inputs)
         if pairs:
             queries, query_places = distinct([query for query, _ in pairs])
             documents, document_places = distinct([document for _, document in pairs])
@@ -265,17 +303,34 @@ class DualEncoder(SavedModel, SentenceTransformer):
     ) -> list[Hit]:
         """Documents by their score for one query, best first.
 
-        Args:
-            query: a text, or a list of turns, the oldest first.
-            documents: texts.
-            top_k: how many to return; all by default.
-            return_documents: whether each hit carries its text.
-            batch_size: texts encoded at a time.
-            show_progress_bar: whether to show one.
+        Parameters
+        ----------
+        query
+            A text, or a list of turns, the oldest first.
+        documents
+            Texts.
+        top_k
+            How many to return; all by default.
+        return_documents
+            Whether each hit carries its text.
+        batch_size
+            Texts encoded at a time.
+        show_progress_bar
+            Whether to show one.
 
-        Returns:
+        Returns
+        -------
+        list of Hit
             `[{"corpus_id", "score", "text"}]`; equal scores in the order given.
+
+        Raises
+        ------
+        TypeError
+            The query is not one, or the documents are not a list of texts.
+        ValueError
+            `top_k` is below 1.
         """
+        check_ranking(documents, top_k)
         scores = self.score_lists([query], [documents], batch_size, bool(show_progress_bar))[0]
         return hits(scores, documents, top_k, return_documents)
 
@@ -288,17 +343,30 @@ class DualEncoder(SavedModel, SentenceTransformer):
     ) -> list[np.ndarray]:
         """Scores of each query with the documents of its own list; each distinct text is encoded once.
 
-        Args:
-            queries: `q` texts or conversations.
-            documents: `q` lists of texts.
-            batch_size: texts encoded at a time.
-            show_progress_bar: whether to show one.
+        Parameters
+        ----------
+        queries
+            `q` texts or conversations.
+        documents
+            `q` lists of texts.
+        batch_size
+            Texts encoded at a time.
+        show_progress_bar
+            Whether to show one.
 
-        Returns:
+        Returns
+        -------
+        list of numpy.ndarray
             `q` float32 arrays, as long as the lists.
+
+        Raises
+        ------
+        TypeError
+            They are not lists of queries and of lists of texts.
+        ValueError
+            There are more of the one than of the other.
         """
-        if len(queries) != len(documents):
-            raise ValueError(f"{len(queries)} queries need as many lists of documents, got {len(documents)}")
+        check_lists(queries, documents)
         texts, places = distinct([text for candidates in documents for text in candidates])
         if not texts:
             return [np.empty(0, dtype=np.float32) for _ in queries]
@@ -322,7 +390,18 @@ def linear_map(dimension: int) -> Dense:
 
 
 def _router(query_side: list[nn.Module], document_side: list[nn.Module]) -> Router:
-    return Router.for_query_document(query_side, document_side, default_route=None, allow_empty_key=False)
+    return Router.for_query_document(
+        cast(list[Module], query_side), cast(list[Module], document_side), default_route=None, allow_empty_key=False
+    )
+
+
+def _checked_length(setting: str, value: Any, transformer: Transformer) -> int:
+    tokenizer: Any = transformer.tokenizer
+    check_whole_number(setting, value, at_least=tokenizer.num_special_tokens_to_add(pair=False) + 1)
+    most = getattr(transformer.config, "max_position_embeddings", None)
+    if most is not None and value > most:
+        raise ModelError(f"{setting} is {value}, but the backbone has positions for {most} tokens only")
+    return int(value)
 
 
 def _checked_task(task: Any, method: str) -> Task:

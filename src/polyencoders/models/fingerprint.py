@@ -11,22 +11,38 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.base.modules.module import Module
 from torch import nn
 
 
 def fingerprint(modules: Iterable[nn.Module], settings: Mapping[str, Any]) -> str:
     """32 hexadecimal digits of the modules' weights, names and types, and of the settings.
 
+    Parameters
+    ----------
+    modules
+        In order, such as a model's route.
+    settings
+        Whatever else decides what comes out of them.
+
+    Examples
+    --------
     >>> first, second = nn.Linear(2, 2), nn.Linear(2, 2)
     >>> fingerprint([first], {}) == fingerprint([first], {})
     True
-    >>> fingerprint([first], {}) == fingerprint([second], {}) or fingerprint([first], {}) == fingerprint([first], {"a": 1})
+    >>> fingerprint([first], {}) == fingerprint([second], {})
+    False
+    >>> fingerprint([first], {}) == fingerprint([first], {"a": 1})
     False
     """
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     for module in modules:
-        configuration = module.get_config_dict() if hasattr(module, "get_config_dict") else {}
+        configuration = dict(module.get_config_dict()) if isinstance(module, Module) else {}
+        if isinstance(module, Transformer):
+            # Kept in the tokeniser, and so missing from the module's own configuration.
+            configuration["max_seq_length"] = module.max_seq_length
         digest.update(f"{type(module).__qualname__} {json.dumps(configuration, sort_keys=True, default=str)}".encode())
         for name, tensor in module.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

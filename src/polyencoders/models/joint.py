@@ -1,7 +1,7 @@
 """What cross-encoders and ARC-II have in common: one model reads a query and a document together and scores the pair.
 
-A `JointEncoder` is sentence-transformers' `CrossEncoder`, so that its trainer and losses work with it, whose queries may
-be conversations. Nothing of a pair can be computed before it is seen.
+A `JointEncoder` is sentence-transformers' `CrossEncoder`, so that its trainer and losses work with it, whose queries
+may be conversations. Nothing of a pair can be computed before it is seen.
 """
 
 from __future__ import annotations
@@ -13,25 +13,30 @@ import numpy as np
 import sentence_transformers
 
 from polyencoders.models.base import SavedModel
-from polyencoders.models.ranking import as_pairs
+from polyencoders.models.ranking import as_pairs, check_lists, check_ranking, is_pair
 from polyencoders.models.text import Query, join_turns
 
 
 class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
     """Scores of pairs read together; use `CrossEncoder` or `ArcII`.
 
-    `predict` and `rank` are sentence-transformers' own.
+    `predict` and `rank` are sentence-transformers' own, with their arguments.
     """
 
     score_scale = 1.0
     """What scores are multiplied by in a loss: nothing."""
 
-    def preprocess(
-        self, inputs: Sequence[tuple[Query, str]], prompt: str | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        """Pairs of a query (a text, or turns) and a document to the features that `forward` takes."""
-        pairs, _ = as_pairs(list(inputs))
-        texts = [self._fit(join_turns(query, self.turn_separator), document) for query, document in pairs]
+    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Pairs of a query (a text, or turns) and a document to the features that `forward` takes.
+
+        Raises
+        ------
+        TypeError
+            An input is not a pair of a query and a document.
+        """
+        texts = [
+            self._fit(join_turns(query, self.turn_separator), document) for query, document in as_pairs(list(inputs))
+        ]
         return dict(super().preprocess(texts, prompt=prompt, **kwargs))
 
     def _fit(self, query: str, document: str) -> tuple[str, str]:
@@ -40,7 +45,28 @@ class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
 
     def is_singular_input(self, inputs: Any) -> bool:  # type: ignore[override]
         """A pair's document is a text, and a pair is not: that tells one pair from a list of pairs."""
-        return len(inputs) == 2 and isinstance(inputs[1], str)
+        return is_pair(inputs)
+
+    def rank(
+        self,
+        query: Any,
+        documents: Any,
+        top_k: int | None = None,
+        return_documents: bool = False,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Documents by their score for one query, best first, as `DualEncoder.rank` gives them.
+
+        Raises
+        ------
+        TypeError
+            The query is not one, or the documents are not a list of texts.
+        ValueError
+            `top_k` is below 1.
+        """
+        check_ranking(documents, top_k)
+        return super().rank(query, documents, top_k, return_documents, *args, **kwargs)
 
     def score_lists(
         self,
@@ -51,17 +77,32 @@ class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
     ) -> list[np.ndarray]:
         """Scores of each query with the documents of its own list.
 
-        Args:
-            queries: `q` texts or conversations.
-            documents: `q` lists of texts.
-            batch_size: pairs read at a time.
-            show_progress_bar: whether to show one.
+        Parameters
+        ----------
+        queries
+            `q` texts or conversations.
+        documents
+            `q` lists of texts.
+        batch_size
+            Pairs read at a time.
+        show_progress_bar
+            Whether to show one.
 
-        Returns:
+        Returns
+        -------
+        list of numpy.ndarray
             `q` float32 arrays, as long as the lists.
+
+        Raises
+        ------
+        TypeError
+            They are not lists of queries and of lists of texts.
+        ValueError
+            There are more of the one than of the other.
         """
-        if len(queries) != len(documents):
-            raise ValueError(f"{len(queries)} queries need as many lists of documents, got {len(documents)}")
+        check_lists(queries, documents)
+        if not len(queries):
+            return []
         pairs = [(query, text) for query, texts in zip(queries, documents, strict=True) for text in texts]
         scores = np.asarray(self.predict(pairs, batch_size=batch_size, show_progress_bar=show_progress_bar))
         ends = np.cumsum([len(texts) for texts in documents])

@@ -14,6 +14,7 @@ from polyencoders.models.arc_ii import ArcII
 from polyencoders.models.backbone import ARCHITECTURE_KEY, read_config
 from polyencoders.models.bi_encoder import BiEncoder
 from polyencoders.models.cross_encoder import CrossEncoder
+from polyencoders.models.hub import hub_arguments
 from polyencoders.models.poly_encoder import PolyEncoder
 
 ARCHITECTURES = {model.__name__: model for model in (BiEncoder, PolyEncoder, CrossEncoder, ArcII)}
@@ -40,8 +41,7 @@ def load_model(path: str | os.PathLike[str], **arguments: Any) -> BiEncoder | Po
         raise ModelError(f"{name}: no such model directory")
     if Path(name).is_dir() and not (Path(name) / "modules.json").exists() and not (Path(name) / "config.json").exists():
         raise ModelError(f"{name} is a directory without a model: it has neither modules.json nor config.json")
-    hub = {key: arguments.get(key) for key in ("token", "cache_folder", "revision", "local_files_only")}
-    saved = read_config(name, hub).get(ARCHITECTURE_KEY)
+    saved = read_config(name, hub_arguments(arguments)).get(ARCHITECTURE_KEY)
     if saved is None:
         return BiEncoder(name, **arguments)
     architecture = ARCHITECTURES.get(saved.get("architecture"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from polyencoders.errors import ModelError
 from polyencoders.models.backbone import Backbone
 from polyencoders.models.bi_encoder import default_maps
+from polyencoders.models.checks import check_whole_number
 from polyencoders.models.dual import DualEncoder, Task
+from polyencoders.models.guards import PolyEncoderCardData
 from polyencoders.models.query_codes import QueryCodes
 from polyencoders.scoring import score_all_pairs, score_pairwise
 
@@ -26,34 +29,51 @@ class PolyEncoder(DualEncoder):
 
     `encode_query` gives `(q, m, d)`, `encode_document` `(n, d)`, `similarity` `(q, n)`. A code of zeros is absent.
 
-    Args:
-        model_name_or_path: a saved `PolyEncoder`, or a backbone: any Hugging Face encoder or sentence-transformers
-            model, as a directory or by its name on the hub.
-        m: number of query codes; default 4.
-        codes: `learnt`: codes that attend over the query's outputs; `first`: the first m outputs; `last`: the last m;
-            `last-and-first`: those and the first output, m + 1 in all. Default `learnt`.
-        maps: linear maps after the codes, one of its own for `each`, one `shared`, or `none` (the paper). Default for
-            learnt codes: one each up to 8 codes, one shared beyond; for the others none.
-        reduction: how a document's outputs become its vector: `first`, `mean`, `mean-first-n`, `max`; default: the
-            backbone's own, else `mean`.
-        n: of `mean-first-n`.
-        document_map: a linear map after it, which starts as the identity; `fold_document_map()` moves it to the query
-            side, after which document vectors are the backbone's own.
-        normalize: whether document vectors and query codes are scaled to length 1; default: whether the backbone's
-            own vectors are.
-        temperature: of the softmax over the codes; default 1 (the paper), and 0.05 for codes of length 1, whose inner
-            products, cosines, a softmax at 1 would hardly tell apart.
-        shared_tower: one transformer for both sides; otherwise two, the same at the start.
-        turn_separator: stands between the turns of a conversation; default the tokeniser's separator.
-        query_length: most tokens of a query; the oldest are cut.
-        document_length: most tokens of a document; the end is cut.
-        **sentence_transformer_arguments: as for `SentenceTransformer`: `device`, `token`, `revision`, ...
+    Parameters
+    ----------
+    model_name_or_path
+        A saved `PolyEncoder`, or a backbone: any Hugging Face encoder or sentence-transformers model, as a directory
+        or by its name on the hub.
+    m
+        Number of query codes; default 4.
+    codes
+        `learnt`: codes that attend over the query's outputs; `first`: the first m outputs; `last`: the last m;
+        `last-and-first`: those and the first output, m + 1 in all. Default `learnt`.
+    maps
+        Linear maps after the codes, one of its own for `each`, one `shared`, or `none` (the paper). Default for learnt
+        codes: one each up to 8 codes, one shared beyond; for the others none.
+    reduction
+        How a document's outputs become its vector: `first`, `mean`, `mean-first-n`, `max`; default: the backbone's
+        own, else `mean`.
+    n
+        Of `mean-first-n`.
+    document_map
+        A linear map after it, which starts as the identity; `fold_document_map()` moves it to the query side, after
+        which document vectors are the backbone's own.
+    normalize
+        Whether document vectors and query codes are scaled to length 1; default: whether the backbone's own vectors
+        are.
+    temperature
+        Of the softmax over the codes; default 1 (the paper), and 0.05 for codes of length 1, whose inner products,
+        cosines, a softmax at 1 would hardly tell apart.
+    shared_tower
+        One transformer for both sides, the default; otherwise two, the same at the start.
+    turn_separator
+        Stands between the turns of a conversation; default the tokeniser's separator.
+    query_length
+        Most tokens of a query; the oldest are cut.
+    document_length
+        Most tokens of a document; the end is cut.
+    **sentence_transformer_arguments
+        As for `SentenceTransformer`: `device`, `token`, `revision`, ...
 
-    Raises:
-        ModelError: m below 1, a directory of another architecture, settings that contradict a saved model, damaged
-            weights.
+    Raises
+    ------
+    ModelError
+        m below 1, a directory of another architecture, settings that contradict a saved model, damaged weights.
     """
 
+    model_card_data_class: Any = PolyEncoderCardData
     summary = (
         "A query becomes m vectors, its codes, a document one; the document attends over the codes, and the score is "
         "the inner product of the attended codes with the document."
@@ -94,6 +114,11 @@ class PolyEncoder(DualEncoder):
         super().__init__(model_name_or_path, settings=settings, **sentence_transformer_arguments)
 
     @property
+    def reduction(self) -> str:
+        """How a document's outputs become one vector."""
+        return self.document_reduction
+
+    @property
     def query_codes(self) -> QueryCodes:
         """The module that makes them."""
         return next(module for module in self.route("query") if isinstance(module, QueryCodes))
@@ -128,19 +153,15 @@ class PolyEncoder(DualEncoder):
 
     def _build_sides(self, backbone: Backbone) -> tuple[list[nn.Module], list[nn.Module]]:
         given = self._given
-        if given.get("reduction") == "attention":
-            raise ModelError("reduction='attention' is a bi-encoder's: a poly-encoder's documents are first, mean, ...")
-        m, kind = given.get("m", 4), given.get("codes", "learnt")
-        codes = QueryCodes(
-            backbone.transformer.get_embedding_dimension(),
-            m,
-            kind,
-            given.get("maps", default_maps(m) if kind == "learnt" and isinstance(m, int) else "none"),
-        )
+        m = check_whole_number("m, the number of query codes,", given.get("m", 4))
+        kind = given.get("codes", "learnt")
+        maps = given.get("maps", default_maps(m) if kind == "learnt" else "none")
+        codes = QueryCodes(backbone.transformer.get_embedding_dimension(), m, kind, maps)
         normalize = given.get("normalize", backbone.normalize)
-        self._own["temperature"] = given.get("temperature", 0.05 if normalize else 1.0)
-        if not self._own["temperature"] > 0:
-            raise ModelError(f"temperature must be above 0, got {self._own['temperature']!r}")
+        temperature = given.get("temperature", 0.05 if normalize else 1.0)
+        if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+            raise ModelError(f"temperature must be a number above 0, got {temperature!r}")
+        self._own["temperature"] = float(temperature)
         return [codes, *([Normalize()] if normalize else [])], self._build_document_side(backbone)
 
     def encode(
@@ -154,9 +175,11 @@ class PolyEncoder(DualEncoder):
     ) -> Any:
         """sentence-transformers' `encode`, with the side named: use `encode_query` or `encode_document`.
 
-        Raises:
-            ValueError: no task is given; or `normalize_embeddings` (build the model with `normalize=True`: scaling
-                vectors afterwards changes the scores), or, for queries, a `precision` other than float32.
+        Raises
+        ------
+        ValueError
+            No task is given; or `normalize_embeddings` (build the model with `normalize=True`: scaling vectors
+            afterwards changes the scores), or, for queries, a `precision` other than float32.
         """
         if normalize_embeddings:
             raise ValueError(
@@ -168,29 +191,39 @@ class PolyEncoder(DualEncoder):
         return super().encode(inputs, *args, task=task, precision=precision, **kwargs)
 
     @property
-    def similarity_fn_name(self) -> str:  # type: ignore[override]
+    def similarity_fn_name(self) -> Any:
         """`poly`: the document's attention over the query codes; what evaluators label the score with."""
         return "poly"
 
     @similarity_fn_name.setter
     def similarity_fn_name(self, value: Any) -> None:
         # sentence-transformers sets what a backbone's own config names; a poly-encoder has one score.
-        self._similarity_fn_name = "poly"
+        self._similarity_fn_name = None
 
-    def similarity(self, embeddings1: Embeddings, embeddings2: Embeddings) -> Tensor:  # type: ignore[override]
+    def similarity(self, embeddings1: Embeddings, embeddings2: Embeddings) -> Tensor:
         """Scores of every query with every document.
 
-        Args:
-            embeddings1: query codes, `(q, m, d)` or, of one query, `(m, d)`.
-            embeddings2: document vectors, `(n, d)` or, of one document, `(d,)`.
+        Parameters
+        ----------
+        embeddings1
+            Query codes, `(q, m, d)` or, of one query, `(m, d)`.
+        embeddings2
+            Document vectors, `(n, d)` or, of one document, `(d,)`.
 
-        Returns:
+        Returns
+        -------
+        Tensor
             `(q, n)`.
+
+        Raises
+        ------
+        ValueError
+            The shapes do not fit.
         """
         codes, documents = self._vectors(embeddings1, embeddings2)
         return score_all_pairs(codes, documents, self.temperature)
 
-    def similarity_pairwise(self, embeddings1: Embeddings, embeddings2: Embeddings) -> Tensor:  # type: ignore[override]
+    def similarity_pairwise(self, embeddings1: Embeddings, embeddings2: Embeddings) -> Tensor:
         """Scores of query i with document i: `(n, m, d)` and `(n, d)` to `(n,)`."""
         codes, documents = self._vectors(embeddings1, embeddings2)
         return score_pairwise(codes, documents, self.temperature)

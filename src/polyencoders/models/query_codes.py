@@ -8,13 +8,15 @@ reads as absent.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from sentence_transformers.base.modules.module import Module
 from torch import Tensor, nn
 
 from polyencoders.errors import ModelError
+from polyencoders.models.checks import check_whole_number
+from polyencoders.models.hub import hub_arguments
 
 CodeKind = Literal["learnt", "first", "last", "last-and-first"]
 MapKind = Literal["each", "shared", "none"]
@@ -28,26 +30,33 @@ worse (docs/design.md)."""
 class QueryCodes(Module):
     """Reduces the token outputs `h_1..h_N` of a query to m vectors `y_1..y_m`.
 
-    Args:
-        embedding_dimension: d of the token outputs.
-        m: number of codes, at least 1. `last-and-first` gives m + 1.
-        kind: `learnt`: `y_i = sum_j softmax_j(c_i . h_j) h_j` with learnt codes `c_i`; `first`: `h_1..h_m`;
-            `last`: `h_{N-m+1}..h_N`; `last-and-first`: those and `h_1`.
-        maps: a linear map after each code: one of its own (`each`), the same (`shared`), or `none` (the paper).
-            Maps start as the identity.
-
     Input features: `token_embeddings (b, t, d)`, `attention_mask (b, t)`, padding on either side.
     Output feature: `sentence_embedding (b, m, d)`.
+
+    Parameters
+    ----------
+    embedding_dimension
+        d of the token outputs.
+    m
+        Number of codes, at least 1. `last-and-first` gives m + 1.
+    kind
+        `learnt`: `y_i = sum_j softmax_j(c_i . h_j) h_j` with learnt codes `c_i`; `first`: `h_1..h_m`;
+        `last`: `h_{N-m+1}..h_N`; `last-and-first`: those and `h_1`.
+    maps
+        A linear map after each code: one of its own (`each`), the same (`shared`), or `none` (the paper).
+        Maps start as the identity.
+
+    Raises
+    ------
+    ModelError
+        m below 1, or a kind or maps not named above.
     """
 
-    config_keys = ["embedding_dimension", "m", "kind", "maps"]
+    config_keys: list[str] = ["embedding_dimension", "m", "kind", "maps"]  # noqa: RUF012 as in the base class
 
-    def __init__(
-        self, embedding_dimension: int, m: int, kind: CodeKind = "learnt", maps: MapKind = "none"
-    ) -> None:
+    def __init__(self, embedding_dimension: int, m: int, kind: CodeKind = "learnt", maps: MapKind = "none") -> None:
         super().__init__()
-        if not isinstance(m, int) or isinstance(m, bool) or m < 1:
-            raise ModelError(f"m, the number of query codes, must be a whole number of at least 1, got {m!r}")
+        check_whole_number("m, the number of query codes,", m)
         if kind not in get_args(CodeKind):
             raise ModelError(f"codes must be one of {', '.join(get_args(CodeKind))}, got {kind!r}")
         if maps not in get_args(MapKind):
@@ -69,7 +78,8 @@ class QueryCodes(Module):
         """How many vectors a query becomes."""
         return self.m + 1 if self.kind == "last-and-first" else self.m
 
-    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Token outputs to codes."""
         outputs, mask = features["token_embeddings"], features["attention_mask"].bool()
         y = self.attend(outputs, mask) if self.codes is not None else self.select(outputs, mask)
         if self.linear_maps is not None:
@@ -106,14 +116,17 @@ class QueryCodes(Module):
         return chosen * present[..., None]
 
     def get_embedding_dimension(self) -> int:
+        """d, of each code."""
         return self.embedding_dimension
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        """Settings and weights, to the module's own folder."""
         self.save_config(output_path)
         self.save_torch_weights(output_path, safe_serialization=safe_serialization)
 
     @classmethod
-    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> QueryCodes:
-        hub = {key: kwargs.get(key) for key in ("token", "cache_folder", "revision", "local_files_only")}
+    def load(cls, model_name_or_path: str, subfolder: str = "", *args: Any, **kwargs: Any) -> Self:
+        """The module saved in a folder of a model directory or hub repository."""
+        hub = hub_arguments(kwargs)
         module = cls(**cls.load_config(model_name_or_path, subfolder=subfolder, **hub))
         return cls.load_torch_weights(model_name_or_path, subfolder=subfolder, model=module, **hub)

@@ -10,8 +10,10 @@ from typing import Any, Literal, get_args
 
 from sentence_transformers.base.modules.module import Module
 from sentence_transformers.sentence_transformer.modules import Pooling
+from torch import nn
 
 from polyencoders.errors import ModelError
+from polyencoders.models.checks import check_whole_number
 
 Reduction = Literal["first", "mean", "mean-first-n", "max", "attention"]
 
@@ -19,17 +21,27 @@ _POOLING_MODES = {"first": "cls", "mean": "mean", "max": "max"}
 
 
 def reduction_module(reduction: str, embedding_dimension: int, n: int | None) -> Module:
-    """The module that reduces `(b, t, d)` token outputs to `(b, d)`, for every reduction but `attention`."""
+    """The module that reduces `(b, t, d)` token outputs to `(b, d)`, for every reduction but `attention`.
+
+    Raises
+    ------
+    ModelError
+        There is no reduction of that name; `attention` is none of a document's.
+    """
     if reduction == "mean-first-n":
         return MeanOfFirst(embedding_dimension, n)
+    if reduction == "attention":
+        raise ModelError("the reduction attention is of a bi-encoder's queries; documents are first, mean, ...")
     if reduction not in _POOLING_MODES:
         raise ModelError(f"reduction must be one of {', '.join(get_args(Reduction))}, got {reduction!r}")
     return Pooling(embedding_dimension, _POOLING_MODES[reduction])
 
 
-def reduction_name(module: Module) -> str | None:
+def reduction_name(module: nn.Module) -> str | None:
     """The name of a module's reduction, or None where it is not one.
 
+    Examples
+    --------
     >>> reduction_name(Pooling(8, "cls"))
     'first'
     """
@@ -47,18 +59,29 @@ class MeanOfFirst(Module):
 
     Input features: `token_embeddings (b, t, d)`, `attention_mask (b, t)`, padding on either side.
     Output feature: `sentence_embedding (b, d)`.
+
+    Parameters
+    ----------
+    embedding_dimension
+        d of the token outputs.
+    n
+        How many outputs, at least 1.
+
+    Raises
+    ------
+    ModelError
+        n is below 1, or not given.
     """
 
-    config_keys = ["embedding_dimension", "n"]
+    config_keys: list[str] = ["embedding_dimension", "n"]  # noqa: RUF012 as in the base class
 
     def __init__(self, embedding_dimension: int, n: int | None) -> None:
         super().__init__()
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise ModelError(f"the reduction mean-first-n needs n, a whole number of at least 1, got {n!r}")
         self.embedding_dimension = embedding_dimension
-        self.n = n
+        self.n = check_whole_number("n, of the reduction mean-first-n,", n)
 
-    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Token outputs to their mean."""
         outputs, mask = features["token_embeddings"], features["attention_mask"].bool()
         among_first = mask & (mask.cumsum(dim=1) <= self.n)
         weights = among_first / among_first.sum(dim=1, keepdim=True).clamp(min=1)
@@ -66,9 +89,11 @@ class MeanOfFirst(Module):
         return features
 
     def get_embedding_dimension(self) -> int:
+        """d, of the mean."""
         return self.embedding_dimension
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
+        """Settings, to the module's own folder."""
         self.save_config(output_path)
 
 
@@ -78,11 +103,13 @@ class AverageOfCodes(Module):
     It is the control of every poly-encoder: the same codes without the document's attention over them.
     """
 
-    config_keys: list[str] = []
+    config_keys: list[str] = []  # noqa: RUF012 as in the base class
 
-    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Codes to their mean."""
         features["sentence_embedding"] = features["sentence_embedding"].mean(dim=1)
         return features
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
+        """An empty configuration: there is nothing to know."""
         self.save_config(output_path)

@@ -5,56 +5,85 @@ Joins turns to one text and cuts what does not fit from the oldest end, at a wor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from polyencoders.models.checks import shown
+
 Query = str | Sequence[str]
+"""A text, or the turns of a conversation, the oldest first."""
 
 
-def join_turns(query: Query, separator: str) -> str:
-    """One text of a query: itself, or its turns with the separator between them.
+def check_query(query: Any) -> Query:
+    """The query, if it is a text or a list of turns.
 
-    Raises:
-        TypeError: the query is neither a text nor turns.
-        ValueError: there are no turns.
-
-    >>> join_turns(["Hi!", "Hello, how are you?"], " / ")
-    'Hi! / Hello, how are you?'
+    Raises
+    ------
+    TypeError
+        It is neither.
+    ValueError
+        There are no turns.
     """
     if isinstance(query, str):
         return query
     if not isinstance(query, Sequence) or not all(isinstance(turn, str) for turn in query):
-        raise TypeError(f"a query is a text or a list of turns (texts), got {_shown(query)}")
+        raise TypeError(f"a query is a text or a list of turns (texts), got {shown(query)}")
     if not query:
         raise ValueError("a query of turns needs at least one turn, got an empty list")
-    return separator.join(query)
+    return query
 
 
 def check_document(document: Any) -> str:
     """The document, if it is a text.
 
-    Raises:
-        TypeError: it is not.
+    Raises
+    ------
+    TypeError
+        It is not.
     """
     if not isinstance(document, str):
-        raise TypeError(f"a document is a text, got {_shown(document)}")
+        raise TypeError(f"a document is a text, got {shown(document)}")
     return document
+
+
+def join_turns(query: Query, separator: str) -> str:
+    """One text of a query: itself, or its turns with the separator between them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `check_query`.
+
+    Examples
+    --------
+    >>> join_turns(["Hi!", "Hello, how are you?"], " / ")
+    'Hi! / Hello, how are you?'
+    """
+    query = check_query(query)
+    return query if isinstance(query, str) else separator.join(query)
 
 
 def cut(tokenizer: Any, text: str, max_tokens: int, keep: Literal["newest", "oldest"]) -> str:
     """The end (`newest`) or the beginning (`oldest`) of a text: as many whole words as fit into `max_tokens` tokens.
 
-    Special tokens are not counted. A single word that is longer than that is left for the tokeniser to cut.
+    Special tokens are not counted. Of a single word that is longer than that, as in a language written without spaces,
+    as many characters as fit are kept, at the same end.
     """
     # A token stands for at least one character, so a text this short fits.
     if len(text) <= max_tokens or number_of_tokens(tokenizer, text) <= max_tokens:
         return text
-    words = text.split(" ")
+    words = re.findall(r"\s*\S+", text)
+    return _most_that_fits(tokenizer, words, max_tokens, keep) or _most_that_fits(
+        tokenizer, list(words[-1] if keep == "newest" else words[0]), max_tokens, keep
+    )
 
+
+def _most_that_fits(tokenizer: Any, pieces: list[str], max_tokens: int, keep: Literal["newest", "oldest"]) -> str:
     def kept(number: int) -> str:
-        return " ".join(words[-number:] if keep == "newest" else words[:number])
+        return "".join(pieces[len(pieces) - number :] if keep == "newest" else pieces[:number]).strip()
 
-    fits, too_many = 1, len(words)
+    fits, too_many = 0, len(pieces) + 1
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
         if number_of_tokens(tokenizer, kept(middle)) <= max_tokens:
@@ -67,8 +96,3 @@ def cut(tokenizer: Any, text: str, max_tokens: int, keep: Literal["newest", "old
 def number_of_tokens(tokenizer: Any, text: str) -> int:
     """How many tokens a text is, special tokens not counted."""
     return len(tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
-
-
-def _shown(value: Any) -> str:
-    shown = repr(value)
-    return f"{type(value).__name__} {shown if len(shown) <= 60 else shown[:57] + '...'}"

@@ -27,14 +27,22 @@ CHUNK_ELEMENTS = 1 << 22
 def attend(inner_products: Tensor, present: Tensor, temperature: float = 1.0) -> Tensor:
     """The score from its inner products: `sum_i softmax(s / temperature)_i s_i` over the codes that are present.
 
-    Args:
-        inner_products: `(..., m)`, `s_i = y_i . c`; 0 where the code is absent, as the inner product with zeros is.
-        present: broadcastable to `(..., m)`, true where the code is present. With none present the score is 0.
-        temperature: 1 is the paper's; towards 0 the score becomes the largest inner product.
+    Parameters
+    ----------
+    inner_products
+        `(..., m)`, `s_i = y_i . c`; 0 where the code is absent, as the inner product with zeros is.
+    present
+        Broadcastable to `(..., m)`, true where the code is present. With none present the score is 0.
+    temperature
+        1 is the paper's; towards 0 the score becomes the largest inner product.
 
-    Returns:
+    Returns
+    -------
+    Tensor
         `(...)`, the scores.
 
+    Examples
+    --------
     >>> attend(torch.tensor([[1.0, 1.0, 0.0]]), torch.tensor([[True, True, False]]))
     tensor([1.])
     """
@@ -50,18 +58,29 @@ def score_all_pairs(
     Differentiable. Blocks of queries and documents are scored one after another, and recomputed in the backward pass,
     so that beyond the `(q, n)` result no more than `chunk_elements` inner products are held.
 
-    Args:
-        query_codes: `(q, m, d)`. A code of zeros is absent. `m = 1` is the bi-encoder's inner product.
-        documents: `(n, d)`.
-        temperature: of the softmax over the codes.
-        chunk_elements: how many inner products to hold at a time.
+    Parameters
+    ----------
+    query_codes
+        `(q, m, d)`. A code of zeros is absent. `m = 1` is the bi-encoder's inner product.
+    documents
+        `(n, d)`.
+    temperature
+        Of the softmax over the codes.
+    chunk_elements
+        How many inner products to hold at a time.
 
-    Returns:
+    Returns
+    -------
+    Tensor
         `(q, n)`, at least float32.
 
-    Raises:
-        ValueError: the shapes do not fit, or the temperature is not above 0.
+    Raises
+    ------
+    ValueError
+        The shapes do not fit, or the temperature is not above 0.
 
+    Examples
+    --------
     >>> codes = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     >>> score_all_pairs(codes, torch.tensor([[2.0, 2.0], [0.0, 3.0]]))
     tensor([[2.0000, 2.8577]])
@@ -77,9 +96,9 @@ def score_all_pairs(
 
     recompute = torch.is_grad_enabled() and (query_codes.requires_grad or documents.requires_grad)
     rows = []
-    for block in query_codes.split(queries_per_block):
+    for block in torch.split(query_codes, queries_per_block):
         columns = []
-        for candidates in documents.split(documents_per_block):
+        for candidates in torch.split(documents, documents_per_block):
             if recompute:
                 columns.append(checkpoint(_score_block, block, candidates, temperature, use_reentrant=False))
             else:
@@ -91,17 +110,27 @@ def score_all_pairs(
 def score_pairwise(query_codes: Tensor, documents: Tensor, temperature: float = 1.0) -> Tensor:
     """Scores of query i with document i.
 
-    Args:
-        query_codes: `(n, m, d)`. A code of zeros is absent.
-        documents: `(n, d)`.
-        temperature: of the softmax over the codes.
+    Parameters
+    ----------
+    query_codes
+        `(n, m, d)`. A code of zeros is absent.
+    documents
+        `(n, d)`.
+    temperature
+        Of the softmax over the codes.
 
-    Returns:
+    Returns
+    -------
+    Tensor
         `(n,)`, at least float32.
 
-    Raises:
-        ValueError: the shapes do not fit, or the temperature is not above 0.
+    Raises
+    ------
+    ValueError
+        The shapes do not fit, or the temperature is not above 0.
 
+    Examples
+    --------
     >>> score_pairwise(torch.ones(2, 1, 3), torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 1.0]]))
     tensor([6., 1.])
     """
@@ -115,6 +144,8 @@ def score_pairwise(query_codes: Tensor, documents: Tensor, temperature: float = 
 def present_codes(query_codes: Tensor) -> Tensor:
     """Which codes are present: `(q, m)`, false where a code is all zeros.
 
+    Examples
+    --------
     >>> present_codes(torch.tensor([[[0.5, 0.0], [0.0, 0.0]]]))
     tensor([[ True, False]])
     """

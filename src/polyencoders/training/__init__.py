@@ -1,7 +1,7 @@
 """Losses, freezing, trainers and the training run. Knows models, evaluation and data.
 
-`train` is one run from examples to a saved model; `DualEncoderTrainer` and `JointEncoderTrainer` are there for those who
-want the trainer itself.
+`train` is one run from examples to a saved model; `DualEncoderTrainer` and `JointEncoderTrainer` are there for those
+who want the trainer itself.
 """
 
 from polyencoders.training.freezing import freeze

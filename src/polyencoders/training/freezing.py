@@ -21,21 +21,25 @@ CHOICES = "embeddings, all-but-top-K (K layers are trained), documents, backbone
 def freeze(model: nn.Module, what: str | Sequence[str]) -> None:
     """Freeze parts of a model; what is not named is trained.
 
-    Args:
-        model: any of ours.
-        what: one or several of `embeddings` (of tokens); `all-but-top-K`, as in `all-but-top-2`: embeddings and all
-            layers but the last K; `documents`: the whole document side, so that vectors already stored stay valid
-            (two towers are needed); `backbone`: every transformer, so that only codes and maps are trained.
+    Parameters
+    ----------
+    model
+        Any of ours.
+    what
+        One or several of `embeddings` (of tokens); `all-but-top-K`, as in `all-but-top-2`: embeddings and all layers
+        but the last K; `documents`: the whole document side, so that vectors already stored stay valid (two towers are
+        needed); `backbone`: every transformer, so that only codes and maps are trained.
 
-    Raises:
-        TrainingError: an unknown name, a tower that both sides share, or nothing left to train.
+    Raises
+    ------
+    TrainingError
+        An unknown name, a tower that both sides share, or nothing left to train.
     """
     names = [what] if isinstance(what, str) else list(what)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     for name in names:
         if name == "documents":
-            _freeze_documents(model)
             continue
         for transformer in _transformers(model):
             if name == "backbone":
@@ -46,6 +50,9 @@ def freeze(model: nn.Module, what: str | Sequence[str]) -> None:
                 _freeze_all_but_top(transformer, int(match[1]))
             else:
                 raise TrainingError(f"cannot freeze {name!r}; what can be frozen: {CHOICES}")
+    if "documents" in names:
+        # Last, because a tower that both sides share must be frozen by then.
+        _freeze_documents(model)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise TrainingError(
             f"with {', '.join(names)} frozen nothing of this {type(model).__name__} is left to train; give it learnt "
@@ -69,9 +76,9 @@ def _freeze_all_but_top(transformer: Transformer, trained: int) -> None:
     layers = _layers(transformer)
     if trained > len(layers):
         raise TrainingError(f"all-but-top-{trained}: the backbone has {len(layers)} layers")
-    transformer.requires_grad_(False)
-    for layer in layers[len(layers) - trained :]:
-        layer.requires_grad_(True)
+    top = {weights for layer in layers[len(layers) - trained :] for weights in layer.parameters()}
+    for weights in set(transformer.parameters()) - top:
+        weights.requires_grad_(False)
 
 
 def _layers(transformer: Transformer) -> nn.ModuleList:

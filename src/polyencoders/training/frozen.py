@@ -23,7 +23,7 @@ from polyencoders.models.text import Query
 from polyencoders.training.output_store import OutputStore
 from polyencoders.training.precision import bf16_is_native
 
-TEXTS_PER_SHARD = 4096
+TEXTS_PER_SHARD = 1024
 """How many texts are encoded before their outputs are written: what an interruption can cost."""
 
 _FORMAT = 1  # goes into every key: a later format must not meet these shards
@@ -61,7 +61,8 @@ class FrozenOutputs:
         self.stores: dict[Task, OutputStore] = {}
         for task in TASKS:
             if self.prefixes[task]:
-                settings = {"format": _FORMAT, "bf16": self.bf16}
+                # Where a text is cut is not among the modules' settings.
+                settings = {"format": _FORMAT, "bf16": self.bf16, "task": task, "length": model.max_seq_length}
                 name = fingerprint(self.prefixes[task], settings)
                 self.stores[task] = OutputStore((folder or cache_folder()) / "outputs" / name)
 
@@ -93,7 +94,8 @@ class FrozenOutputs:
         """
         if task not in self.stores:
             return
-        cut = [self.model.text_of(text, task) for text in texts]
+        prompt = self.model.prompts.get(task) or ""
+        cut = [prompt + self.model.text_of(text, task, prompt) for text in texts]
         missing = [text for text in dict.fromkeys(cut) if _key(text) not in self.stores[task]]
         advance(len(cut) - len(missing))
         for start in range(0, len(missing), TEXTS_PER_SHARD):
@@ -136,9 +138,9 @@ class FrozenOutputs:
                 features = module(features)
         self.model.train(training)
         if self._reduced(task):
-            return list(features["sentence_embedding"].float().cpu()[:, None])
+            return list(features["sentence_embedding"].half().cpu()[:, None])
         mask = features["attention_mask"].bool()
-        return [output[real].float().cpu() for output, real in zip(features["token_embeddings"], mask, strict=True)]
+        return [output[real].half().cpu() for output, real in zip(features["token_embeddings"], mask, strict=True)]
 
 
 def _frozen_prefix(route: list[nn.Module]) -> list[nn.Module]:

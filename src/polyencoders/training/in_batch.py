@@ -18,26 +18,28 @@ from torch.nn import functional
 class InBatchCrossEntropy(nn.Module, CachedLossMixin):
     """`-log softmax_j(score(query_i, document_j))_i` over every document of the batch.
 
-    Negatives are the documents of the other queries, and explicit negatives of all queries. Left out are documents
-    that equal the right answer, and the right answers of the same query in other rows: they are not wrong.
+    Negatives are the documents of the other queries, and explicit negatives of all queries. Left out are texts that
+    equal the right answer, or a right answer of the same query in another row: they are not wrong.
 
-    Args:
-        model: a `BiEncoder` or `PolyEncoder`.
-        mini_batch_size: texts encoded at a time, with gradients cached (GradCache, Gao et al. 2021): a batch of any
-            size in the memory of a small one, and the same gradients. None: all at once.
-        gather_across_devices: take the documents of all processes as negatives.
+    Columns of the training table: query, positive, and optionally negative_1 to negative_k; no labels.
 
-    Inputs:
-        +------------------------------------------+--------+
-        | columns                                  | labels |
-        +==========================================+========+
-        | query, positive                          | none   |
-        | query, positive, negative_1, ..., negative_k | none |
-        +------------------------------------------+--------+
+    Parameters
+    ----------
+    model
+        A `BiEncoder` or `PolyEncoder`.
+    mini_batch_size
+        Texts encoded at a time, with gradients cached (GradCache, Gao et al. 2021): a batch of any size in the memory
+        of a small one, and the same gradients. None: all at once.
+    gather_across_devices
+        Whether the documents of all processes are negatives.
 
-    Raises:
-        ValueError: features without `text_id`, which `polyencoders.training.DualEncoderTrainer` puts there.
+    Raises
+    ------
+    ValueError
+        When the features lack `text_id`, which `polyencoders.training.DualEncoderTrainer` puts there.
     """
+
+    mini_batch_size: int | None  # type: ignore[assignment]
 
     def __init__(self, model: Any, mini_batch_size: int | None = None, gather_across_devices: bool = False) -> None:
         super().__init__()
@@ -45,7 +47,8 @@ class InBatchCrossEntropy(nn.Module, CachedLossMixin):
         # Under DDP `self.model` becomes the wrapper, which has neither.
         self.similarity = model.similarity
         self.scale = float(model.score_scale)
-        self.mini_batch_size = mini_batch_size  # type: ignore[assignment]
+        self.mini_batch_size = mini_batch_size
+        self.uses_gradient_cache = mini_batch_size is not None
         self.gather_across_devices = gather_across_devices
 
     def forward(self, sentence_features: Iterable[dict[str, Any]], labels: Tensor | None = None) -> Tensor:
@@ -65,35 +68,37 @@ class InBatchCrossEntropy(nn.Module, CachedLossMixin):
     ) -> Tensor:
         """The loss from embeddings, by blocks of queries.
 
-        Args:
-            reps: per column the embeddings of its mini-batches.
-            labels: `(columns, batch)` the identities of the texts.
-            with_backward: back-propagate block by block and return the detached loss.
+        Parameters
+        ----------
+        reps
+            Per column the embeddings of its mini-batches.
+        labels
+            `(columns, batch)`, the identities of the texts.
+        with_backward
+            Whether to back-propagate block by block and return the detached loss.
         """
         assert labels is not None
         queries, columns = torch.cat(reps[0]), [torch.cat(column) for column in reps[1:]]
         query_ids, document_ids = labels[0], list(labels[1:])
+        right_pairs = _pair_id(query_ids, document_ids[0])
         offset = 0
         if self.gather_across_devices:
             offset = get_rank() * len(queries)
             columns = [all_gather_with_grad(column) for column in columns]
             document_ids = [all_gather(ids) for ids in document_ids]
-            gathered_query_ids = all_gather(query_ids)
-        else:
-            gathered_query_ids = query_ids
+            right_pairs = all_gather(right_pairs)
         documents, ids = torch.cat(columns), torch.cat(document_ids)
         rows = self.mini_batch_size or len(queries)
         total = torch.zeros((), device=queries.device)
         for start in range(0, len(queries), rows):
             block = queries[start : start + rows]
-            right = torch.arange(start, start + len(block), device=queries.device) + offset
+            row = torch.arange(len(block), device=queries.device)
+            right = row + start + offset
+            pairs = _pair_id(query_ids[start : start + rows, None], ids[None, :])
+            not_wrong = torch.isin(pairs, right_pairs)
+            not_wrong[row, right] = False
             with torch.autocast(queries.device.type, enabled=False):
                 scores = self.similarity(block.float(), documents.float()) * self.scale
-                not_wrong = ids[None, :] == ids[right][:, None]
-                not_wrong[:, : len(gathered_query_ids)] |= (
-                    gathered_query_ids[None, :] == query_ids[start : start + len(block)][:, None]
-                )
-                not_wrong[torch.arange(len(block), device=queries.device), right] = False
                 scores = scores.masked_fill(not_wrong, -torch.inf)
                 loss = functional.cross_entropy(scores, right, reduction="sum") / len(queries)
             if with_backward:
@@ -110,3 +115,8 @@ class InBatchCrossEntropy(nn.Module, CachedLossMixin):
             "mini_batch_size": self.mini_batch_size,
             "gather_across_devices": self.gather_across_devices,
         }
+
+
+def _pair_id(query_ids: Tensor, document_ids: Tensor) -> Tensor:
+    """A number for a query and a document, as good as unique to them (64 bits, an odd multiplier, overflow wanted)."""
+    return query_ids * 6364136223846793005 + document_ids

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from polyencoders.errors import TrainingError
 
@@ -73,8 +74,12 @@ class TrainingOptions:
             value = getattr(self, name)
             if value is None and name == "learning_rate":
                 continue
-            if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < inf:
                 raise TrainingError(f"{name} must be a number above 0, got {value!r}")
+        if self.bf16 not in (None, True, False) or isinstance(self.bf16, int) != isinstance(self.bf16, bool):
+            raise TrainingError(f"bf16 must be true, false or left out, got {self.bf16!r}")
+        if not isinstance(self.freeze, Sequence) or not all(isinstance(name, str) for name in self.freeze):
+            raise TrainingError(f"freeze must be a name or a list of names, got {self.freeze!r}")
 
     @property
     def frozen(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Cross-entropy over one positive and n sampled negatives (Humeau et al. 2020, section 4.3; 15 there).
 
-For cross-encoders and ARC-II, which read every pair: the negatives are explicit ones first, then documents drawn from the
-training set. Knows texts; what a score is, the model says.
+For cross-encoders and ARC-II, which read every pair: the negatives are explicit ones first, then documents drawn from
+the training set. Knows texts; what a score is, the model says.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polyencoders.data import Example
+from polyencoders.errors import TrainingError
 
 PAIRS_PER_PASS = 64
 """Pairs of about the same length that are read in one pass, so that little of it is padding."""
@@ -23,24 +24,28 @@ PAIRS_PER_PASS = 64
 class SampledCrossEntropy(nn.Module):
     """`-log softmax_j(score(query, document_j))_0` over the right document and n others.
 
-    Args:
-        model: a `CrossEncoder` or `ArcII`.
-        examples: the training set, from whose documents negatives are drawn; none of a query's right ones.
-        negatives: n. Drawn with PyTorch's generator, so a seed, and a resumed run, draw the same.
+    Columns of the training table: query, positive, and optionally negative_1 to negative_k; no labels.
 
-    Inputs:
-        +------------------------------------------+--------+
-        | columns                                  | labels |
-        +==========================================+========+
-        | query, positive                          | none   |
-        | query, positive, negative_1, ..., negative_k | none |
-        +------------------------------------------+--------+
+    Parameters
+    ----------
+    model
+        A `CrossEncoder` or `ArcII`.
+    examples
+        The training set, from whose documents negatives are drawn; never a right one of the query.
+    negatives
+        n: of the explicit ones the first n, then as many as are missing. Drawn with PyTorch's generator, so that a
+        seed, and a resumed run, draw the same.
+
+    Raises
+    ------
+    TrainingError
+        When the training set has too few distinct documents.
     """
 
     def __init__(self, model: Any, examples: Sequence[Example], negatives: int = 15) -> None:
         super().__init__()
         if negatives < 1:
-            raise ValueError(f"negatives must be at least 1, got {negatives}")
+            raise TrainingError(f"negatives must be at least 1, got {negatives}")
         self.model = model
         self.preprocess = model.preprocess
         self.scale = float(model.score_scale)
@@ -51,30 +56,31 @@ class SampledCrossEntropy(nn.Module):
             self.right.setdefault(example.query, set()).update(example.positives)
         most = max((len(answers) for answers in self.right.values()), default=0)
         if len(self.documents) - most < negatives:
-            raise ValueError(
-                f"{negatives} negatives a query need more than {negatives + most - 1} distinct documents in the "
-                f"training set, which has {len(self.documents)}"
+            raise TrainingError(
+                f"{negatives} negatives a query need at least {negatives + most} distinct documents in the training "
+                f"set, which has {len(self.documents)}: ask for fewer negatives, or give more examples"
             )
 
     def forward(self, inputs: Sequence[Sequence[Any]], labels: Tensor | None = None, **_: Any) -> Tensor:
         queries, positives, *explicit = inputs
-        pairs = []
+        pairs: list[tuple[Any, str]] = []
         for row, (query, positive) in enumerate(zip(queries, positives, strict=True)):
-            given = [column[row] for column in explicit]
-            drawn = self._draw(tuple(query), {positive, *given}, self.negatives - len(given))
-            pairs.extend((query, document) for document in (positive, *given, *drawn))
+            wrong = self._wrong(tuple(query), positive, [column[row] for column in explicit])
+            pairs.extend((query, document) for document in (positive, *wrong))
         scores = self._score(pairs).view(len(queries), -1) * self.scale
         return functional.cross_entropy(scores, torch.zeros(len(queries), dtype=torch.long, device=scores.device))
 
-    def _draw(self, query: tuple[str, ...], taken: set[str], number: int) -> list[str]:
-        excluded = taken | self.right.get(query, set())
-        drawn: list[str] = []
-        while len(drawn) < number:
+    def _wrong(self, query: tuple[str, ...], positive: str, explicit: list[str]) -> list[str]:
+        """n documents that do not answer the query: explicit ones first, then drawn ones, none twice."""
+        right = self.right.get(query, set()) | {positive}
+        wrong = [text for text in dict.fromkeys(explicit) if text not in right][: self.negatives]
+        excluded = {*right, *wrong}
+        while len(wrong) < self.negatives:
             document = self.documents[int(torch.randint(len(self.documents), ()))]
             if document not in excluded:
                 excluded.add(document)
-                drawn.append(document)
-        return drawn
+                wrong.append(document)
+        return wrong
 
     def _score(self, pairs: list[tuple[Any, str]]) -> Tensor:
         order = sorted(range(len(pairs)), key=lambda i: sum(map(len, pairs[i][0])) + len(pairs[i][1]))

@@ -5,6 +5,7 @@ Knows models, examples, the trainers and the evaluator, and how they fit togethe
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -17,14 +18,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from accelerate import PartialState  # type: ignore[import-untyped]
 from sentence_transformers import CrossEncoderTrainingArguments, SentenceTransformerTrainingArguments
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 
 from polyencoders.data import Example, training_dataset
 from polyencoders.errors import TrainingError
-from polyencoders.evaluation import given_candidates, sampled_candidates
+from polyencoders.evaluation import CandidateTask, given_candidates, sampled_candidates
 from polyencoders.evaluation.evaluator import RankingEvaluator
+from polyencoders.files import whole_file
 from polyencoders.models.dual import TASKS, DualEncoder
 from polyencoders.models.joint import JointEncoder
 from polyencoders.training.freezing import freeze
@@ -33,7 +35,7 @@ from polyencoders.training.in_batch import InBatchCrossEntropy
 from polyencoders.training.options import TrainingOptions
 from polyencoders.training.precision import bf16_is_native
 from polyencoders.training.sampled import SampledCrossEntropy
-from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer
+from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer, last_checkpoint
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class TrainingResult:
     before, after
         It, before training and of the weights kept.
     seconds
-        Of training, preparation of a frozen backbone's outputs included, validation excluded from nothing.
+        Of training, its validations and the preparation of a frozen backbone's outputs included.
     history
         `(step, value)` of each validation.
     """
@@ -114,12 +116,16 @@ def train(
     """
     options = options or TrainingOptions()
     if output_dir is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return _train(model, examples, validation, Path(folder), options, callbacks, on_texts)
-    folder = Path(output_dir)
+        with tempfile.TemporaryDirectory() as temporary:
+            return _train(model, examples, validation, Path(temporary), options, callbacks, on_texts)
+    # Absolute, because a checkpoint remembers where the best one is.
+    folder = Path(output_dir).absolute()
     result = _train(model, examples, validation, folder, options, callbacks, on_texts)
-    model.save_pretrained(str(folder))
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    processes = PartialState()
+    processes.wait_for_everyone()
+    if processes.is_main_process:
+        model.save_pretrained(str(folder))
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return result
 
 
@@ -139,13 +145,16 @@ def _train(
     if not examples:
         raise TrainingError("no examples to train on")
     dual = isinstance(model, DualEncoder)
-    set_seed(options.seed)
     freeze(model, options.frozen)
     table = training_dataset(examples)
-    if dual and len(table) < 2:
-        raise TrainingError("in-batch negatives need at least 2 pairs of a query and a document, got 1")
+    if dual and min(options.batch_size, len(table)) < 2:
+        raise TrainingError(
+            "in-batch negatives need at least 2 pairs of a query and a document in a batch, got "
+            f"{len(table)} of them and batch_size={options.batch_size}"
+        )
     evaluator = _evaluator(validation, options)
-    checkpoint = _checkpoint_to_resume(folder, model, table, options)
+    trainer = _trainer(model, examples, table, evaluator, folder, options, callbacks)
+    checkpoint = _checkpoint_to_resume(folder, model, table, evaluator, options)
 
     started = time.perf_counter()
     outputs = FrozenOutputs(model, bf16=options.bf16) if dual and options.frozen else None
@@ -153,8 +162,9 @@ def _train(
         if outputs is not None and outputs.useful:
             _prepare(outputs, table, evaluator, on_texts)
         before = None if evaluator is None else _measure(model, evaluator)
-        trainer = _trainer(model, examples, table, evaluator, folder, options, callbacks)
+        set_seed(options.seed)
         trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.check_weights()
     seconds = time.perf_counter() - started
     if "backbone" in options.frozen and dual:
         model.fold_document_map()
@@ -187,21 +197,32 @@ def _evaluator(validation: Sequence[Example], options: TrainingOptions) -> Ranki
     chosen = random.Random(options.seed).sample(list(validation), number)
     if all(example.candidates for example in chosen):
         return RankingEvaluator(given_candidates(chosen), write_csv=False)
-    documents = {text for example in chosen for text in example.positives}
-    if len(documents) <= options.candidates:
-        documents.update(text for example in validation for text in example.positives)
+    answers: dict[tuple[str, ...], set[str]] = {}
+    for example in chosen:
+        answers.setdefault(example.query, set()).update(example.positives)
+    documents = set().union(*answers.values())
+    most = max(map(len, answers.values()))
+    if len(documents) - most + 1 < options.candidates:
+        others = (example for example in validation if example.query not in answers)
+        documents.update(text for example in others for text in example.positives)
     # An answer must have others to stand against: a small file gets shorter lists.
-    most = max(len(example.positives) for example in chosen)
     candidates = min(options.candidates, len(documents) - most + 1)
     if candidates < 2:
-        raise TrainingError(f"the {len(validation)} validation examples have {len(documents)} distinct documents between "
-                            "them: nothing to rank against")
+        raise TrainingError(
+            f"the {len(validation)} validation examples have {len(documents)} distinct documents between them: "
+            "nothing to rank against"
+        )
     task = sampled_candidates(chosen, candidates, options.seed, sorted(documents))
     return RankingEvaluator(task, write_csv=False)
 
 
+def _task(evaluator: RankingEvaluator) -> CandidateTask:
+    assert isinstance(evaluator.task, CandidateTask)
+    return evaluator.task
+
+
 def _measure(model: Any, evaluator: RankingEvaluator) -> float:
-    return evaluator(model)[evaluator.primary_metric]
+    return evaluator(model)[str(evaluator.primary_metric)]
 
 
 def _prepare(
@@ -211,7 +232,7 @@ def _prepare(
     texts: dict[Any, list[Any]] = {"query": list(table["query"]), "document": documents}
     if evaluator is not None:
         texts["query"] += list(evaluator.task.queries)
-        texts["document"] += [text for listed in evaluator.task.documents for text in listed]
+        texts["document"] += [text for listed in _task(evaluator).documents for text in listed]
     for task in TASKS:
         distinct = list(dict.fromkeys(text if isinstance(text, str) else tuple(text) for text in texts[task]))
         done = 0
@@ -236,47 +257,53 @@ def _trainer(
     dual = isinstance(model, DualEncoder)
     batch_size = min(options.batch_size, len(table))
     every = options.evaluate_every or max(1, options.steps // 10)
-    arguments = dict(
-        output_dir=str(folder / CHECKPOINTS),
-        max_steps=options.steps,
-        per_device_train_batch_size=batch_size,
-        learning_rate=options.highest_learning_rate,
-        learning_rate_mapping={r"\.codes$": options.code_learning_rate} if _has_learnt_codes(model) else {},
-        warmup_steps=options.steps // 10,
-        bf16=bf16_is_native(model.device) if options.bf16 is None else options.bf16,
-        use_cpu=model.device.type == "cpu",
+    arguments: dict[str, Any] = {
+        "output_dir": str(folder / CHECKPOINTS),
+        "max_steps": options.steps,
+        "per_device_train_batch_size": batch_size,
+        "learning_rate": options.highest_learning_rate,
+        "learning_rate_mapping": {r"\.codes$": options.code_learning_rate} if _has_learnt_codes(model) else {},
+        "warmup_steps": options.steps // 10,
+        "bf16": bf16_is_native(model.device) if options.bf16 is None else options.bf16,
+        "use_cpu": model.device.type == "cpu",
         # A last batch of one would have no negatives.
-        dataloader_drop_last=True,
-        dataloader_pin_memory=model.device.type == "cuda",
-        save_strategy="steps",
-        save_steps=every,
-        save_total_limit=2,
-        logging_steps=min(every, 50),
-        disable_tqdm=True,
-        report_to="none",
-        seed=options.seed,
-    )
+        "dataloader_drop_last": True,
+        "dataloader_pin_memory": model.device.type == "cuda",
+        "save_strategy": "steps",
+        "save_steps": every,
+        "save_total_limit": 2,
+        # How long validation has not improved is part of where a run stands.
+        "restore_callback_states_from_checkpoint": True,
+        "logging_steps": min(every, 50),
+        "disable_tqdm": True,
+        "report_to": "none",
+        "seed": options.seed,
+    }
     if evaluator is not None:
-        arguments |= dict(
-            eval_strategy="steps",
-            eval_steps=every,
-            load_best_model_at_end=True,
-            metric_for_best_model=f"eval_{evaluator.primary_metric}",
-            greater_is_better=True,
-        )
+        arguments |= {
+            "eval_strategy": "steps",
+            "eval_steps": every,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": f"eval_{evaluator.primary_metric}",
+            "greater_is_better": True,
+        }
         if options.patience is not None:
             callbacks = [*callbacks, EarlyStoppingCallback(early_stopping_patience=options.patience)]
-    if dual:
-        loss: Any = InBatchCrossEntropy(
-            model, options.mini_batch_size, gather_across_devices=torch.distributed.is_initialized()
-        )
-        trainer_class, arguments_class = DualEncoderTrainer, SentenceTransformerTrainingArguments
-    else:
-        loss = SampledCrossEntropy(model, examples, options.negatives)
-        trainer_class, arguments_class = JointEncoderTrainer, CrossEncoderTrainingArguments
+    trainer_class, arguments_class = (
+        (DualEncoderTrainer, SentenceTransformerTrainingArguments)
+        if dual
+        else (JointEncoderTrainer, CrossEncoderTrainingArguments)
+    )
+    # Before the loss, because the number of processes is known from here on.
+    training_arguments = arguments_class(**arguments)
+    loss = (
+        InBatchCrossEntropy(model, options.mini_batch_size, gather_across_devices=training_arguments.world_size > 1)
+        if dual
+        else SampledCrossEntropy(model, examples, options.negatives)
+    )
     trainer = trainer_class(
         model=model,
-        args=arguments_class(**arguments),
+        args=training_arguments,
         train_dataset=table,
         loss=loss,
         evaluator=evaluator,
@@ -290,7 +317,9 @@ def _has_learnt_codes(model: Any) -> bool:
     return any(name.endswith(".codes") for name, _ in model.named_parameters())
 
 
-def _checkpoint_to_resume(folder: Path, model: Any, table: Any, options: TrainingOptions) -> str | None:
+def _checkpoint_to_resume(
+    folder: Path, model: Any, table: Any, evaluator: RankingEvaluator | None, options: TrainingOptions
+) -> str | None:
     """The last whole checkpoint of this very run, if it was interrupted.
 
     Raises
@@ -298,27 +327,31 @@ def _checkpoint_to_resume(folder: Path, model: Any, table: Any, options: Trainin
     TrainingError
         When the checkpoints are another run's.
     """
+    shapes = {name: list(weights.shape) for name, weights in model.named_parameters()}
+    validation = None if evaluator is None else asdict(_task(evaluator))
     run = {
-        "architecture": type(model).__name__,
-        "data": table._fingerprint,
-        "rows": len(table),
-        "options": asdict(options),
+        "model": _digest([type(model).__name__, model._get_model_config(), shapes]),
+        "data": _digest([table.column_names, *(table[name][:] for name in table.column_names)]),
+        "validation": _digest(validation),
+        "options": json.loads(json.dumps(asdict(options))),
     }
     described = folder / CHECKPOINTS / "run.json"
     if described.exists():
         earlier = json.loads(described.read_text(encoding="utf-8"))
-        if earlier != json.loads(json.dumps(run)):
-            changed = sorted(key for key in run if earlier.get(key) != json.loads(json.dumps(run[key])))
+        if changed := [key for key in run if earlier.get(key) != run[key]]:
             raise TrainingError(
-                f"{folder} holds the checkpoints of an interrupted run with other {', '.join(changed)}: "
+                f"{described.parent} holds the checkpoints of an interrupted run with other {', '.join(changed)}: "
                 "run it again as it was to finish it, choose another folder, or delete that one"
             )
-        # The trainer writes trainer_state.json last: a checkpoint without it was cut short.
-        whole = [path.parent for path in described.parent.glob("checkpoint-*/trainer_state.json")]
-        return str(max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")))) if whole else None
-    described.parent.mkdir(parents=True, exist_ok=True)
-    described.write_text(json.dumps(run), encoding="utf-8")
+        checkpoint = last_checkpoint(described.parent)
+        return None if checkpoint is None else str(checkpoint)
+    with whole_file(described) as scratch:
+        scratch.write_text(json.dumps(run), encoding="utf-8")
     return None
+
+
+def _digest(content: Any) -> str:
+    return hashlib.blake2b(json.dumps(content, default=str).encode(), digest_size=16).hexdigest()
 
 
 def _record(result: TrainingResult, rows: int, options: TrainingOptions) -> dict[str, Any]:

@@ -1,0 +1,38 @@
+"""Checks of what is given to a model, with one message for each mistake. Knows plain values only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polyencoders.errors import ModelError
+
+
+def check_whole_number(setting: str, value: Any, at_least: int = 1) -> int:
+    """The value, if it is a whole number and large enough.
+
+    Raises
+    ------
+    ModelError
+        It is not.
+
+    Examples
+    --------
+    >>> check_whole_number("m", 2.5)
+    Traceback (most recent call last):
+    polyencoders.errors.ModelError: m must be a whole number of at least 1, got 2.5
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise ModelError(f"{setting} must be a whole number of at least {at_least}, got {value!r}")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value and its type, short enough for one line of an error message.
+
+    Examples
+    --------
+    >>> shown(5)
+    'int 5'
+    """
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

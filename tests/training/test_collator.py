@@ -1,0 +1,102 @@
+"""Columns know their side, in our loss and in those of sentence-transformers."""
+
+import pytest
+import torch
+from datasets import Dataset
+from sentence_transformers import SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+from polyencoders.data import training_dataset
+from polyencoders.training import DualEncoderTrainer, InBatchCrossEntropy
+from polyencoders.training.collator import DualEncoderCollator, text_id
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    def trainer(model, table, loss=None, **arguments):
+        arguments = {"max_steps": 2, "per_device_train_batch_size": 4, "save_strategy": "no", **arguments}
+        args = SentenceTransformerTrainingArguments(
+            output_dir=str(tmp_path), report_to="none", disable_tqdm=True, use_cpu=True, **arguments
+        )
+        return DualEncoderTrainer(model=model, args=args, train_dataset=table, loss=loss)
+
+    return trainer
+
+
+def test_the_first_column_is_the_query_whatever_it_is_called(build):
+    collate = DualEncoderCollator(preprocess_fn=build("poly").preprocess)
+    batch = collate([{"answer": ["Hi!", "Who?"], "question": "Me.", "other": "You."}])
+    assert {key: value for key, value in batch.items() if key.endswith("_task")} == {
+        "answer_task": "query",
+        "question_task": "document",
+        "other_task": "document",
+    }
+
+
+def test_text_ids_are_equal_exactly_where_texts_are(build):
+    rows = [
+        {"query": ["tea"], "positive": "tea"},
+        {"query": ["tea", "?"], "positive": "tea ?"},
+        {"query": ["tea", "?"], "positive": "tea"},
+    ]
+    batch = DualEncoderCollator(preprocess_fn=build("poly").preprocess)(rows)
+    queries, documents = batch["query_text_id"].tolist(), batch["positive_text_id"].tolist()
+    assert queries[0] != queries[1] == queries[2]
+    assert documents[0] == documents[2] != documents[1]
+    assert not set(queries) & set(documents)
+    assert text_id("tea") == documents[0]
+
+
+@pytest.mark.parametrize("architecture", ["bi", "poly"])
+def test_training_sends_queries_down_the_query_route(architecture, build, examples, trainer, monkeypatch):
+    model = build(architecture, reduction="attention") if architecture == "bi" else build(architecture)
+    codes = next(weights for name, weights in model.named_parameters() if name.endswith(".codes"))
+    before = codes.detach().clone()
+    tasks = []
+    forward = type(model).forward
+    monkeypatch.setattr(
+        type(model), "forward", lambda self, input, **kw: tasks.append(input["task"]) or forward(self, input, **kw)
+    )
+    trainer(model, training_dataset(examples)).train()
+    assert tasks == ["query", "document"] * 2
+    assert not torch.equal(codes, before)
+
+
+@pytest.mark.parametrize("architecture", ["bi", "poly"])
+def test_a_loss_of_sentence_transformers_trains_too(architecture, build, examples, trainer):
+    """On texts that are there once it is our loss, so that the same weights come out."""
+    table = training_dataset(examples)
+    trained = []
+    for name in ("theirs", "ours"):
+        model = build(architecture).eval()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        loss = {
+            "theirs": MultipleNegativesRankingLoss(model, scale=model.score_scale, similarity_fct=model.similarity),
+            "ours": InBatchCrossEntropy(model),
+        }[name]
+        # Adam would make much of the rounding of gradients that are 0.
+        trainer(model, table, loss, learning_rate=0.1, optim="sgd").train()
+        trained.append(model.state_dict())
+    for name, weights in trained[0].items():
+        torch.testing.assert_close(weights, trained[1][name], atol=2e-5, rtol=1e-4, msg=name)
+
+
+def test_the_default_loss_is_ours(build, examples, trainer):
+    assert isinstance(trainer(build("poly"), training_dataset(examples)).loss, InBatchCrossEntropy)
+
+
+def test_training_reads_the_prompts_that_encoding_does(build, examples, trainer):
+    model = build("bi")
+    model.prompts.update({"query": "ask: ", "document": "say: "})
+    collated = trainer(model, training_dataset(examples)).data_collator([{"query": ["tea?"], "positive": "Yes."}])
+    texts = [model.tokenizer.decode(collated[f"{name}_input_ids"][0]) for name in ("query", "positive")]
+    assert texts == ["[CLS] ask : tea? [SEP]", "[CLS] say : yes. [SEP]"]
+
+
+def test_another_batch_sampler_is_the_users_choice(build, trainer):
+    table = Dataset.from_dict({"query": ["a", "b", "c", "d"] * 2, "positive": ["x"] * 4 + list("stuv")})
+    model = build("bi")
+    batches = list(trainer(model, table, batch_sampler="no_duplicates").get_train_dataloader().batch_sampler)
+    assert all(len({table[i]["positive"] for i in batch}) == len(batch) for batch in batches)
