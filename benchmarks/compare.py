@@ -48,7 +48,7 @@ def main() -> None:
         print(json.dumps(summary))
         return
     frozen = TrainingOptions(steps=1500, freeze="backbone", validation_queries=300)
-    tuned = TrainingOptions(steps=120, validation_queries=200, evaluate_every=40)
+    tuned = TrainingOptions(steps=100, validation_queries=200, evaluate_every=25)
     plans = (
         compare.Plan("chitchat", architectures=FROZEN, seeds=arguments.seeds, options=frozen, train_examples=8_000),
         compare.Plan("chitchat", architectures=TUNED, seeds=arguments.seeds, options=tuned, cross_negatives=7),

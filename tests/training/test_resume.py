@@ -16,6 +16,7 @@ from polyencoders import PolyEncoder
 from polyencoders.data import Example
 from polyencoders.errors import TrainingError
 from polyencoders.training import TrainingOptions, train
+from polyencoders.training.trainer import last_checkpoint
 
 
 class Interrupt(TrainerCallback):
@@ -29,9 +30,9 @@ class Interrupt(TrainerCallback):
             raise KeyboardInterrupt
 
 
-# 24 pairs in batches of 4: six steps an epoch. Checkpoints after steps 4, 8 and 12 (where an epoch ends), and the last.
+# 24 pairs in batches of 4: six steps an epoch. Checkpoints after steps 4 and 8, in the second epoch, and the last.
 OPTIONS = TrainingOptions(
-    steps=15, batch_size=4, evaluate_every=4, negatives=3, learning_rate=1e-3, candidates=5, patience=None
+    steps=10, batch_size=4, evaluate_every=4, negatives=3, learning_rate=1e-3, candidates=5, patience=None
 )
 RUNS = {
     "poly": ("poly", {"m": 3}, {}),
@@ -70,17 +71,21 @@ def test_same_weights_after_an_interruption(run, build, examples, weights, asser
     folder = interrupted(build(architecture, **settings), 9, examples, options=options)
     again = build(architecture, **settings)
     result = train(again, examples, output_dir=folder, options=options)
-    assert result.steps == 15
+    assert result.steps == 10
     assert_same(weights(again), weights(whole))
     assert not (folder / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("step", [1, 13])
-def test_wherever_it_was_interrupted(step, build, examples, weights, assert_same, interrupted):
+@pytest.mark.parametrize("step", [1, 7])
+def test_before_a_checkpoint_and_after_one_where_an_epoch_ends(
+    step, build, examples, weights, assert_same, interrupted
+):
+    options = with_options(evaluate_every=6)
     whole = build("poly")
-    train(whole, examples, options=OPTIONS)
+    train(whole, examples, options=options)
     again = build("poly")
-    train(again, examples, output_dir=interrupted(build("poly"), step, examples), options=OPTIONS)
+    folder = interrupted(build("poly"), step, examples, options=options)
+    train(again, examples, output_dir=folder, options=options)
     assert_same(weights(again), weights(whole))
 
 
@@ -100,14 +105,14 @@ def test_the_same_best_checkpoint_and_history(build, examples, weights, assert_s
     again = build("poly")
     second = train(again, examples[:20], examples[20:], folder, OPTIONS)
     assert first.history == second.history
-    assert [step for step, _ in first.history] == [4, 8, 12, 15]
+    assert [step for step, _ in first.history] == [4, 8, 10]
     assert (first.best_step, first.before, first.after) == (second.best_step, second.before, second.after)
     assert_same(weights(again), weights(whole))
 
 
 def test_early_stopping_counts_on(build, examples, weights, assert_same, interrupted, rigged):
     values = [0.1, 0.5, 0.4, 0.3, 0.4, 0.3, 0.2, 0.1]
-    options = with_options(patience=3, evaluate_every=2)
+    options = with_options(patience=3, evaluate_every=2, steps=15)
     rigged([0, *values])
     whole = build("poly")
     first = train(whole, examples[:20], examples[20:], options=options)
@@ -132,7 +137,7 @@ def test_a_disk_full_at_the_end_costs_nothing(
     rigged([0, *values])
     whole = build("poly")
     first = train(whole, examples[:20], validation, options=options)
-    assert first.steps == (8 if validate else 15)
+    assert first.steps == (8 if validate else 10)
 
     rigged([0, *values])
     save = PolyEncoder.save_pretrained
@@ -162,16 +167,26 @@ class NoStep(TrainerCallback):
         raise AssertionError("a step was taken")
 
 
-@pytest.mark.parametrize("state", [None, "", '{"global_step": 8, "ep'])
-def test_a_half_written_checkpoint_is_ignored(state, build, examples, weights, assert_same, interrupted):
+@pytest.mark.parametrize("state", [None, "", '{"global_step": 12, "ep'])
+def test_a_checkpoint_without_its_whole_state_is_not_the_last(state, tmp_path):
+    for step in (8, 10, 12):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-12"
+    (tmp_path / "checkpoint-12" / "trainer_state.json").unlink()
+    if state is not None:
+        (tmp_path / "checkpoint-12" / "trainer_state.json").write_text(state)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert last_checkpoint(tmp_path / "none") is None
+
+
+def test_a_half_written_checkpoint_is_ignored(build, examples, weights, assert_same, interrupted):
     whole = build("poly")
     train(whole, examples, options=OPTIONS)
     folder = interrupted(build("poly"), 9, examples)
     newest = folder / "checkpoints" / "checkpoint-8"
     (newest / "optimizer.pt").write_bytes(b"half of")
     (newest / "trainer_state.json").unlink()
-    if state is not None:
-        (newest / "trainer_state.json").write_text(state)
     again = build("poly")
     train(again, examples, output_dir=folder, options=OPTIONS)
     assert_same(weights(again), weights(whole))
@@ -212,7 +227,7 @@ def test_seeds(build, examples, weights, assert_same):
     trained = []
     for seed in (0, 0, 1):
         model = build("poly")
-        train(model, examples, options=with_options(seed=seed))
+        train(model, examples, options=with_options(seed=seed, steps=4))
         trained.append(weights(model))
     assert_same(trained[0], trained[1])
     with pytest.raises(AssertionError):
@@ -229,7 +244,7 @@ from polyencoders.training import TrainingOptions, train
 set_seed(0)
 model = PolyEncoder(sys.argv[1], device="cpu")
 examples = [Example(f"Where is {i}?", f"Beside {i + 1}.") for i in range(24)]
-train(model, examples, output_dir=sys.argv[2], options=TrainingOptions(steps=40, batch_size=4, evaluate_every=1))
+train(model, examples, output_dir=sys.argv[2], options=TrainingOptions(steps=24, batch_size=4, evaluate_every=2))
 """
 
 
@@ -240,11 +255,11 @@ def test_same_weights_after_kill_9(build, tiny_backbone, weights, assert_same, t
         assert process.poll() is None
         time.sleep(0.01)
     # Any moment of a step or of a checkpoint, the first included.
-    time.sleep(random.uniform(0, 1))
+    time.sleep(random.uniform(0, 0.5))
     process.kill()
     assert process.wait() == -signal.SIGKILL
     examples = [Example(f"Where is {i}?", f"Beside {i + 1}.") for i in range(24)]
-    options = TrainingOptions(steps=40, batch_size=4, evaluate_every=1)
+    options = TrainingOptions(steps=24, batch_size=4, evaluate_every=2)
     again, whole = build("poly"), build("poly")
     train(again, examples, output_dir=tmp_path / "killed", options=options)
     train(whole, examples, options=options)

@@ -86,7 +86,7 @@ def folder(tiny_backbone, tmp_path_factory):
         command = [sys.executable, "-c", WORKER, tiny_backbone, str(out), repr(ROWS)]
         processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     errors = [process.communicate(timeout=240)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(error[-3000:] for error in errors)
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(error[-6000:] for error in errors)
     return out
 
 

@@ -166,8 +166,10 @@ def compare(
     seeds: Annotated[str, typer.Option(help="Separated by commas; every architecture is trained with each.")] = "0",
     freeze: Freeze = None,
     train_examples: Annotated[int | None, typer.Option(help="The most examples to train on.")] = None,
-    queries: Annotated[int, typer.Option(help="The most test queries.")] = 1000,
+    queries: Annotated[int, typer.Option(help="The most test queries.")] = 500,
     candidates: Annotated[int, typer.Option(help="Documents each of them ranks.")] = 20,
+    query_length: Annotated[int, typer.Option(help="The most tokens of a query, the newest.")] = 64,
+    document_length: Annotated[int, typer.Option(help="The most tokens of a document.")] = 64,
     output: Annotated[Path, typer.Option(help="For the table, the picture and the models.")] = Path("models/compare"),
     plot: Annotated[bool, typer.Option(help="Draw the picture (needs `polyencoders[plot]`).")] = True,
 ) -> None:
@@ -193,5 +195,7 @@ def compare(
         train_examples=train_examples,
         queries=queries,
         candidates=candidates,
+        query_length=query_length,
+        document_length=document_length,
     )
     command.run(plan, output, plot)
