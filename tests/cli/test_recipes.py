@@ -38,7 +38,7 @@ def test_a_recipe_is_read_in_full() -> None:
         ({"training": {"step": 3}}, "training: unknown key 'step'; did you mean 'steps'?"),
         ({"model": {"architecture": "poly", "codez": "first"}}, "model: unknown key 'codez'; did you mean 'codes'?"),
         ({"model": {"architecture": "bi", "temperature": 2}}, "model: unknown key 'temperature'"),
-        ({"model": {"architecture": "poly-sixteen"}}, "no architecture 'poly-sixteen'; did you mean poly-16?"),
+        ({"model": {"architecture": "polly-16"}}, "no architecture 'polly-16'; did you mean poly-16?"),
         ({"data": {}}, "data: train: expected text, given nothing"),
         ({"data": "chitchat"}, "data: expected keys and values, given 'chitchat'"),
         ({"training": {"steps": 0}}, "steps must be a whole number of at least 1, got 0"),

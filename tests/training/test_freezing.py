@@ -69,7 +69,7 @@ def test_documents_of_two_towers(architecture, settings, also, build, examples):
 
 
 def test_documents_of_a_shared_tower_cannot_be(build):
-    with pytest.raises(TrainingError, match="while queries share its tower: .*shared_tower=False, or freeze the back"):
+    with pytest.raises(TrainingError, match=r"while queries share its tower: .*shared_tower=False, or freeze the back"):
         freeze(build("poly"), "documents")
 
 

@@ -144,7 +144,7 @@ def test_other_weights_or_settings_have_another_folder(tiny_backbone):
 
 def test_a_query_and_a_document_of_the_same_text_are_not_confused(tiny_backbone):
     """They are cut at different lengths."""
-    model = BiEncoder(tiny_backbone, device="cpu", query_map=True, query_length=8, document_length=16)
+    model = BiEncoder(tiny_backbone, device="cpu", query_map=True, query_length=16, document_length=8)
     freeze(model, "backbone")
     text = "one two three four five six seven eight nine ten"
     expected = model.encode_document([text])

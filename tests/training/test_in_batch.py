@@ -99,7 +99,7 @@ def test_equals_the_loss_of_sentence_transformers_where_no_text_is_there_twice(m
 def test_features_of_another_collator_are_refused(model):
     columns = features(model, PLAIN)
     del columns[1]["text_id"]
-    with pytest.raises(ValueError, match="train with polyencoders.training.DualEncoderTrainer"):
+    with pytest.raises(ValueError, match=r"train with polyencoders.training.DualEncoderTrainer"):
         InBatchCrossEntropy(model)(columns)
     with pytest.raises(ValueError, match="expected the columns query and positive"):
         InBatchCrossEntropy(model)(columns[:1])

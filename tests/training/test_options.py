@@ -37,7 +37,7 @@ def test_bf16(value):
 
 @pytest.mark.parametrize("value", [5, None, [1], ["backbone", None]])
 def test_freeze(value):
-    with pytest.raises(TrainingError, match="^freeze must be a name or a list of names, got "):
+    with pytest.raises(TrainingError, match=r"^freeze must be a name or a list of names, got "):
         TrainingOptions(freeze=value)
 
 

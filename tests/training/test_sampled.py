@@ -92,7 +92,7 @@ def test_the_order_of_scores_is_the_order_of_pairs(model, monkeypatch):
 
 
 def test_too_few_documents_is_a_clear_error(model):
-    with pytest.raises(TrainingError, match="9 negatives a query need at least 11 distinct documents .* has 10:"):
+    with pytest.raises(TrainingError, match=r"9 negatives a query need at least 11 distinct documents .* has 10:"):
         SampledCrossEntropy(model, EXAMPLES, negatives=9)
     SampledCrossEntropy(model, EXAMPLES, negatives=8)
     with pytest.raises(TrainingError, match="negatives must be at least 1"):

@@ -125,7 +125,7 @@ def test_an_example_with_many_answers_shortens_lists(build, examples):
 def test_a_query_asked_twice_has_all_its_answers(build, examples):
     validation = [Example("Tea?", text) for text in ("Yes.", "No.", "Later.")]
     options = TrainingOptions(steps=1, batch_size=8)
-    with pytest.raises(TrainingError, match="the 3 validation examples .*: nothing to rank against"):
+    with pytest.raises(TrainingError, match=r"the 3 validation examples .*: nothing to rank against"):
         train(build("poly"), examples, validation, options=options)
     result = train(build("poly"), examples, [*validation, *examples[:2]], options=options)
     assert result.metric == "R@1/3"
@@ -133,7 +133,7 @@ def test_a_query_asked_twice_has_all_its_answers(build, examples):
 
 def test_one_document_is_nothing_to_rank(build, examples, tmp_path):
     validation = [Example("Tea?", "Yes."), Example("Milk?", "Yes.")]
-    with pytest.raises(TrainingError, match="the 2 validation examples have 1 distinct documents .*nothing to rank"):
+    with pytest.raises(TrainingError, match=r"the 2 validation examples have 1 distinct documents .*nothing to rank"):
         train(build("poly"), examples, validation, tmp_path / "run", TrainingOptions(steps=1))
     assert not (tmp_path / "run").exists()
 

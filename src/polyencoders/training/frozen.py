@@ -57,7 +57,12 @@ class FrozenOutputs:
         self.model = model
         self.batch_size = batch_size
         self.bf16 = bf16_is_native(model.device) if bf16 is None else bf16
-        self.prefixes = {task: _frozen_prefix(model.route(task)) for task in TASKS}
+        # A document is kept as one vector where it can be. Of a query the transformer's outputs are, however they are
+        # reduced: every architecture on this backbone goes on from them.
+        self.prefixes: dict[Task, list[nn.Module]] = {
+            "query": _frozen_prefix(model.route("query"))[:1],
+            "document": _frozen_prefix(model.route("document")),
+        }
         self.stores: dict[Task, OutputStore] = {}
         for task in TASKS:
             if self.prefixes[task]:

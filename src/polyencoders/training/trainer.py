@@ -19,7 +19,6 @@ from sentence_transformers import CrossEncoderTrainer, SentenceTransformerTraine
 from sentence_transformers.base.sampler import BatchSamplers, DefaultBatchSampler
 from sentence_transformers.base.trainer import BaseTrainer
 from torch import Tensor, nn
-from torch.utils.data import RandomSampler
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import TrainOutput
 
@@ -33,17 +32,15 @@ from polyencoders.training.in_batch import InBatchCrossEntropy
 class EpochSeededSampler(DefaultBatchSampler):
     """Batches shuffled by the seed and the number of the epoch, and by nothing that came before.
 
-    The default sampler goes on from the state its generator is in, which a resumed run does not have.
+    The default sampler goes on from the state its generator is in, which a resumed run does not have; and where
+    accelerate puts another in its place, that one is not told of the epoch in which a run on several processes resumes.
     """
 
-    generator: torch.Generator
-
-    def __init__(self, dataset: Dataset, *, generator: torch.Generator, **arguments: Any) -> None:
-        super().__init__(RandomSampler(dataset, generator=generator), generator=generator, **arguments)
-
     def __iter__(self) -> Iterator[list[int]]:
-        self.generator.manual_seed((self.seed or 0) + self.epoch)
-        yield from super().__iter__()
+        generator = torch.Generator().manual_seed((self.seed or 0) + self.epoch)
+        order = torch.randperm(len(self.sampler), generator=generator).tolist()  # type: ignore[arg-type]
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield order[start : start + self.batch_size]
 
 
 class _TellEpoch(TrainerCallback):
@@ -127,8 +124,9 @@ class _SafeTrainer(BaseTrainer):
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        # The base class also pickles the arguments, which nothing here reads.
-        self.model.save_pretrained(str(output_dir or self.args.output_dir))
+        # Every process comes here. The base class also pickles the arguments, which nothing here reads.
+        if self.args.should_save:
+            self.model.save_pretrained(str(output_dir or self.args.output_dir))
 
     def _load_best_model(self) -> None:
         # The base class logs a failure and goes on with the last model as if it were the best.
