@@ -65,18 +65,18 @@ def run(
 
     reports: dict[str, Report] = {}
     with clock.on("measuring the backbone as it comes"):
-        reports["backbone as it comes"] = evaluate(build_model("bi", DEFAULT_BACKBONE, {}), lists)
+        reports["as it comes"] = evaluate(build_model("bi", DEFAULT_BACKBONE, {}), lists)
     options = TrainingOptions(steps=steps, freeze="backbone", validation_queries=300)
     models: dict[str, Any] = {}
-    for name, label in (("bi", "bi-encoder, trained"), ("poly-4", "poly-encoder of 4 codes, trained")):
-        with clock.on(f"training a {label.split(',')[0]} on the frozen backbone"), progress() as bar:
+    for name, label in (("bi", "bi-encoder"), ("poly-4", "poly-encoder")):
+        with clock.on(f"training a {label} on the frozen backbone"), progress() as bar:
             set_seed(options.seed)
             models[name] = build_model(name, DEFAULT_BACKBONE, {}, frozen=True)
             shown = TrainingProgress(bar)
             folder = output if name == "poly-4" else None
             train(models[name], examples, splits.validation, folder, options, [shown], shown.on_texts)
         with clock.on("measuring it"):
-            reports[label] = evaluate(models[name], lists)
+            reports[f"{label}, trained"] = evaluate(models[name], lists)
     console.print(_results(reports))
     console.print(_difference(*list(reports.values())[1:]))
 

@@ -66,8 +66,7 @@ class FrozenOutputs:
         self.stores: dict[Task, OutputStore] = {}
         for task in TASKS:
             if self.prefixes[task]:
-                # Where a text is cut is not among the modules' settings.
-                settings = {"format": _FORMAT, "bf16": self.bf16, "task": task, "length": model.max_seq_length}
+                settings = {"format": _FORMAT, "bf16": self.bf16}
                 name = fingerprint(self.prefixes[task], settings)
                 self.stores[task] = OutputStore((folder or cache_folder()) / "outputs" / name)
 

@@ -1,0 +1,37 @@
+"""The demo, in small: the story it tells, and the model it leaves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from polyencoders import PolyEncoder
+from polyencoders.cli import demo
+from polyencoders.data import Splits, chitchat
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_backbone: str) -> Splits:
+    splits = chitchat()
+    few = Splits(splits.train[:200], splits.validation[:60], splits.test[:80])
+    monkeypatch.setattr(demo, "chitchat", lambda: few)
+    monkeypatch.setattr(demo, "DEFAULT_BACKBONE", tiny_backbone)
+    monkeypatch.setenv("POLYENCODERS_CACHE", str(tmp_path / "cache"))
+    return few
+
+
+def test_the_demo_tells_its_story_and_leaves_a_model(
+    few: Splits, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "model"
+    demo.run(output, train_examples=64, steps=4, test_queries=40)
+    said = capfd.readouterr().out
+    for part in ("R@1/20", "MRR", "as it comes", "bi-encoder, trained", "poly-encoder, trained"):
+        assert part in said
+    assert "where the time went" in said
+    assert "polyencoders train --data mine.jsonl" in said
+    assert "polyencoders train --data chitchat" in said
+    assert len(re.findall(r"^    -?\d+\.\d{3}  ", said, re.MULTILINE)) == 3 * demo.CONVERSATIONS
+    assert PolyEncoder(output).m == 4
