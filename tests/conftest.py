@@ -2,8 +2,9 @@
 
 import os
 
-# Before torch is imported: spinning threads make small machines several times slower, and tests never download.
-os.environ.update(OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+# Before torch is imported: spinning threads make small machines several times slower, and tests never download. One
+# thread, here and in every process that a test starts: sums in another order would not be equal to the last bit.
+os.environ.update(OMP_WAIT_POLICY="PASSIVE", OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
 import subprocess
 import sys

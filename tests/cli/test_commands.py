@@ -13,6 +13,7 @@ import pytest
 
 from polyencoders import BiEncoder
 from polyencoders.cli import main
+from polyencoders.errors import ModelError
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -103,6 +104,7 @@ def test_compare_goes_on_where_it_stopped(run: Run, pairs: Path, tiny_backbone: 
     code, out, err = run(*compare, "--architectures", "bi,arc-ii")
     assert code == 0, err
     assert "arc-ii" in out
+    assert "R@10/4" in out
     before = (output / "compare.jsonl").read_text()
     code, out, err = run(*compare, "--architectures", "bi,arc-ii,poly-2", "--seeds", "0,1")
     assert code == 0, err
@@ -156,6 +158,33 @@ def test_what_is_not_there_is_named(run: Run, pairs: Path, tiny_backbone: str, t
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("data: {train: pairs.jsonl}\noutputs: x\n")
     assert "unknown key 'outputs'; did you mean 'output'?" in _fails(run, "train", recipe)
+
+
+def test_nothing_of_somebody_elses_is_replaced(run: Run, pairs: Path, tiny_backbone: str, tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    for name in ("package.json", "README.md"):
+        (tmp_path / "project" / name).write_text("mine")
+    train = ["train", "--data", pairs, "--backbone", tiny_backbone, "--output", tmp_path / "project"]
+    assert "a directory with other things in it" in _fails(run, *train)
+    with pytest.raises(ModelError, match=r"holds README\.md and no model"):
+        BiEncoder(tiny_backbone).save_pretrained(str(tmp_path / "project"))
+    assert sorted(entry.name for entry in (tmp_path / "project").iterdir()) == ["README.md", "package.json"]
+    assert (tmp_path / "project" / "README.md").read_text() == "mine"
+
+
+def test_options_beside_a_recipe_are_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("data: {train: chitchat}\noutput: x\n")
+    code, _, err = run("train", tmp_path / "recipe.yaml", "--steps", 3)
+    assert code == 2
+    assert "--steps" in err
+
+
+def test_brackets_in_a_document_are_no_style(run: Run, tiny_backbone: str, tmp_path: Path) -> None:
+    (tmp_path / "documents.txt").write_text("Press [/b] to go on\n[red]\n")
+    code, out, err = run("rank", tiny_backbone, "--query", "go on", "--documents", tmp_path / "documents.txt")
+    assert code == 0, err
+    assert "Press [/b] to go on" in out
+    assert "[red]" in out
 
 
 def test_models_that_cannot_be_are_named(run: Run, pairs: Path, tiny_backbone: str, tmp_path: Path) -> None:

@@ -54,6 +54,16 @@ def test_a_mistake_is_named(change: dict, said: str) -> None:
     assert said in str(caught.value)
 
 
+def test_a_file_of_pairs_in_place_of_a_recipe_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(PolyencodersError, match="to train on pairs of your own: --data"):
+        read_recipe(tmp_path / "mine.jsonl")
+
+
+def test_a_rate_that_yaml_takes_for_text_is_a_number() -> None:
+    recipe = {"data": {"train": "chitchat"}, "output": "out", "training": {"learning_rate": "5e-5"}}
+    assert parse_recipe(recipe).options.learning_rate == 5e-5
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [("model: [", "not YAML"), ("", "expected keys and values, given nothing"), ("- a\n", "expected keys and values")],

@@ -24,12 +24,15 @@ _DATA_HELP = (
 )
 Data = Annotated[str, typer.Option(help=_DATA_HELP)]
 Backbone = Annotated[str, typer.Option(help="Any Hugging Face encoder: a directory, or a name on the hub.")]
-Seed = Annotated[int, typer.Option(help="Of new weights, the order of the data, and sampled candidates.")]
+Seed = Annotated[
+    int, typer.Option(help="Seed of new weights, of the order of the data, and of sampled queries and candidates.")
+]
 Freeze = Annotated[
     list[str] | None,
     typer.Option(
         help="What is not trained: `backbone` (only codes and maps are; seconds instead of minutes, and document "
-        "vectors stay the backbone's own), `documents`, `embeddings`, `all-but-top-K`. Can be given several times."
+        "vectors stay the backbone's own), `documents` (in a recipe, with `shared_tower: false`), `embeddings`, "
+        "`all-but-top-K`. Can be given several times."
     ),
 ]
 
@@ -62,6 +65,7 @@ def demo(
 
 @app.command()
 def train(
+    context: typer.Context,
     recipe: Annotated[
         Path | None, typer.Argument(help="A recipe in YAML (see recipes/); or give --data instead.", show_default=False)
     ] = None,
@@ -70,14 +74,18 @@ def train(
         str | None, typer.Option(help="Held-out examples to choose the checkpoint by. [default: a tenth of --data]")
     ] = None,
     architecture: Annotated[
-        str, typer.Option(help="`bi`, `bi-attention`, `poly-M`, `poly-first-M`, `poly-last-M`, `cross` or `arc-ii`.")
+        str,
+        typer.Option(
+            help="`bi`, `bi-attention`, `poly-M`, `poly-first-M`, `poly-last-M`, `poly-last-and-first-M`, `cross` or "
+            "`arc-ii`."
+        ),
     ] = "poly-4",
     backbone: Backbone = "sentence-transformers/all-MiniLM-L6-v2",
     output: Annotated[Path, typer.Option(help="Where the model is saved, whole or not at all.")] = Path("models/mine"),
     steps: Annotated[int, typer.Option(help="Updates of the weights.")] = 1000,
     batch_size: Annotated[int, typer.Option(help="Queries in a step.")] = 32,
     learning_rate: Annotated[
-        float | None, typer.Option(help="The highest. [default: 5e-5; 1e-4 on a frozen backbone]")
+        float | None, typer.Option(help="The highest of the run. [default: 5e-5; 1e-4 on a frozen backbone]")
     ] = None,
     freeze: Freeze = None,
     seed: Seed = 0,
@@ -97,6 +105,13 @@ def train(
     if (recipe is None) == (data is None):
         raise typer.BadParameter("give a recipe, or --data FILE")
     if recipe is not None:
+        beside = [
+            f"--{name.replace('_', '-')}"
+            for name in context.params
+            if name not in ("recipe", "overwrite") and "COMMANDLINE" in str(context.get_parameter_source(name))
+        ]
+        if beside:
+            raise typer.BadParameter(f"{', '.join(beside)}: a recipe says these itself; change them in {recipe}")
         command.run(read_recipe(recipe), overwrite)
         return
     training: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "seed": seed, "freeze": freeze or []}
@@ -138,7 +153,7 @@ def evaluate(
 
 @app.command()
 def rank(
-    model: Annotated[str, typer.Argument(help="A model directory.")],
+    model: Annotated[str, typer.Argument(help="A model directory, or a backbone.")],
     query: Annotated[
         list[str], typer.Option(help="The query; given several times, the turns of a conversation, oldest first.")
     ],
@@ -161,7 +176,7 @@ def compare(
         str, typer.Option(help="Separated by commas.")
     ] = "bi,bi-attention,poly-4,poly-16,poly-first-16,cross",
     backbone: Backbone = "sentence-transformers/all-MiniLM-L6-v2",
-    steps: Annotated[int, typer.Option(help="Of every training.")] = 300,
+    steps: Annotated[int, typer.Option(help="Updates in each training.")] = 300,
     batch_size: Annotated[int, typer.Option(help="Queries in a step (cross-encoders and ARC-II: 8).")] = 32,
     seeds: Annotated[str, typer.Option(help="Separated by commas; every architecture is trained with each.")] = "0",
     freeze: Freeze = None,

@@ -56,7 +56,7 @@ def parse_architecture(name: str) -> tuple[str, dict[str, Any]]:
     plain = {"bi": "BiEncoder", "cross": "CrossEncoder", "arc-ii": "ArcII"}
     if name in plain:
         return plain[name], {}
-    known = ["bi", "bi-attention", "poly-16", "poly-first-16", "cross", "arc-ii"]
+    known = ["bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "cross", "arc-ii"]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else "."
     raise ModelError(f"no architecture {name!r}{hint} There are {NAMES}")

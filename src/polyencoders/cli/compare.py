@@ -7,6 +7,7 @@ are taken at the end, of all models in turn. Knows the other floors and how they
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import os
 import platform
@@ -103,7 +104,10 @@ def run(plan: Plan, output: Path, plot: bool = True) -> dict[str, Any]:
     summary = _summary(rows, latencies)
     with whole_file(output / "compare.json") as scratch:
         scratch.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    console.print(table(summary))
+    for part in (
+        [table(summary)] if console.width >= 120 else [table(summary, times=False), table(summary, metrics=False)]
+    ):
+        console.print(part)
     if plot:
         from polyencoders.cli.chart import draw
 
@@ -183,10 +187,9 @@ def _latencies(
 ) -> dict[str, dict[int, Latency]]:
     """Times of the first seed's model of each architecture, all in turn."""
     models: dict[str, Any] = {}
-    for row in rows:
-        label = row_label(row)
-        if label not in models and row["model"] is not None:
-            models[label] = load_model(output / "models" / row["model"])
+    for label, group in _groups(rows).items():
+        if group[0]["model"] is not None:
+            models[label] = load_model(output / "models" / group[0]["model"])
     texts = list(dict.fromkeys(text for example in documents for text in example.positives))
     queries = [list(example.query) for example in test[:10]]
     rounds = 9
@@ -206,6 +209,18 @@ def _key_fields(plan: Plan, name: str, seed: int) -> dict[str, Any]:
         "frozen": frozen,
         "steps": 0 if name == AS_IT_COMES else plan.options.steps,
         "seed": seed,
+        # What else makes a run another run.
+        "settings": {
+            "batch_size": plan.options.batch_size,
+            "learning_rate": plan.options.learning_rate,
+            "train_examples": plan.train_examples,
+            "queries": plan.queries,
+            "candidates": plan.candidates,
+            "corpus": [plan.corpus, plan.corpus_queries],
+            "lengths": [plan.query_length, plan.document_length],
+        }
+        if name != AS_IT_COMES
+        else {"queries": plan.queries, "candidates": plan.candidates, "corpus": [plan.corpus, plan.corpus_queries]},
     }
 
 
@@ -214,7 +229,8 @@ def _key(plan: Plan, name: str, seed: int) -> str:
 
 
 def _folder(plan: Plan, name: str, seed: int) -> str:
-    return "-".join([name, *plan.options.frozen, f"{plan.options.steps}-steps", f"seed-{seed}"])
+    content = hashlib.blake2b(_key(plan, name, seed).encode(), digest_size=4).hexdigest()
+    return "-".join([name, *plan.options.frozen, f"seed-{seed}", content])
 
 
 def _finished(runs: Path) -> dict[str, dict[str, Any]]:
@@ -226,23 +242,34 @@ def _finished(runs: Path) -> dict[str, dict[str, Any]]:
                 row = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            fields = ("data", "backbone", "architecture", "frozen", "steps", "seed")
+            fields = ("data", "backbone", "architecture", "frozen", "steps", "seed", "settings")
             found[json.dumps({name: row[name] for name in fields}, sort_keys=True)] = row
     return found
 
 
-def row_label(row: dict[str, Any]) -> str:
-    """What a row of the table is called."""
-    return row["architecture"] + (" (frozen)" if "backbone" in row["frozen"] else "")
+def _groups(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Runs that differ in nothing but the seed, by what their row of the table is called."""
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        same = {name: row[name] for name in ("architecture", "frozen", "steps", "settings")}
+        alike.setdefault(json.dumps(same, sort_keys=True), []).append(row)
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for group in alike.values():
+        first = group[0]
+        what = ["frozen"] if first["frozen"] == ["backbone"] else [f"frozen: {name}" for name in first["frozen"]]
+        name = f"{first['architecture']} ({', '.join(what)})" if what else first["architecture"]
+        if name in groups:
+            name = f"{name}, {first['steps']:,} steps"
+        while name in groups:
+            name += " again"  # other settings, which compare.json tells
+        groups[name] = group
+    return groups
 
 
 def _summary(rows: list[dict[str, Any]], latencies: dict[str, dict[int, Latency]]) -> dict[str, Any]:
     """Rows by architecture: means over seeds, their spread, and times."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(row_label(row), []).append(row)
     table_rows = []
-    for label, group in groups.items():
+    for label, group in _groups(rows).items():
         metrics = {}
         for name in group[0]["metrics"]:
             means = [row["metrics"][name]["mean"] for row in group]
@@ -293,11 +320,11 @@ def machine() -> dict[str, Any]:
     }
 
 
-def table(summary: dict[str, Any]) -> Table:
-    """The comparison for the terminal."""
+def table(summary: dict[str, Any], metrics: bool = True, times: bool = True) -> Table:
+    """The comparison for the terminal, or, where that is narrow, half of it."""
     rows = summary["rows"]
-    measures = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
-    sizes = list(dict.fromkeys(size for row in rows for size in row["ms"]))
+    measures = list(dict.fromkeys(name for row in rows for name in row["metrics"])) if metrics else []
+    sizes = list(dict.fromkeys(size for row in rows for size in row["ms"])) if times else []
     widest = max((metric["high"] - metric["low"]) / 2 for row in rows for metric in row["metrics"].values())
     shown = Table(
         title=f"{summary['data']}, {summary['backbone']}",
@@ -306,12 +333,12 @@ def table(summary: dict[str, Any]) -> Table:
     )
     shown.add_column("", no_wrap=True)
     for name in measures:
-        shown.add_column(name, justify="right")
+        shown.add_column(name, justify="right", no_wrap=True)
     shown.add_column("seeds", justify="right")
     shown.add_column("steps", justify="right")
     shown.add_column("minutes", justify="right")
     for size in sizes:
-        shown.add_column(f"ms for {int(size):,}", justify="right")
+        shown.add_column(f"ms for {int(size):,}", justify="right", no_wrap=True)
     for row in rows:
         shown.add_row(
             row["name"],

@@ -47,7 +47,7 @@ class Clock:
 
 
 def run(
-    output: Path, train_examples: int = TRAIN_EXAMPLES, steps: int = 1000, test_queries: int = TEST_QUERIES
+    output: Path, train_examples: int = TRAIN_EXAMPLES, steps: int = STEPS, test_queries: int = TEST_QUERIES
 ) -> None:
     """Tell the story; save the poly-encoder to `output`."""
     quieten()

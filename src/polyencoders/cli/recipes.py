@@ -20,6 +20,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from typing import Any
 import yaml
 
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, parse_architecture
-from polyencoders.errors import DataError
+from polyencoders.errors import DataError, PolyencodersError
 from polyencoders.training.options import TrainingOptions
 
 
@@ -64,6 +65,8 @@ def read_recipe(path: Path) -> Recipe:
     DataError
         When the file is missing, not YAML, lacks a key, or has one that is not known (with the nearest that is).
     """
+    if path.suffix in (".jsonl", ".json", ".gz", ".csv", ".txt"):
+        raise DataError(f"{path} is not a recipe (YAML); to train on pairs of your own: --data {path}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -74,8 +77,8 @@ def read_recipe(path: Path) -> Recipe:
         raise DataError(f"{path}: not YAML: {error}") from error
     try:
         return parse_recipe(content)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+    except PolyencodersError as error:
+        raise type(error)(f"{path}: {error}") from None
 
 
 def parse_recipe(content: Any) -> Recipe:
@@ -101,6 +104,11 @@ def parse_recipe(content: Any) -> Recipe:
         _text(key, value)
     if data.get("validation") is not None:
         _text("data: validation", data["validation"])
+    for rate in ("learning_rate", "code_learning_rate"):
+        # YAML takes 5e-5, without a point, for text.
+        if isinstance(training.get(rate), str):
+            with suppress(ValueError):
+                training[rate] = float(training[rate])
     return Recipe(
         architecture=architecture,
         backbone=backbone,

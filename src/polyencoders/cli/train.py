@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 from transformers import set_seed
 
@@ -26,6 +27,14 @@ def run(recipe: Recipe, overwrite: bool = False) -> None:
     output = Path(recipe.output)
     if (output / "modules.json").exists() and not (output / CHECKPOINTS).exists() and not overwrite:
         raise TrainingError(f"{output} holds a model already: choose another output, or say --overwrite")
+    if output.is_file():
+        raise TrainingError(f"{output} is a file; the model is saved to a directory: choose another output")
+    if (
+        output.is_dir()
+        and not (output / "modules.json").exists()
+        and {e.name for e in output.iterdir()} - {CHECKPOINTS}
+    ):
+        raise TrainingError(f"{output} is a directory with other things in it: choose a new one for the model")
     examples, validation = _data(recipe)
     console.print(
         f"{recipe.architecture} on {recipe.backbone}: {len(examples):,} examples to train on, "
@@ -36,7 +45,7 @@ def run(recipe: Recipe, overwrite: bool = False) -> None:
     with resumable(), progress() as bar:
         shown = TrainingProgress(bar)
         result = train(model, examples, validation, output, recipe.options, [shown], shown.on_texts)
-    _report(result, output)
+    _report(result, output, recipe)
 
 
 def _data(recipe: Recipe) -> tuple[list[Example], list[Example]]:
@@ -58,17 +67,24 @@ def _data(recipe: Recipe) -> tuple[list[Example], list[Example]]:
     return examples, validation
 
 
-def _report(result: TrainingResult, output: Path) -> None:
+def _report(result: TrainingResult, output: Path, recipe: Recipe) -> None:
     table = Table("", "", show_header=False, box=None)
-    table.add_row("steps", f"{result.steps:,} in {result.seconds / 60:.1f} minutes")
+    took = f"{result.seconds:.0f} seconds" if result.seconds < 90 else f"{result.seconds / 60:.1f} minutes"
+    early = f" of {recipe.options.steps:,}, then validation no longer improved" * (result.steps < recipe.options.steps)
+    table.add_row("steps", f"{result.steps:,}{early}; {took}")
     if result.metric is not None and result.before is not None and result.after is not None:
         table.add_row(f"validation {result.metric} before", f"{result.before:.3f}")
         table.add_row("after", f"{result.after:.3f} (step {result.best_step:,}, the best, is what was kept)")
-    table.add_row("saved", str(output))
+    table.add_row("saved", escape(str(output)))
     console.print(table)
     if result.before is not None and result.after is not None and result.after <= result.before:
+        advice = "More data or fewer steps" + (" or --freeze backbone" * ("backbone" not in recipe.options.frozen))
         console.print(
-            "[yellow]On the held-out examples the trained model is no better than the one it started from. "
-            "More data, fewer steps or freeze: backbone may help."
+            "[yellow]On the held-out examples the trained model is no better than the one it started from"
+            + (
+                ", which finds every answer: they are too easy to tell."
+                if result.before == 1
+                else f". {advice} may help."
+            )
         )
-    console.print(f"Next: polyencoders rank {output} --query '...' --documents FILE")
+    console.print(f"Next: polyencoders rank {escape(str(output))} --query '...' --documents FILE", soft_wrap=True)

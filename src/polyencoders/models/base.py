@@ -22,7 +22,9 @@ from polyencoders.models.card import write_card
 from polyencoders.models.hub import hub_arguments
 
 _PARTS_OF_A_MODEL = re.compile(
-    r"(\d+|query_\d+|document_\d+)_\w+|\w+\.json|model.*\.safetensors|vocab\.txt|merges\.txt"
+    r"(\d+|query_\d+|document_\d+)_[A-Z]\w+|model[\w.-]*\.safetensors(\.index\.json)?|vocab\.(txt|json)|merges\.txt"
+    r"|(modules|config|config_sentence_transformers|sentence_\w+_config|router_config)\.json"
+    r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json"
 )
 
 
@@ -135,7 +137,8 @@ class SavedModel(BaseModel):
         Raises
         ------
         ModelError
-            `safe_serialization=False`, which would pickle.
+            `safe_serialization=False`, which would pickle; or the directory is no model's, and files in it would be
+            replaced.
         OSError
             It could not be written, as on a full disk; what was there before is as it was.
         """
@@ -144,6 +147,7 @@ class SavedModel(BaseModel):
         try:
             with whole_directory(path, replaced=_PARTS_OF_A_MODEL.fullmatch) as scratch:
                 super().save(str(scratch), model_name, create_model_card, train_datasets)
+                _check_room(Path(path), scratch)
         except SafetensorError as error:
             # What safetensors makes of a full disk.
             raise OSError(f"the model could not be written to {os.fspath(path)}: {error}") from error
@@ -153,3 +157,17 @@ class SavedModel(BaseModel):
 
     def _get_model_config(self) -> dict[str, Any]:
         return {**super()._get_model_config(), ARCHITECTURE_KEY: self._own}
+
+
+def _check_room(target: Path, scratch: Path) -> None:
+    """Refuse to replace files of a directory that holds no model: they are somebody's."""
+    if not target.is_dir() or (target / "modules.json").exists():
+        return
+    ours = {entry.name for entry in scratch.iterdir()}
+    theirs = sorted(
+        entry.name for entry in target.iterdir() if entry.name in ours or _PARTS_OF_A_MODEL.fullmatch(entry.name)
+    )
+    if theirs:
+        raise ModelError(
+            f"{target} holds {', '.join(theirs)} and no model: choose another directory, so that nothing is replaced"
+        )
