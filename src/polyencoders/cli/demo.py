@@ -27,7 +27,7 @@ from polyencoders.training import TrainingOptions, train
 
 TRAIN_EXAMPLES = 6_000
 TEST_QUERIES = 1_000
-STEPS = 600
+STEPS = 1_000
 CONVERSATIONS = 5
 
 
@@ -116,13 +116,17 @@ def _answer(model: Any, conversations: list[Example], replies: list[str]) -> Non
     vectors = model.encode_document(replies, batch_size=64, convert_to_tensor=True, show_progress_bar=False)
     for example in conversations:
         codes = model.encode_query([list(example.query)], convert_to_tensor=True)
-        scores, places = torch.topk(model.similarity(codes, vectors)[0], 3)
+        scored = model.similarity(codes, vectors)[0]
+        # The replies of the test set hold the turns of these conversations too: nobody wants to be echoed.
+        said = set(example.query) - set(example.positives)
+        scored[[place for place, reply in enumerate(replies) if reply in said]] = -torch.inf
+        scores, places = torch.topk(scored, 3)
         console.print()
         for turn in example.query:
             console.print(f"  [bold]{escape(_short(turn))}")
         for score, place in zip(scores.tolist(), places.tolist(), strict=True):
-            said = " [green](what was said)" if replies[place] in example.positives else ""
-            console.print(f"    {score:.3f}  {escape(_short(replies[place]))}{said}")
+            right = " [green](what was said)" if replies[place] in example.positives else ""
+            console.print(f"    {score:.3f}  {escape(_short(replies[place]))}{right}")
     console.print()
 
 
