@@ -153,6 +153,8 @@ def test_what_is_not_there_is_named(run: Run, pairs: Path, tiny_backbone: str, t
     assert "absent.jsonl" in _fails(run, "train", "--data", "absent.jsonl")
     assert "absent/model: no such model" in _fails(run, "evaluate", "./absent/model", "--data", pairs)
     assert "absent.txt" in _fails(run, "rank", tiny_backbone, "--query", "a", "--documents", "absent.txt")
+    (tmp_path / "models").mkdir()
+    assert "models/nope: no such model directory" in _fails(run, "evaluate", "models/nope", "--data", pairs)
     (tmp_path / "empty").mkdir()
     assert "a directory without a model" in _fails(run, "evaluate", tmp_path / "empty", "--data", pairs)
     recipe = tmp_path / "recipe.yaml"

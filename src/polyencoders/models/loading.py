@@ -36,8 +36,9 @@ def load_model(path: str | os.PathLike[str], **arguments: Any) -> BiEncoder | Po
         When there is no such directory, it holds no model, or its architecture is not known.
     """
     name = os.fspath(path)
-    # "owner/model" may be on the hub; anything else that is not there is a mistyped path.
-    if not Path(name).exists() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+    # "owner/model" may be on the hub, unless "owner" is a directory here: then, as all else, it is a mistyped path.
+    on_a_hub = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).parent.is_dir()
+    if not Path(name).exists() and not on_a_hub:
         raise ModelError(f"{name}: no such model directory")
     if Path(name).is_dir() and not (Path(name) / "modules.json").exists() and not (Path(name) / "config.json").exists():
         raise ModelError(f"{name} is a directory without a model: it has neither modules.json nor config.json")
