@@ -6,7 +6,6 @@ are taken at the end, of all models in turn. Knows the other floors and how they
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
@@ -60,6 +59,10 @@ class Plan:
     cross_batch_size, cross_negatives
         Of cross-encoders and ARC-II, which read `batch x (1 + negatives)` pairs a step; the batch of the others
         would take them hours.
+    query_length, document_length
+        The most tokens of each, for every model alike (a pair: both together): a batch is as wide as its longest text.
+    sizes
+        Numbers of documents to time a query against.
     """
 
     data: str
@@ -104,10 +107,10 @@ def run(plan: Plan, output: Path, plot: bool = True) -> dict[str, Any]:
     summary = _summary(rows, latencies)
     with whole_file(output / "compare.json") as scratch:
         scratch.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    for part in (
-        [table(summary)] if console.width >= 120 else [table(summary, times=False), table(summary, metrics=False)]
-    ):
-        console.print(part)
+    if console.width >= 120:
+        console.print(table(summary))
+    else:
+        console.print(table(summary, times=False), table(summary, metrics=False))
     if plot:
         from polyencoders.cli.chart import draw
 
@@ -194,33 +197,28 @@ def _latencies(
     queries = [list(example.query) for example in test[:10]]
     rounds = 9
     done = advancing(bar, "timing", (rounds + 1) * len(models))
-    times = measure_latency(models, queries, texts, plan.sizes, rounds, done)
-    del models
-    gc.collect()
-    return times
+    return measure_latency(models, queries, texts, plan.sizes, rounds, done)
 
 
 def _key_fields(plan: Plan, name: str, seed: int) -> dict[str, Any]:
-    frozen = [] if name == AS_IT_COMES else list(plan.options.frozen)
+    """What makes a run this run: a plan with another setting does not reuse it."""
+    settings = asdict(plan)
+    for other in ("data", "backbone", "architectures", "seeds", "sizes"):
+        del settings[other]
+    del settings["options"]["seed"]
+    frozen, steps = list(plan.options.frozen), plan.options.steps
+    if name == AS_IT_COMES:
+        frozen, steps = [], 0
+        for of_training in ("options", "train_examples", "cross_batch_size", "cross_negatives"):
+            del settings[of_training]
     return {
         "data": plan.data,
         "backbone": plan.backbone,
         "architecture": name,
         "frozen": frozen,
-        "steps": 0 if name == AS_IT_COMES else plan.options.steps,
+        "steps": steps,
         "seed": seed,
-        # What else makes a run another run.
-        "settings": {
-            "batch_size": plan.options.batch_size,
-            "learning_rate": plan.options.learning_rate,
-            "train_examples": plan.train_examples,
-            "queries": plan.queries,
-            "candidates": plan.candidates,
-            "corpus": [plan.corpus, plan.corpus_queries],
-            "lengths": [plan.query_length, plan.document_length],
-        }
-        if name != AS_IT_COMES
-        else {"queries": plan.queries, "candidates": plan.candidates, "corpus": [plan.corpus, plan.corpus_queries]},
+        "settings": settings,
     }
 
 

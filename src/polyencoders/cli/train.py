@@ -29,11 +29,8 @@ def run(recipe: Recipe, overwrite: bool = False) -> None:
         raise TrainingError(f"{output} holds a model already: choose another output, or say --overwrite")
     if output.is_file():
         raise TrainingError(f"{output} is a file; the model is saved to a directory: choose another output")
-    if (
-        output.is_dir()
-        and not (output / "modules.json").exists()
-        and {e.name for e in output.iterdir()} - {CHECKPOINTS}
-    ):
+    others = {entry.name for entry in output.iterdir()} - {CHECKPOINTS} if output.is_dir() else set()
+    if others and not (output / "modules.json").exists():
         raise TrainingError(f"{output} is a directory with other things in it: choose a new one for the model")
     examples, validation = _data(recipe)
     console.print(
@@ -78,13 +75,11 @@ def _report(result: TrainingResult, output: Path, recipe: Recipe) -> None:
     table.add_row("saved", escape(str(output)))
     console.print(table)
     if result.before is not None and result.after is not None and result.after <= result.before:
-        advice = "More data or fewer steps" + (" or --freeze backbone" * ("backbone" not in recipe.options.frozen))
+        hint = ", which finds every answer: they are too easy to tell."
+        if result.before < 1:
+            cheaper = "" if "backbone" in recipe.options.frozen else " or --freeze backbone"
+            hint = f". More data or fewer steps{cheaper} may help."
         console.print(
-            "[yellow]On the held-out examples the trained model is no better than the one it started from"
-            + (
-                ", which finds every answer: they are too easy to tell."
-                if result.before == 1
-                else f". {advice} may help."
-            )
+            f"[yellow]On the held-out examples the trained model is no better than the one it started from{hint}"
         )
     console.print(f"Next: polyencoders rank {escape(str(output))} --query '...' --documents FILE", soft_wrap=True)
