@@ -1,0 +1,63 @@
+"""Which path a search takes on this machine, and the way to the native kernel.
+
+Knows whether the kernel was built and what the processor can run; nothing of scores.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from types import ModuleType
+
+MOST_CODES = 512
+"""Codes of a query that the native kernel takes; more are searched with PyTorch."""
+
+CHOICE = "POLYENCODERS_KERNEL"
+
+
+@functools.cache
+def native() -> ModuleType | None:
+    """The compiled kernel, or nothing where it was not built; that is said once."""
+    try:
+        from polyencoders.scoring import _kernel
+    except ImportError as error:
+        logging.getLogger(__name__).warning(
+            "The native search kernel is not installed (%s): searching with PyTorch, with the same results, several "
+            "times slower. With a C++17 compiler (gcc or clang), `pip install --force-reinstall --no-deps polyencoders` "
+            "builds it.",
+            error,
+        )
+        return None
+    return _kernel
+
+
+def search_path() -> str:
+    """How documents in main memory are searched here.
+
+    Returns
+    -------
+    str
+        `avx512-vnni`, `avx2` or `portable`, the native kernel for this processor; or `torch`, where it was not built.
+        The environment variable `POLYENCODERS_KERNEL` chooses another one that the machine has.
+
+    Raises
+    ------
+    ValueError
+        `POLYENCODERS_KERNEL` names a path that this machine has not.
+
+    Examples
+    --------
+    >>> search_path() in {"avx512-vnni", "avx2", "portable", "torch"}
+    True
+    """
+    wanted = os.environ.get(CHOICE)
+    if wanted == "torch":
+        return wanted
+    kernel = native()
+    paths = [*kernel.variants(), "torch"] if kernel is not None else ["torch"]
+    if not wanted:
+        return paths[0]
+    if wanted not in paths:
+        raise ValueError(f"{CHOICE}={wanted}: this machine has {', '.join(paths)}")
+    return wanted

@@ -1,0 +1,236 @@
+"""Documents made ready for search, and the search for the best of them.
+
+Knows vectors, what the kernel asks of them, and which path to take; the score is in `reference.py`, how the search finds
+the best without scoring all of them in `docs/scoring.md`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import mmap
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polyencoders.scoring.kernel import MOST_CODES, native, search_path
+from polyencoders.scoring.rows import ELEMENTS, Rows, Vectors
+from polyencoders.scoring.torch_search import search_in_blocks
+
+LONGEST = 1e15
+"""Vectors up to this length are taken: products of two stay well within float32."""
+
+PADDING = 32
+"""Documents are prepared in groups of so many."""
+
+
+class TopK(NamedTuple):
+    """The best documents of every query, best first; tensors or arrays, as the query codes were."""
+
+    scores: Any
+    """`(q, k)`, float64."""
+    indices: Any
+    """`(q, k)`, int64: positions among the documents."""
+
+
+class PreparedDocuments:
+    """Document vectors with the 8-bit copy of them that makes searching fast.
+
+    The vectors stay where they are and are not copied (unless the numbers of a row do not lie side by side): do not change
+    them afterwards. The 8-bit copy takes `d + 12` bytes a document, a quarter of float32 vectors. Documents on another
+    device than the processor are searched there, by PyTorch, and need no copy.
+
+    Parameters
+    ----------
+    documents
+        `(n, d)`, tensor or array of float32, float16, bfloat16 or float64; n may be 0.
+
+    Raises
+    ------
+    TypeError
+        Not vectors, or not of floating-point numbers.
+    ValueError
+        Not a matrix; a number that is not finite; a vector longer than 1e15.
+
+    Examples
+    --------
+    >>> documents = PreparedDocuments(torch.tensor([[2.0, 2.0], [0.0, 3.0], [1.0, 0.0]]))
+    >>> codes = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    >>> scores, indices = documents.search(codes, k=2)
+    >>> indices
+    tensor([[1, 0]])
+    >>> scores.round(decimals=4)
+    tensor([[2.8577, 2.0000]], dtype=torch.float64)
+    """
+
+    def __init__(self, documents: Vectors) -> None:
+        self.rows = Rows(documents, "documents")
+        self._tiles: dict[str, Tensor] | None = None
+        self.work: dict[str, int] = {}
+        """What the last search did: documents `screened` (past the first bound) and `rescored`, over its queries."""
+        if self.rows.device.type == "cpu" and search_path() != "torch":
+            self._prepare()
+        else:
+            self._check()
+
+    def __len__(self) -> int:
+        return self.rows.n
+
+    def __repr__(self) -> str:
+        return f"PreparedDocuments({self.rows.n:,} documents of {self.rows.d} dimensions, {self.rows.element})"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that preparing took, beside the vectors."""
+        return sum(tensor.nbytes for tensor in self._tiles.values()) if self._tiles else 0
+
+    def search(self, query_codes: Vectors, k: int = 10, temperature: float = 1.0) -> TopK:
+        """The k documents with the highest scores: exactly those, by score in float64 and, where equal, by index.
+
+        Uses as many threads as `torch.get_num_threads()` says, and releases the interpreter's lock. Beyond the documents
+        and the result it takes some 32 MB at most, however many documents there are.
+
+        Parameters
+        ----------
+        query_codes
+            `(q, m, d)`, tensor or array. A code of zeros is absent. `(q, d)` is one vector a query: a bi-encoder's.
+        k
+            How many; all of them where there are fewer.
+        temperature
+            Of the softmax over the codes; 1 is the paper's.
+
+        Returns
+        -------
+        TopK
+            scores `(q, k)` and indices `(q, k)`, best first.
+
+        Raises
+        ------
+        TypeError
+            Not vectors, or not of floating-point numbers.
+        ValueError
+            Shapes that do not fit the documents, a number that is not finite, a code longer than 1e15, k below 1, or a
+            temperature that is not a number above 0.
+        """
+        codes, of_numpy = _checked_codes(query_codes, self.rows.d)
+        if k < 1:
+            raise ValueError(f"k, how many documents to find, must be at least 1, got {k}")
+        if not (temperature > 0 and math.isfinite(temperature)):
+            raise ValueError(f"temperature must be a number above 0, got {temperature}")
+        k = min(k, self.rows.n)
+        queries, m, _ = codes.shape
+        if k == 0 or queries == 0:
+            scores, indices = np.empty((queries, k)), np.empty((queries, k), dtype=np.int64)
+        elif self._tiles is None or m > MOST_CODES or search_path() == "torch":
+            scores, indices = search_in_blocks(codes, self.rows.tensor(), k, temperature)
+        else:
+            scores, indices = self._search_natively(codes, k, temperature)
+        return TopK(scores, indices) if of_numpy else TopK(torch.from_numpy(scores), torch.from_numpy(indices))
+
+    def _search_natively(
+        self, codes: Tensor, k: int, temperature: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        kernel = native()
+        assert kernel is not None
+        queries, m, _ = codes.shape
+        scores, indices = np.empty((queries, k)), np.empty((queries, k), dtype=np.int64)
+        screened, rescored = kernel.search(
+            search_path(),
+            *self._addresses(),
+            codes.data_ptr(),
+            queries,
+            m,
+            temperature,
+            k,
+            torch.get_num_threads(),
+            scores.ctypes.data,
+            indices.ctypes.data,
+        )
+        self.work = {"screened": screened, "rescored": rescored}
+        return scores, indices
+
+    def _prepare(self) -> None:
+        kernel = native()
+        assert kernel is not None
+        padded = -(-self.rows.n // PADDING) * PADDING
+        self._tiles = {
+            "bytes": _in_large_pages(padded * (-(-self.rows.d // 4) * 4)),
+            "scale": torch.empty(padded),
+            "error": torch.empty(padded),
+            "length": torch.empty(padded),
+        }
+        bad = kernel.prepare(search_path(), *self._addresses(), LONGEST, torch.get_num_threads())
+        if bad >= 0:
+            raise ValueError(_what_is_wrong(self.rows.tensor()[bad], f"document {bad}"))
+
+    def _addresses(self) -> tuple[int, ...]:
+        assert self._tiles is not None
+        rows = self.rows
+        element = ELEMENTS.index(rows.element)
+        return rows.address, rows.n, rows.d, rows.stride, element, *(t.data_ptr() for t in self._tiles.values())
+
+    def _check(self) -> None:
+        documents = self.rows.tensor()
+        for start in range(0, len(documents), 1 << 14):
+            lengths = documents[start : start + (1 << 14)].float().norm(dim=-1)
+            bad = (~(lengths <= LONGEST)).nonzero()
+            if len(bad):
+                place = start + int(bad[0])
+                raise ValueError(_what_is_wrong(documents[place], f"document {place}"))
+
+
+def search(documents: Vectors | PreparedDocuments, query_codes: Vectors, k: int = 10, temperature: float = 1.0) -> TopK:
+    """The k documents with the highest scores, of documents that are searched this once.
+
+    Preparing documents takes about as long as ten searches: to search the same ones again, keep a `PreparedDocuments`.
+
+    Parameters
+    ----------
+    documents
+        `(n, d)`, or prepared.
+    query_codes, k, temperature
+        As in `PreparedDocuments.search`, which see for what is returned and raised.
+
+    Examples
+    --------
+    >>> search(np.eye(3), np.array([[0.0, 1.0, 0.5]]), k=2).indices
+    array([[1, 2]])
+    """
+    prepared = documents if isinstance(documents, PreparedDocuments) else PreparedDocuments(documents)
+    return prepared.search(query_codes, k, temperature)
+
+
+def _in_large_pages(size: int) -> Tensor:
+    """Bytes in memory pages of 2 MB where the system gives them: reading them in order is half as fast again."""
+    if size < 1 << 22 or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(size, dtype=torch.uint8)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8)
+
+
+def _checked_codes(query_codes: Vectors, d: int) -> tuple[Tensor, bool]:
+    """The codes in float64, `(q, m, d)`, and whether they came as an array."""
+    if not isinstance(query_codes, Tensor | np.ndarray):
+        raise TypeError(f"query codes: expected a tensor or a numpy array, got {type(query_codes).__name__}")
+    shape = tuple(query_codes.shape)
+    if len(shape) not in (2, 3) or shape[-1] != d or shape[-2] == 0:
+        raise ValueError(f"expected query codes (q, m, {d}) or (q, {d}) for documents of {d} dimensions, got {shape}")
+    flat = Rows(query_codes.reshape(-1, d), "query codes")
+    codes = flat.tensor().to("cpu", torch.float64).contiguous().view(shape if len(shape) == 3 else (shape[0], 1, d))
+    wrong = (~(codes.norm(dim=-1) <= LONGEST)).nonzero()
+    if len(wrong):
+        query, code = wrong[0].tolist()
+        raise ValueError(_what_is_wrong(codes[query, code], f"code {code} of query {query}"))
+    return codes, flat.of_numpy
+
+
+def _what_is_wrong(vector: Tensor, which: str) -> str:
+    if not bool(vector.isfinite().all()):
+        place = int((~vector.isfinite()).nonzero()[0])
+        return f"{which} has {vector[place].item()} at dimension {place}: expected finite numbers"
+    return f"{which} has the length {vector.double().norm().item():.3g}: expected at most {LONGEST:.0e}; scale the vectors"
