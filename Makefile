@@ -2,12 +2,14 @@
 #
 #   make demo    from nothing to ranked answers on real conversations
 #   make test    every test there is
+#   make sanitize    the native kernel's tests under sanitisers
 #
 # Both make their own environment in .venv. PYTHON=python3.12 chooses another Python.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+NATIVE := src/polyencoders/scoring/native
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # Threads that spin while they wait make PyTorch several times slower on small virtual machines; and neither the demo nor
@@ -16,7 +18,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format sanitize self-test clean
 
 demo: $(VENV)/.demo
 	$(BIN)/polyencoders demo --output models/demo
@@ -33,6 +35,22 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The native kernel under the address and undefined-behaviour sanitisers: by itself, then in the tests of scoring/.
+SANITISE ?= -fsanitize=address,undefined -fno-sanitize-recover=undefined
+RUN ?=
+
+sanitize: $(VENV)/.dev self-test
+	mkdir -p build/sanitized && cp -r src/polyencoders build/sanitized/ && rm -f build/sanitized/polyencoders/scoring/_kernel*.so
+	$(CXX) -std=c++17 -O1 -g -fPIC -shared -fvisibility=hidden -Wno-psabi $(SANITISE) $$($(BIN)/python -m pybind11 --includes) \
+		$(NATIVE)/*.cpp -o build/sanitized/polyencoders/scoring/_kernel$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))")
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
+		PYTHONPATH=build/sanitized $(BIN)/python -m pytest tests/scoring -p no:cacheprovider -k "not memory"
+
+self-test:
+	mkdir -p build
+	$(CXX) -std=c++17 -O2 -g -Wall -Wextra -Wno-psabi $(SANITISE) -I$(NATIVE) tests/native/self_test.cpp $(filter-out %/module.cpp,$(wildcard $(NATIVE)/*.cpp)) -pthread -o build/self_test
+	$(RUN) ./build/self_test
+
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -40,7 +58,7 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "polyencoders needs Python 3.11 or later: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.%: $(BIN)/python pyproject.toml constraints.txt
+$(VENV)/.%: $(BIN)/python pyproject.toml setup.py constraints.txt $(wildcard $(NATIVE)/*)
 	@echo "installing polyencoders[$*] into $(VENV) ..."
 	@started=$$(date +%s); $(PIP) --editable ".[$*]" && echo "installed in $$(( $$(date +%s) - started )) seconds"
 	@touch $@

@@ -67,7 +67,9 @@ def vectors(seed, n, d, q, m, kind, scale):
     documents = generator.standard_normal((n, d))
     codes = generator.standard_normal((q, m, d))
     if kind == "alike":  # codes around one direction, documents around another few: what trained models give
-        codes = generator.standard_normal((q, 1, d)) + 0.2 * generator.standard_normal((q, m, 3)) @ generator.standard_normal((3, d))
+        codes = generator.standard_normal((q, 1, d)) + 0.2 * generator.standard_normal(
+            (q, m, 3)
+        ) @ generator.standard_normal((3, d))
         documents = documents * 0.3 + generator.standard_normal((5, d))[generator.integers(5, size=n)]
     elif kind == "near":  # documents that differ by less than 8 bits can tell
         documents = documents[:1] + 1e-4 * documents
@@ -282,7 +284,7 @@ def test_queries_refused(path, codes, options, error, says):
 
 def test_an_unknown_path_is_refused(monkeypatch):
     monkeypatch.setenv(kernel.CHOICE, "abacus")
-    with pytest.raises(ValueError, match="POLYENCODERS_KERNEL=abacus: this machine has .*torch"):
+    with pytest.raises(ValueError, match=r"POLYENCODERS_KERNEL=abacus: this machine has .*torch"):
         search_path()
 
 

@@ -1,7 +1,7 @@
 """Vectors in, scores out. Knows no text and no transformers; every other floor may call it.
 
-`score_all_pairs` and `score_pairwise` are the score, differentiable; `PreparedDocuments` and `search` find the documents
-with the highest scores among millions.
+`score_all_pairs` and `score_pairwise` are the score, differentiable; `PreparedDocuments` and `search` find the
+documents with the highest scores among millions.
 """
 
 from polyencoders.scoring.kernel import search_path

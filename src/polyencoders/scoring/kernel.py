@@ -23,9 +23,8 @@ def native() -> ModuleType | None:
         from polyencoders.scoring import _kernel
     except ImportError as error:
         logging.getLogger(__name__).warning(
-            "The native search kernel is not installed (%s): searching with PyTorch, with the same results, several "
-            "times slower. With a C++17 compiler (gcc or clang), `pip install --force-reinstall --no-deps polyencoders` "
-            "builds it.",
+            "The native search kernel is not installed (%s): searching with PyTorch, with the same results but several "
+            "times slower. Installing polyencoders anew where there is a C++17 compiler (gcc or clang) builds it.",
             error,
         )
         return None

@@ -1,7 +1,7 @@
 """Documents made ready for search, and the search for the best of them.
 
-Knows vectors, what the kernel asks of them, and which path to take; the score is in `reference.py`, how the search finds
-the best without scoring all of them in `docs/scoring.md`.
+Knows vectors, what the kernel asks of them, and which path to take; the score is in `reference.py`, how the search
+finds the best without scoring all of them in `docs/scoring.md`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class TopK(NamedTuple):
 class PreparedDocuments:
     """Document vectors with the 8-bit copy of them that makes searching fast.
 
-    The vectors stay where they are and are not copied (unless the numbers of a row do not lie side by side): do not change
-    them afterwards. The 8-bit copy takes `d + 12` bytes a document, a quarter of float32 vectors. Documents on another
-    device than the processor are searched there, by PyTorch, and need no copy.
+    The vectors stay where they are and are not copied (unless the numbers of a row do not lie side by side): do not
+    change them afterwards. The 8-bit copy takes `d + 12` bytes a document, a quarter of float32 vectors. Documents on
+    another device than the processor are searched there, by PyTorch, and need no copy.
 
     Parameters
     ----------
@@ -90,8 +90,8 @@ class PreparedDocuments:
     def search(self, query_codes: Vectors, k: int = 10, temperature: float = 1.0) -> TopK:
         """The k documents with the highest scores: exactly those, by score in float64 and, where equal, by index.
 
-        Uses as many threads as `torch.get_num_threads()` says, and releases the interpreter's lock. Beyond the documents
-        and the result it takes some 32 MB at most, however many documents there are.
+        Uses as many threads as `torch.get_num_threads()` says, and releases the interpreter's lock. Beyond the
+        documents and the result it takes some 32 MB at most, however many documents there are.
 
         Parameters
         ----------
@@ -233,4 +233,6 @@ def _what_is_wrong(vector: Tensor, which: str) -> str:
     if not bool(vector.isfinite().all()):
         place = int((~vector.isfinite()).nonzero()[0])
         return f"{which} has {vector[place].item()} at dimension {place}: expected finite numbers"
-    return f"{which} has the length {vector.double().norm().item():.3g}: expected at most {LONGEST:.0e}; scale the vectors"
+    return (
+        f"{which} has the length {vector.double().norm().item():.3g}: expected at most {LONGEST:.0e}; scale the vectors"
+    )

@@ -52,7 +52,8 @@ class Rows:
             self.stride = self.matrix.stride(0)
         else:
             raise TypeError(f"{what}: expected a tensor or a numpy array, got {type(vectors).__name__}")
-        self.n, self.d = self.matrix.shape
+        self.n = int(self.matrix.shape[0])
+        self.d = int(self.matrix.shape[1])
 
     @property
     def device(self) -> torch.device:

@@ -53,7 +53,7 @@ def search_in_blocks(
         floors = np.array([max(reached[i], best[i].worst) - 2 * slack[i] for i in range(queries)])
         for i in range(queries):
             candidates = (scores[i] >= torch.as_tensor(floors[i], device=scores.device)).nonzero()[:, 0]
-            for part in candidates.split(max(1, chunk_elements // (m * d))):
+            for part in torch.split(candidates, max(1, chunk_elements // (m * d))):
                 exact = _score(query_codes[i], some[part].cpu().double(), temperature)
                 best[i].offer(exact.numpy(), part.cpu().numpy() + start)
     return (

