@@ -70,7 +70,8 @@ class PreparedDocuments:
         self.rows = Rows(documents, "documents")
         self._tiles: dict[str, Tensor] | None = None
         self.work: dict[str, int] = {}
-        """What the last search did: documents `screened` (past the first bound) and `rescored`, over its queries."""
+        """What the last search did, over its queries: documents that the bounds in 8 bits left (`screened`), and those
+        scored against all codes (`rescored`)."""
         if self.rows.device.type == "cpu" and search_path() != "torch":
             self._prepare()
         else:

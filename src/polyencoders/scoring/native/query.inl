@@ -5,13 +5,13 @@
 // out. That is an identity for any choice of b, a and C: a poor choice makes the bounds of the screen wide, never wrong.
 // Names and derivation as in docs/scoring.md.
 
-constexpr int LOOKS[] = {4, 8, 16};      // directions along which the screen looks at a document
-constexpr int MOST_IN_8_BITS = 16;       // the most of them
-constexpr int MOST_DIRECTIONS = 24;      // directions in all: those beyond are for float32
-constexpr int BLOCK = 4 * LANES;        // codes whose inner products are summed side by side
-constexpr int AT_ONCE = 8;              // vectors multiplied in one pass over a tile
-constexpr float LEFT_OUT = 0.03f;       // directions are added until max |z_i| is at most this share of max |y_i|
-constexpr int POWER_ITERATIONS = 1;
+constexpr int LOOKS[] = {4, 8, 16};  // directions along which the screen looks at a document
+constexpr int MOST_IN_8_BITS = 16;   // the most of them
+constexpr int MOST_DIRECTIONS = 24;  // directions in all: those beyond are for float32
+constexpr float LEFT_OUT = 0.03f;    // directions are added until max |z_i| is at most this share of max |y_i|
+constexpr int POWER_ITERATIONS = 1;  // from the code that lacks most: more of them cost more than they gain
+constexpr int BLOCK = 4 * LANES;     // codes whose inner products are summed side by side
+constexpr int AT_ONCE = 8;           // vectors multiplied in one pass over a tile
 
 // 8-bit vectors, `scale * bytes`, laid out as the products read them: [group][step][vector of the group][4].
 struct EightBit {

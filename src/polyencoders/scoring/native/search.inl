@@ -29,7 +29,7 @@ struct Best {
 };
 
 // How documents are screened: by a first look, numbered, along few directions; by all codes; or not at all.
-constexpr float ENOUGH = 0.30f;
+constexpr float ENOUGH = 0.30f;         // of the longest code: what the first look to begin with may leave out
 constexpr int ALL_CODES = 100, NO_SCREEN = 101;
 
 struct QueryState {

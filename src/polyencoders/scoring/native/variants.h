@@ -14,7 +14,7 @@ struct Hit {
     std::int64_t document;
 };
 
-// Documents that passed the first screen, and those that were scored in float32, over all queries.
+// Documents that the 8-bit screen left, and those that were scored in float32 against all codes, over all queries.
 struct Counts {
     std::int64_t screened = 0, rescored = 0;
 };
