@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from polyencoders.scoring import PreparedDocuments, kernel, score_all_pairs, search, search_path
+from polyencoders.scoring import prepared as prepared_module
 from polyencoders.scoring.torch_search import search_in_blocks
 
 PATHS = [*(kernel.native().variants() if kernel.native() else []), "torch"]
@@ -231,6 +232,15 @@ def test_nothing_to_search(path):
     assert found.scores.shape == (0, 4)
 
 
+def test_more_queries_than_are_taken_at_once(path, monkeypatch):
+    monkeypatch.setattr(prepared_module, "CODES_AT_ONCE", 100)
+    documents, codes = vectors(4, 200, 16, 11, 3, "alike", 1.0)
+    assert_best(PreparedDocuments(documents).search(codes, 4), documents, codes, 4, 1.0)
+    codes[9, 1, 5] = np.inf
+    with pytest.raises(ValueError, match="code 1 of query 9 has inf at dimension 5"):
+        PreparedDocuments(documents).search(codes, 4)
+
+
 def test_more_codes_than_the_kernel_takes():
     documents, codes = vectors(1, 50, 8, 1, kernel.MOST_CODES + 1, "random", 1.0)
     assert_best(PreparedDocuments(documents).search(codes, 3), documents, codes, 3, 1.0)
@@ -361,7 +371,7 @@ from polyencoders.scoring import PreparedDocuments
 torch.set_num_threads(2)
 generator = np.random.default_rng(0)
 documents = PreparedDocuments(generator.standard_normal(({n}, 64), dtype=np.float32))
-codes = generator.standard_normal((40, {m}, 64), dtype=np.float32)
+codes = generator.standard_normal((400, {m}, 64), dtype=np.float32)
 def kilobytes(what):
     return int(open("/proc/self/status").read().split(what)[1].split()[0])
 documents.search(codes[:1, :1], 1)

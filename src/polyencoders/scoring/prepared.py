@@ -26,6 +26,9 @@ LONGEST = 1e15
 PADDING = 32
 """Documents are prepared in groups of so many."""
 
+CODES_AT_ONCE = 1 << 21
+"""Numbers of query codes that are held in float64 at a time (16 MB)."""
+
 
 class TopK(NamedTuple):
     """The best documents of every query, best first; tensors or arrays, as the query codes were."""
@@ -92,7 +95,7 @@ class PreparedDocuments:
         """The k documents with the highest scores: exactly those, by score in float64 and, where equal, by index.
 
         Uses as many threads as `torch.get_num_threads()` says, and releases the interpreter's lock. Beyond the
-        documents and the result it takes some 32 MB at most, however many documents there are.
+        documents, the codes and the result it takes some 40 MB at most, however many documents and queries there are.
 
         Parameters
         ----------
@@ -116,28 +119,33 @@ class PreparedDocuments:
             Shapes that do not fit the documents, a number that is not finite, a code longer than 1e15, k below 1, or a
             temperature that is not a number above 0.
         """
-        codes, of_numpy = _checked_codes(query_codes, self.rows.d)
+        rows, queries, m = _rows_of_codes(query_codes, self.rows.d)
         if k < 1:
             raise ValueError(f"k, how many documents to find, must be at least 1, got {k}")
         if not (temperature > 0 and math.isfinite(temperature)):
             raise ValueError(f"temperature must be a number above 0, got {temperature}")
         k = min(k, self.rows.n)
-        queries, m, _ = codes.shape
-        if k == 0 or queries == 0:
-            scores, indices = np.empty((queries, k)), np.empty((queries, k), dtype=np.int64)
-        elif self._tiles is None or m > MOST_CODES or search_path() == "torch":
-            scores, indices = search_in_blocks(codes, self.rows.tensor(), k, temperature)
-        else:
-            scores, indices = self._search_natively(codes, k, temperature)
-        return TopK(scores, indices) if of_numpy else TopK(torch.from_numpy(scores), torch.from_numpy(indices))
+        scores, indices = np.empty((queries, k)), np.empty((queries, k), dtype=np.int64)
+        natively = self._tiles is not None and m <= MOST_CODES and search_path() != "torch"
+        self.work = {"screened": 0, "rescored": 0}
+        at_once = max(1, CODES_AT_ONCE // (m * self.rows.d))
+        for start in range(0, queries, at_once):
+            codes = _checked_codes(rows.tensor(), start, min(queries, start + at_once), m)
+            if k == 0:
+                continue
+            here = slice(start, start + len(codes))
+            if natively:
+                self._search_natively(codes, temperature, scores[here], indices[here])
+            else:
+                scores[here], indices[here] = search_in_blocks(codes, self.rows.tensor(), k, temperature)
+        return TopK(scores, indices) if rows.of_numpy else TopK(torch.from_numpy(scores), torch.from_numpy(indices))
 
     def _search_natively(
-        self, codes: Tensor, k: int, temperature: float
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        self, codes: Tensor, temperature: float, scores: NDArray[np.float64], indices: NDArray[np.int64]
+    ) -> None:
         kernel = native()
         assert kernel is not None
         queries, m, _ = codes.shape
-        scores, indices = np.empty((queries, k)), np.empty((queries, k), dtype=np.int64)
         screened, rescored = kernel.search(
             search_path(),
             *self._addresses(),
@@ -145,13 +153,13 @@ class PreparedDocuments:
             queries,
             m,
             temperature,
-            k,
+            scores.shape[1],
             torch.get_num_threads(),
             scores.ctypes.data,
             indices.ctypes.data,
         )
-        self.work = {"screened": screened, "rescored": rescored}
-        return scores, indices
+        self.work["screened"] += screened
+        self.work["rescored"] += rescored
 
     def _prepare(self) -> None:
         kernel = native()
@@ -214,20 +222,25 @@ def _in_large_pages(size: int) -> Tensor:
     return torch.frombuffer(memory, dtype=torch.uint8)
 
 
-def _checked_codes(query_codes: Vectors, d: int) -> tuple[Tensor, bool]:
-    """The codes in float64, `(q, m, d)`, and whether they came as an array."""
+def _rows_of_codes(query_codes: Vectors, d: int) -> tuple[Rows, int, int]:
+    """The codes of all queries one below another, how many queries there are, and how many codes each has."""
     if not isinstance(query_codes, Tensor | np.ndarray):
         raise TypeError(f"query codes: expected a tensor or a numpy array, got {type(query_codes).__name__}")
     shape = tuple(query_codes.shape)
-    if len(shape) not in (2, 3) or shape[-1] != d or shape[-2] == 0:
+    if len(shape) not in (2, 3) or shape[-1] != d or (len(shape) == 3 and shape[1] == 0):
         raise ValueError(f"expected query codes (q, m, {d}) or (q, {d}) for documents of {d} dimensions, got {shape}")
-    flat = Rows(query_codes.reshape(-1, d), "query codes")
-    codes = flat.tensor().to("cpu", torch.float64).contiguous().view(shape if len(shape) == 3 else (shape[0], 1, d))
+    m = shape[1] if len(shape) == 3 else 1
+    return Rows(query_codes.reshape(-1, d), "query codes"), shape[0], m
+
+
+def _checked_codes(rows: Tensor, start: int, stop: int, m: int) -> Tensor:
+    """The codes of some queries in float64, `(stop - start, m, d)`."""
+    codes = rows[start * m : stop * m].to("cpu", torch.float64).contiguous().view(stop - start, m, rows.shape[1])
     wrong = (~(codes.norm(dim=-1) <= LONGEST)).nonzero()
     if len(wrong):
         query, code = wrong[0].tolist()
-        raise ValueError(_what_is_wrong(codes[query, code], f"code {code} of query {query}"))
-    return codes, flat.of_numpy
+        raise ValueError(_what_is_wrong(codes[query, code], f"code {code} of query {start + query}"))
+    return codes
 
 
 def _what_is_wrong(vector: Tensor, which: str) -> str:

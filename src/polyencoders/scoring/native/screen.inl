@@ -84,17 +84,15 @@ static float bound_by_code(const Query& query, const Look& look, const float* b,
     Slack slack = look.slack;
     const float others = slack.most_left * length + slack.most_length * error;
     slack.most_left = slack.most_length = 0;  // counted for each code below
+    const float known = mean + slack.mean_left * length + slack.mean_length * error + ROUNDING * query.longest * (length + error);
     bool each = true;
-    const auto bound = [&](float most) {
-        return upper_bound(query, slack, splat(mean), splat(spread), splat(most), splat(length), splat(error))[0];
-    };
     constexpr int WIDE = BLOCK / LANES;  // a sum waits for the one before it
     float most = 0;                      // the largest of numbers whose mean is 0 is at least 0
     v16 squares = {};
     for (int i = 0; i < query.padded_m; i += BLOCK) {
         if (i > 0 && !look.reaches.empty()) {
             const float reach = look.reaches[i / BLOCK] * spread * LOOSE + others;
-            if (reach <= most || bound(reach) < threshold) {
+            if (reach <= most || known + reach * LOOSE < threshold) {
                 each = false;
                 continue;
             }
@@ -114,7 +112,7 @@ static float bound_by_code(const Query& query, const Look& look, const float* b,
         most = std::max(most, largest(top));
     }
     if (each) spread = std::min(spread, std::sqrt(sum(squares)) * LOOSE);
-    return bound(most);
+    return upper_bound(query, slack, splat(mean), splat(spread), splat(most), splat(length), splat(error))[0];
 }
 
 // Documents [first, last) of which the bound along the directions of the look reaches the threshold: first by a ball, then

@@ -5,7 +5,7 @@
 // in float64. Nothing is kept but the k best, so the memory does not depend on the number of documents.
 
 constexpr std::int64_t CHUNK = 2048;
-constexpr std::int64_t SAMPLE = 16384;  // documents of the opening
+constexpr std::int64_t SAMPLE = 4096;  // documents of the opening
 
 inline bool by_bound(const Candidate& a, const Candidate& b) { return a.bound > b.bound; }
 inline bool better(const Hit& a, const Hit& b) { return a.score > b.score || (a.score == b.score && a.document < b.document); }
