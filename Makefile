@@ -4,7 +4,7 @@
 #   make test    every test there is
 #   make sanitize    the native kernel's tests under sanitisers
 #
-# Both make their own environment in .venv. PYTHON=python3.12 chooses another Python.
+# They make their own environment in .venv. PYTHON=python3.12 chooses another Python.
 
 PYTHON ?= python3
 VENV ?= .venv

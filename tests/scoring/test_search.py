@@ -123,7 +123,7 @@ def test_no_bound_is_below_the_score(variant, seed, n, d, m, kind, scale, temper
     documents, codes = vectors(seed, n, d, 1, m, kind, scale)
     prepared = PreparedDocuments(documents)
     wide = torch.from_numpy(codes[0]).double().contiguous()
-    bounds = kernel.native().bounds(variant, *prepared._addresses(), wide.data_ptr(), m, temperature)
+    bounds = prepared._native.bounds(variant, wide.data_ptr(), m, temperature)
     *above, below = np.array(bounds).reshape(-1, n)
     scores = exhaustive(documents, codes, temperature)[0]
     if not codes.any():

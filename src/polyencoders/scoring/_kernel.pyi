@@ -1,53 +1,31 @@
 def variants() -> list[str]: ...
-def prepare(
-    variant: str,
-    data: int,
-    n: int,
-    d: int,
-    stride: int,
-    element: int,
-    bytes: int,
-    scale: int,
-    error: int,
-    length: int,
-    longest: float,
-    threads: int,
-    /,
-) -> int: ...
-def search(
-    variant: str,
-    data: int,
-    n: int,
-    d: int,
-    stride: int,
-    element: int,
-    bytes: int,
-    scale: int,
-    error: int,
-    length: int,
-    codes: int,
-    queries: int,
-    m: int,
-    temperature: float,
-    k: int,
-    threads: int,
-    scores: int,
-    indices: int,
-    /,
-) -> tuple[int, int]: ...
-def bounds(
-    variant: str,
-    data: int,
-    n: int,
-    d: int,
-    stride: int,
-    element: int,
-    bytes: int,
-    scale: int,
-    error: int,
-    length: int,
-    codes: int,
-    m: int,
-    temperature: float,
-    /,
-) -> list[float]: ...
+
+class Prepared:
+    def __init__(
+        self,
+        data: int,
+        n: int,
+        d: int,
+        stride: int,
+        element: int,
+        bytes: int,
+        scale: int,
+        error: int,
+        length: int,
+        /,
+    ) -> None: ...
+    def prepare(self, variant: str, longest: float, threads: int, /) -> int: ...
+    def search(
+        self,
+        variant: str,
+        codes: int,
+        queries: int,
+        m: int,
+        temperature: float,
+        k: int,
+        threads: int,
+        scores: int,
+        indices: int,
+        /,
+    ) -> tuple[int, int]: ...
+    def bounds(self, variant: str, codes: int, m: int, temperature: float, /) -> list[float]: ...

@@ -143,12 +143,9 @@ class PreparedDocuments:
     def _search_natively(
         self, codes: Tensor, temperature: float, scores: NDArray[np.float64], indices: NDArray[np.int64]
     ) -> None:
-        kernel = native()
-        assert kernel is not None
         queries, m, _ = codes.shape
-        screened, rescored = kernel.search(
+        screened, rescored = self._native.search(
             search_path(),
-            *self._addresses(),
             codes.data_ptr(),
             queries,
             m,
@@ -171,15 +168,12 @@ class PreparedDocuments:
             "error": torch.empty(padded),
             "length": torch.empty(padded),
         }
-        bad = kernel.prepare(search_path(), *self._addresses(), LONGEST, torch.get_num_threads())
+        rows, addresses = self.rows, (tensor.data_ptr() for tensor in self._tiles.values())
+        element = ELEMENTS.index(rows.element)
+        self._native = kernel.Prepared(rows.address, rows.n, rows.d, rows.stride, element, *addresses)
+        bad = self._native.prepare(search_path(), LONGEST, torch.get_num_threads())
         if bad >= 0:
             raise ValueError(_what_is_wrong(self.rows.tensor()[bad], f"document {bad}"))
-
-    def _addresses(self) -> tuple[int, ...]:
-        assert self._tiles is not None
-        rows = self.rows
-        element = ELEMENTS.index(rows.element)
-        return rows.address, rows.n, rows.d, rows.stride, element, *(t.data_ptr() for t in self._tiles.values())
 
     def _check(self) -> None:
         documents = self.rows.tensor()

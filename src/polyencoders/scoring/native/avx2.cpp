@@ -8,7 +8,6 @@ namespace polyencoders {
 namespace avx2 {
 
 constexpr int LEVELS = 63;
-typedef std::int32_t v16i __attribute__((vector_size(64)));
 
 template <int R>
 static void multiply_exactly(const std::uint8_t* tile, std::int64_t steps, const std::int8_t* vectors, std::int64_t stride,

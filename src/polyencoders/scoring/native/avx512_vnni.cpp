@@ -8,7 +8,6 @@ namespace avx512_vnni {
 
 constexpr int LEVELS = 127;
 constexpr int AHEAD = 2048;  // bytes that are asked for before they are needed
-typedef std::int32_t v16i __attribute__((vector_size(64)));
 
 // Inner products of R query vectors with the 32 documents of a tile.
 template <int R>

@@ -102,5 +102,11 @@ inline double dot(const double* a, const double* b, std::int64_t length) {
     return result;
 }
 
+// The nearest whole number within [-levels, levels].
+inline double nearest(double x, int levels) {
+    const double code = std::nearbyint(x);
+    return code > levels ? levels : code < -levels ? -levels : code;
+}
+
 // A float that is at least x >= 0, whatever was rounded on the way to x.
 inline float upwards(double x) { return static_cast<float>(x * (1.0 + 1e-6) + 1e-37); }

@@ -1,6 +1,6 @@
 // Python's door to the kernel: addresses and sizes in, no Python object touched, the interpreter's lock released.
 //
-// Knows nothing of what it calls but the signatures; `kernel.py`, its only caller, has checked everything.
+// Knows nothing of what it calls but the signatures; `prepared.py`, its only caller, has checked everything.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -29,52 +29,51 @@ const Variant& named(const std::string& name) {
     throw py::value_error("no such variant on this processor: " + name);
 }
 
-Documents documents_at(std::uintptr_t data, std::int64_t n, std::int64_t d, std::int64_t stride, int element) {
-    return {reinterpret_cast<const void*>(data), n, d, stride, static_cast<Element>(element)};
-}
+// Documents and their tiles, as addresses in memory that Python keeps.
+struct Prepared {
+    Documents documents;
+    MutableTiles tiles;
 
-std::int64_t prepare(const std::string& variant, std::uintptr_t data, std::int64_t n, std::int64_t d, std::int64_t stride,
-                     int element, std::uintptr_t bytes, std::uintptr_t scale, std::uintptr_t error, std::uintptr_t length,
-                     double longest, int threads) {
-    const MutableTiles tiles = {reinterpret_cast<std::uint8_t*>(bytes), reinterpret_cast<float*>(scale),
-                                reinterpret_cast<float*>(error), reinterpret_cast<float*>(length)};
-    return named(variant).prepare(documents_at(data, n, d, stride, element), tiles, longest, threads);
-}
+    Prepared(std::uintptr_t data, std::int64_t n, std::int64_t d, std::int64_t stride, int element, std::uintptr_t bytes,
+             std::uintptr_t scale, std::uintptr_t error, std::uintptr_t length)
+        : documents{reinterpret_cast<const void*>(data), n, d, stride, static_cast<Element>(element)},
+          tiles{reinterpret_cast<std::uint8_t*>(bytes), reinterpret_cast<float*>(scale), reinterpret_cast<float*>(error),
+                reinterpret_cast<float*>(length)} {}
 
-std::pair<std::int64_t, std::int64_t> search(const std::string& variant, std::uintptr_t data, std::int64_t n, std::int64_t d,
-                                             std::int64_t stride, int element, std::uintptr_t bytes, std::uintptr_t scale,
-                                             std::uintptr_t error, std::uintptr_t length, std::uintptr_t codes,
-                                             std::int64_t queries, int m, double temperature, std::int64_t k, int threads,
-                                             std::uintptr_t scores, std::uintptr_t indices) {
-    if (m < 1 || m > MOST_CODES || k > n) throw py::value_error("m or k out of range");
-    const Tiles tiles = {reinterpret_cast<const std::uint8_t*>(bytes), reinterpret_cast<const float*>(scale),
-                         reinterpret_cast<const float*>(error), reinterpret_cast<const float*>(length)};
-    std::vector<Hit> hits(static_cast<std::size_t>(queries * k));
-    const Counts counts = named(variant).search(documents_at(data, n, d, stride, element), tiles,
-                                                reinterpret_cast<const double*>(codes), queries, m, temperature, k, threads,
-                                                hits.data());
-    for (std::size_t i = 0; i < hits.size(); ++i) {
-        reinterpret_cast<double*>(scores)[i] = hits[i].score;
-        reinterpret_cast<std::int64_t*>(indices)[i] = hits[i].document;
+    Tiles read() const { return {tiles.bytes, tiles.scale, tiles.error, tiles.length}; }
+
+    std::int64_t prepare(const std::string& variant, double longest, int threads) const {
+        return named(variant).prepare(documents, tiles, longest, threads);
     }
-    return {counts.screened, counts.rescored};
-}
 
-std::vector<float> bounds(const std::string& variant, std::uintptr_t data, std::int64_t n, std::int64_t d, std::int64_t stride,
-                          int element, std::uintptr_t bytes, std::uintptr_t scale, std::uintptr_t error, std::uintptr_t length,
-                          std::uintptr_t codes, int m, double temperature) {
-    const Tiles tiles = {reinterpret_cast<const std::uint8_t*>(bytes), reinterpret_cast<const float*>(scale),
-                         reinterpret_cast<const float*>(error), reinterpret_cast<const float*>(length)};
-    return named(variant).bounds(documents_at(data, n, d, stride, element), tiles, reinterpret_cast<const double*>(codes), m,
-                                 temperature);
-}
+    std::pair<std::int64_t, std::int64_t> search(const std::string& variant, std::uintptr_t codes, std::int64_t queries, int m,
+                                                 double temperature, std::int64_t k, int threads, std::uintptr_t scores,
+                                                 std::uintptr_t indices) const {
+        if (m < 1 || m > MOST_CODES || k > documents.n) throw py::value_error("m or k out of range");
+        std::vector<Hit> hits(static_cast<std::size_t>(queries * k));
+        const Counts counts = named(variant).search(documents, read(), reinterpret_cast<const double*>(codes), queries, m,
+                                                    temperature, k, threads, hits.data());
+        for (std::size_t i = 0; i < hits.size(); ++i) {
+            reinterpret_cast<double*>(scores)[i] = hits[i].score;
+            reinterpret_cast<std::int64_t*>(indices)[i] = hits[i].document;
+        }
+        return {counts.screened, counts.rescored};
+    }
+
+    std::vector<float> bounds(const std::string& variant, std::uintptr_t codes, int m, double temperature) const {
+        return named(variant).bounds(documents, read(), reinterpret_cast<const double*>(codes), m, temperature);
+    }
+};
 
 }  // namespace
 
 PYBIND11_MODULE(_kernel, module) {
     module.doc() = "The native kernel of polyencoders.scoring; see kernel.py.";
     module.def("variants", &variants, "The variants this processor can run, fastest first.");
-    module.def("prepare", &prepare, py::call_guard<py::gil_scoped_release>());
-    module.def("search", &search, py::call_guard<py::gil_scoped_release>());
-    module.def("bounds", &bounds, "Every bound of every document: for the tests.");
+    py::class_<Prepared>(module, "Prepared")
+        .def(py::init<std::uintptr_t, std::int64_t, std::int64_t, std::int64_t, int, std::uintptr_t, std::uintptr_t,
+                      std::uintptr_t, std::uintptr_t>())
+        .def("prepare", &Prepared::prepare, py::call_guard<py::gil_scoped_release>())
+        .def("search", &Prepared::search, py::call_guard<py::gil_scoped_release>())
+        .def("bounds", &Prepared::bounds, "Every bound of every document: for the tests.");
 }

@@ -5,7 +5,6 @@ namespace polyencoders {
 namespace portable {
 
 constexpr int LEVELS = 127;
-typedef std::int32_t v16i __attribute__((vector_size(64)));
 
 template <int R>
 static void multiply_exactly(const std::uint8_t* tile, std::int64_t steps, const std::int8_t* vectors, std::int64_t stride,

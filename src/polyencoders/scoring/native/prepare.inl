@@ -27,8 +27,7 @@ struct PreparedTile {
         double lost = 0, kept = 0;
         for (std::int64_t j = 0; j < steps_of(d) * STEP; ++j) {
             const double value = j < d ? values[j] : 0.0;
-            double code = std::nearbyint(value * inverse);
-            code = code > 127 ? 127 : code < -127 ? -127 : code;
+            const double code = nearest(value * inverse, 127);
             const double rounded = code * scale;
             lost += (value - rounded) * (value - rounded);
             kept += rounded * rounded;

@@ -40,8 +40,7 @@ struct EightBit {
         const std::int64_t between = stride(i);
         std::int32_t bytes_sum = 0;
         for (std::int64_t j = 0; j < d; ++j) {
-            double code = std::nearbyint(values[j] * inverse);
-            code = code > LEVELS ? LEVELS : code < -LEVELS ? -LEVELS : code;
+            const double code = nearest(values[j] * inverse, LEVELS);
             into[j / STEP * between + j % STEP] = static_cast<std::int8_t>(code);
             bytes_sum += static_cast<std::int32_t>(code);
             values[j] = code * unit;

@@ -14,6 +14,8 @@ constexpr int TILE = LANES * HALVES; // documents that are multiplied together
 constexpr int STEP = 4;              // dimensions that one 8-bit instruction sums
 constexpr int BIAS = 128;            // a code c in [-127, 127] is kept as the byte c + BIAS
 
+typedef std::int32_t v16i __attribute__((vector_size(64)));  // one number for each lane
+
 enum class Element : int { f32 = 0, f64 = 1, f16 = 2, bf16 = 3 };
 
 // n documents of d elements, each contiguous, `stride` elements from one to the next: the caller's own memory.
