@@ -22,6 +22,10 @@ class TrainingError(PolyencodersError, RuntimeError):
     """A training run that cannot start or cannot go on; what had been saved stays as it was."""
 
 
+class IndexingError(PolyencodersError, RuntimeError):
+    """An index that cannot be made, opened, changed or searched as asked; what it held stays as it was."""
+
+
 class MissingExtraError(PolyencodersError, ImportError):
     """A feature whose optional packages are not installed.
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from polyencoders.data import chitchat, load_examples
+from polyencoders.data import chitchat, chitchat_replies, load_examples
 from polyencoders.data.chitchat import conversations
 from polyencoders.errors import DataError, MissingExtraError
 
@@ -59,6 +59,16 @@ def test_by_name(splits):
     assert load_examples("chitchat") == splits
 
 
+def test_replies(splits):
+    replies = chitchat_replies()
+    assert len(replies) == 125_220
+    assert all(reply.keys() == {"text"} for reply in replies)
+    answers = [example.positives[0] for side in (splits.train, splits.validation, splits.test) for example in side]
+    assert {reply["text"] for reply in replies} == set(answers)
+    in_order = list(dict.fromkeys(text for conversation in conversations() for text in conversation[1:]))
+    assert [reply["text"] for reply in replies] == in_order
+
+
 def test_missing_package(monkeypatch):
     def missing(name):
         raise ModuleNotFoundError(name)
@@ -66,3 +76,5 @@ def test_missing_package(monkeypatch):
     monkeypatch.setattr(importlib.resources, "files", missing)
     with pytest.raises(MissingExtraError, match=r'pip install "polyencoders\[demo\]"'):
         chitchat()
+    with pytest.raises(MissingExtraError):
+        chitchat_replies()

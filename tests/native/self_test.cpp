@@ -44,7 +44,7 @@ bool right(const Variant& variant, std::int64_t n, std::int64_t d, int m, double
     const Tiles tiles = {bytes.data(), scale.data(), error.data(), length.data()};
     const std::int64_t wanted = std::min<std::int64_t>(k, n);
     std::vector<Hit> hits(queries * wanted);
-    variant.search(given, tiles, codes.data(), queries, m, temperature, wanted, 2, hits.data());
+    variant.search(given, tiles, {nullptr, padded(n) / TILE, nullptr, n}, codes.data(), queries, m, temperature, wanted, 2, hits.data());
     for (int q = 0; q < queries; ++q) {
         std::vector<Hit> all;
         for (std::int64_t i = 0; i < n; ++i) all.push_back({score(&documents[i * d], &codes[q * m * d], m, d, temperature), i});

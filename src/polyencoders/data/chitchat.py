@@ -55,6 +55,32 @@ def chitchat(turns: int = 3) -> Splits:
     return splits
 
 
+def chitchat_replies() -> list[dict[str, str]]:
+    """The distinct replies of all conversations, as documents to put into an index: 125,220 of them.
+
+    A reply is what followed another message: all but the first of a conversation. They come from training, validation
+    and test alike; who measures on an index of them knows it.
+
+    Returns
+    -------
+    list of dict
+        Rows such as ``{"text": "Yes, please."}``, in the order in which each was first said, with white space
+        normalised.
+
+    Raises
+    ------
+    MissingExtraError
+        When ``chitchat-dataset`` is not installed.
+
+    Examples
+    --------
+    >>> chitchat_replies()[2]
+    {'text': 'oh wow haha so you still feel tired huh?'}
+    """
+    replies = (reply for conversation in conversations() for reply in conversation[1:])
+    return [{"text": reply} for reply in dict.fromkeys(replies)]
+
+
 def conversations() -> list[list[str]]:
     """The 7,168 conversations as they are: messages, oldest first, speakers taking turns, the empty ones left out.
 

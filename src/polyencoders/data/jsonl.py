@@ -6,22 +6,19 @@ what makes one valid is in ``examples.py``.
 
 from __future__ import annotations
 
-import difflib
 import gzip
-import io
 import json
 import os
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from polyencoders.data.examples import Example, check_text, shortened
+from polyencoders.data.lines import JSON_SUFFIXES, did_you_mean, numbered_lines, parse_json, suffix
 from polyencoders.errors import DataError, PolyencodersError
 from polyencoders.files import whole_file
 
 _FIELDS = ("query", "positive", "positives", "negatives", "candidates")
-_JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[Example]:
@@ -54,9 +51,9 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[Example]:
     """
     path = Path(path)
     examples = []
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         try:
-            examples.append(_example(_json(line)))
+            examples.append(_example(parse_json(line)))
         except DataError as error:
             raise DataError(f"{path}:{number}: {error}") from None
     if not examples:
@@ -133,12 +130,11 @@ def read_texts(path: str | os.PathLike[str]) -> list[str]:
     ['Tea is served at four.', 'Coffee is out.']
     """
     path = Path(path)
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
-    is_json = bool(suffixes) and suffixes[-1] in _JSON_SUFFIXES
+    is_json = suffix(path) in JSON_SUFFIXES
     texts = []
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         try:
-            texts.append(_text(_json(line)) if is_json else line.strip())
+            texts.append(_text(parse_json(line)) if is_json else line.strip())
         except DataError as error:
             raise DataError(f"{path}:{number}: {error}") from None
     if not texts:
@@ -146,69 +142,13 @@ def read_texts(path: str | os.PathLike[str]) -> list[str]:
     return texts
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers from 1. Splits at newlines only: JSON may hold U+2028."""
-    number = 0
-    try:
-        with path.open("rb") as file:
-            gzipped = file.peek(2)[:2] == b"\x1f\x8b"
-            stream: Iterable[bytes] = io.BufferedReader(gzip.GzipFile(fileobj=file)) if gzipped else file
-            for number, raw in enumerate(stream, start=1):
-                if number == 1:
-                    raw = raw.removeprefix(b"\xef\xbb\xbf")  # the byte order mark some editors write
-                try:
-                    line = raw.decode("utf-8")
-                except UnicodeDecodeError as error:
-                    raise DataError(
-                        f"{path}:{number}: not UTF-8 (byte 0x{raw[error.start]:02x} at column {error.start + 1}): "
-                        "save the file as UTF-8"
-                    ) from None
-                if line.strip():
-                    yield number, line
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: a directory, expected a file") from None
-    except EOFError:
-        raise DataError(f"{path}:{number + 1}: the gzip file ends too early (truncated): copy it again") from None
-    except (zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}:{number + 1}: the gzip file is damaged ({error}): copy it again") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-
-
-def _json(line: str) -> Any:
-    try:
-        return json.loads(line, object_pairs_hook=_object)
-    except DataError:
-        raise
-    except json.JSONDecodeError as error:
-        hint = "; JSON Lines has one object a line, not one list" if line.lstrip().startswith("[") else ""
-        raise DataError(
-            f"not valid JSON ({error.msg}, column {error.colno}): {shortened(line.strip())}{hint}"
-        ) from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of nested lists
-        raise DataError(f"not usable JSON ({error}): {shortened(line.strip())}") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuses a field written twice, of which JSON would silently keep the last."""
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise DataError(f'the field "{next(name for name in names if names.count(name) > 1)}" is given twice')
-    return record
-
-
 def _example(record: Any) -> Example:
     if not isinstance(record, dict):
         raise DataError(f'expected an object such as {{"query": ..., "positive": ...}}, given {shortened(record)}')
     for name in record:
         if name not in _FIELDS:
-            match = difflib.get_close_matches(name, _FIELDS, n=1)
-            hint = f', did you mean "{match[0]}"?' if match else ""
             raise DataError(
-                f"unknown field {shortened(name)}{hint}; "
+                f"unknown field {shortened(name)}{did_you_mean(name, _FIELDS)}; "
                 "the fields are query, positive or positives, negatives, candidates"
             )
     if "query" not in record:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from sentence_transformers.base.modules.module import Module
 from torch import nn
 
 
-def fingerprint(modules: Iterable[nn.Module], settings: Mapping[str, Any]) -> str:
+def fingerprint(modules: Iterable[nn.Module], settings: Mapping[str, Any], leave_out: Collection[str] = ()) -> str:
     """32 hexadecimal digits of the modules' weights, names and types, and of the settings.
 
     Parameters
@@ -25,6 +25,8 @@ def fingerprint(modules: Iterable[nn.Module], settings: Mapping[str, Any]) -> st
         In order, such as a model's route.
     settings
         Whatever else decides what comes out of them.
+    leave_out
+        Names in the modules' configurations that decide nothing here.
 
     Examples
     --------
@@ -43,6 +45,8 @@ def fingerprint(modules: Iterable[nn.Module], settings: Mapping[str, Any]) -> st
         if isinstance(module, Transformer):
             # Kept in the tokeniser, and so missing from the module's own configuration.
             configuration["max_seq_length"] = module.max_seq_length
+        for name in leave_out:
+            configuration.pop(name, None)
         digest.update(f"{type(module).__qualname__} {json.dumps(configuration, sort_keys=True, default=str)}".encode())
         for name, tensor in module.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -7,9 +7,11 @@ documents with the highest scores among millions.
 from polyencoders.scoring.kernel import search_path
 from polyencoders.scoring.prepared import PreparedDocuments, TopK, search
 from polyencoders.scoring.reference import attend, present_codes, score_all_pairs, score_pairwise
+from polyencoders.scoring.selection import Selection
 
 __all__ = [
     "PreparedDocuments",
+    "Selection",
     "TopK",
     "attend",
     "present_codes",

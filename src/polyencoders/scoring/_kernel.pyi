@@ -18,6 +18,7 @@ class Prepared:
     def search(
         self,
         variant: str,
+        selected: tuple[int, int, int],
         codes: int,
         queries: int,
         m: int,
@@ -28,4 +29,5 @@ class Prepared:
         indices: int,
         /,
     ) -> tuple[int, int]: ...
+    def estimate(self, variant: str, vectors: int, queries: int, threads: int, out: int, /) -> None: ...
     def bounds(self, variant: str, codes: int, m: int, temperature: float, /) -> list[float]: ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import mmap
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,13 +19,11 @@ from torch import Tensor
 
 from polyencoders.scoring.kernel import MOST_CODES, native, search_path
 from polyencoders.scoring.rows import ELEMENTS, Rows, Vectors
+from polyencoders.scoring.selection import TILE, Selection
 from polyencoders.scoring.torch_search import search_in_blocks
 
 LONGEST = 1e15
 """Vectors up to this length are taken: products of two stay well within float32."""
-
-PADDING = 32
-"""Documents are prepared in groups of so many."""
 
 CODES_AT_ONCE = 1 << 21
 """Numbers of query codes that are held in float64 at a time (16 MB)."""
@@ -50,6 +49,9 @@ class PreparedDocuments:
     ----------
     documents
         `(n, d)`, tensor or array of float32, float16, bfloat16 or float64; n may be 0.
+    tiles
+        The 8-bit copy of these very documents, from `tiles` of an earlier `PreparedDocuments`: then they are not read,
+        and what is not looked at may stay on disk. Made anew by default.
 
     Raises
     ------
@@ -69,15 +71,15 @@ class PreparedDocuments:
     tensor([[2.8577, 2.0000]], dtype=torch.float64)
     """
 
-    def __init__(self, documents: Vectors) -> None:
+    def __init__(self, documents: Vectors, tiles: Mapping[str, Tensor] | None = None) -> None:
         self.rows = Rows(documents, "documents")
         self._tiles: dict[str, Tensor] | None = None
         self.work: dict[str, int] = {}
         """What the last search did, over its queries: documents that the bounds in 8 bits left (`screened`), and those
         scored against all codes (`rescored`)."""
         if self.rows.device.type == "cpu" and search_path() != "torch":
-            self._prepare()
-        else:
+            self._prepare(tiles)
+        elif tiles is None:
             self._check()
 
     def __len__(self) -> int:
@@ -87,11 +89,18 @@ class PreparedDocuments:
         return f"PreparedDocuments({self.rows.n:,} documents of {self.rows.d} dimensions, {self.rows.element})"
 
     @property
+    def tiles(self) -> dict[str, Tensor]:
+        """The 8-bit copy, to be kept and given to `PreparedDocuments` again; empty where PyTorch searches."""
+        return dict(self._tiles or {})
+
+    @property
     def nbytes(self) -> int:
         """Bytes that preparing took, beside the vectors."""
         return sum(tensor.nbytes for tensor in self._tiles.values()) if self._tiles else 0
 
-    def search(self, query_codes: Vectors, k: int = 10, temperature: float = 1.0) -> TopK:
+    def search(
+        self, query_codes: Vectors, k: int = 10, temperature: float = 1.0, selection: Selection | None = None
+    ) -> TopK:
         """The k documents with the highest scores: exactly those, by score in float64 and, where equal, by index.
 
         Uses as many threads as `torch.get_num_threads()` says, and releases the interpreter's lock. Beyond the
@@ -105,6 +114,8 @@ class PreparedDocuments:
             How many; all of them where there are fewer.
         temperature
             Of the softmax over the codes; 1 is the paper's.
+        selection
+            The documents among which to find them; all by default.
 
         Returns
         -------
@@ -116,15 +127,17 @@ class PreparedDocuments:
         TypeError
             Not vectors, or not of floating-point numbers.
         ValueError
-            Shapes that do not fit the documents, a number that is not finite, a code longer than 1e15, k below 1, or a
-            temperature that is not a number above 0.
+            Shapes that do not fit the documents, a number that is not finite, a code longer than 1e15, k below 1, a
+            temperature that is not a number above 0, or a selection among another number of documents.
         """
         rows, queries, m = _rows_of_codes(query_codes, self.rows.d)
         if k < 1:
             raise ValueError(f"k, how many documents to find, must be at least 1, got {k}")
         if not (temperature > 0 and math.isfinite(temperature)):
             raise ValueError(f"temperature must be a number above 0, got {temperature}")
-        k = min(k, self.rows.n)
+        if selection is not None and selection.n != self.rows.n:
+            raise ValueError(f"the selection is among {selection.n} documents, and there are {self.rows.n}")
+        k = min(k, self.rows.n if selection is None else len(selection))
         scores, indices = np.empty((queries, k)), np.empty((queries, k), dtype=np.int64)
         natively = self._tiles is not None and m <= MOST_CODES and search_path() != "torch"
         self.work = {"screened": 0, "rescored": 0}
@@ -135,17 +148,65 @@ class PreparedDocuments:
                 continue
             here = slice(start, start + len(codes))
             if natively:
-                self._search_natively(codes, temperature, scores[here], indices[here])
-            else:
+                self._search_natively(codes, temperature, selection, scores[here], indices[here])
+            elif selection is None:
                 scores[here], indices[here] = search_in_blocks(codes, self.rows.tensor(), k, temperature)
+            else:
+                places = np.flatnonzero(selection.mask())
+                chosen = self.rows.tensor()[torch.from_numpy(places).to(self.rows.device)]
+                scores[here], found = search_in_blocks(codes, chosen, k, temperature)
+                indices[here] = places[found]
         return TopK(scores, indices) if rows.of_numpy else TopK(torch.from_numpy(scores), torch.from_numpy(indices))
 
+    def estimate(self, vectors: Vectors) -> NDArray[np.float32]:
+        """Inner products of single vectors with every document, from 8 bits of both: good to about two digits.
+
+        Parameters
+        ----------
+        vectors
+            `(q, d)`, tensor or array.
+
+        Returns
+        -------
+        numpy.ndarray
+            `(q, n)`, float32.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `search`.
+
+        Examples
+        --------
+        >>> PreparedDocuments(np.eye(3)).estimate(np.array([[0.0, 1.0, 0.5]])).round(2)
+        array([[0. , 1. , 0.5]], dtype=float32)
+        """
+        rows, queries, m = _rows_of_codes(vectors, self.rows.d)
+        if m != 1:
+            raise ValueError(f"expected single vectors (q, {self.rows.d}), got {m} for each query")
+        checked = _checked_codes(rows.tensor(), 0, queries, 1)[:, 0]
+        if self._tiles is None or search_path() == "torch":
+            return (checked.float().to(self.rows.device) @ self.rows.tensor().float().T).cpu().numpy()
+        out = np.empty((queries, self.rows.n), dtype=np.float32)
+        path, threads = search_path(), torch.get_num_threads()
+        self._native.estimate(path, checked.contiguous().data_ptr(), queries, threads, out.ctypes.data)
+        return out
+
     def _search_natively(
-        self, codes: Tensor, temperature: float, scores: NDArray[np.float64], indices: NDArray[np.int64]
+        self,
+        codes: Tensor,
+        temperature: float,
+        selection: Selection | None,
+        scores: NDArray[np.float64],
+        indices: NDArray[np.int64],
     ) -> None:
         queries, m, _ = codes.shape
+        selected = (0, 0, 0)
+        if selection is not None:
+            selected = (selection.tiles.ctypes.data, len(selection.tiles), selection.words.ctypes.data)
         screened, rescored = self._native.search(
             search_path(),
+            selected,
             codes.data_ptr(),
             queries,
             m,
@@ -158,19 +219,27 @@ class PreparedDocuments:
         self.work["screened"] += screened
         self.work["rescored"] += rescored
 
-    def _prepare(self) -> None:
+    def _prepare(self, given: Mapping[str, Tensor] | None) -> None:
         kernel = native()
         assert kernel is not None
-        padded = -(-self.rows.n // PADDING) * PADDING
+        padded = -(-self.rows.n // TILE) * TILE
         self._tiles = {
             "bytes": _in_large_pages(padded * (-(-self.rows.d // 4) * 4)),
             "scale": torch.empty(padded),
             "error": torch.empty(padded),
             "length": torch.empty(padded),
         }
+        for name, tensor in self._tiles.items():
+            if given is None:
+                break
+            if name not in given or given[name].shape != tensor.shape or given[name].dtype != tensor.dtype:
+                raise ValueError(f"tiles: expected {name!r}, {tensor.dtype} of {len(tensor):,}: of the same documents")
+            tensor.copy_(given[name])
         rows, addresses = self.rows, (tensor.data_ptr() for tensor in self._tiles.values())
         element = ELEMENTS.index(rows.element)
         self._native = kernel.Prepared(rows.address, rows.n, rows.d, rows.stride, element, *addresses)
+        if given is not None:
+            return
         bad = self._native.prepare(search_path(), LONGEST, torch.get_num_threads())
         if bad >= 0:
             raise ValueError(_what_is_wrong(self.rows.tensor()[bad], f"document {bad}"))

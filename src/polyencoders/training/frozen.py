@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from polyencoders.models.dual import TASKS, DualEncoder, Task
 from polyencoders.models.fingerprint import fingerprint
+from polyencoders.models.precision import bf16_is_native
 from polyencoders.models.text import Query
 from polyencoders.training.output_store import OutputStore
-from polyencoders.training.precision import bf16_is_native
 
 TEXTS_PER_SHARD = 1024
 """How many texts are encoded before their outputs are written: what an interruption can cost."""

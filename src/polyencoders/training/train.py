@@ -29,11 +29,11 @@ from polyencoders.evaluation.evaluator import RankingEvaluator
 from polyencoders.files import whole_file
 from polyencoders.models.dual import TASKS, DualEncoder
 from polyencoders.models.joint import JointEncoder
+from polyencoders.models.precision import bf16_is_native
 from polyencoders.training.freezing import freeze
 from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.in_batch import InBatchCrossEntropy
 from polyencoders.training.options import TrainingOptions
-from polyencoders.training.precision import bf16_is_native
 from polyencoders.training.sampled import SampledCrossEntropy
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer, last_checkpoint
 

@@ -39,10 +39,10 @@ static bool usable() { return __builtin_cpu_supports("avx2") && __builtin_cpu_su
 }  // namespace avx2
 POLYENCODERS_END
 
-const Variant AVX2 = {"avx2", avx2::usable, avx2::prepare, avx2::search, avx2::bounds};
+const Variant AVX2 = {"avx2", avx2::usable, avx2::prepare, avx2::search, avx2::estimate, avx2::bounds};
 }  // namespace polyencoders
 #else
 namespace polyencoders {
-const Variant AVX2 = {"avx2", [] { return false; }, nullptr, nullptr, nullptr};
+const Variant AVX2 = {"avx2", [] { return false; }, nullptr, nullptr, nullptr, nullptr};
 }
 #endif

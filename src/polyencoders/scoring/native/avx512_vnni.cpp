@@ -42,10 +42,11 @@ static bool usable() {
 }  // namespace avx512_vnni
 POLYENCODERS_END
 
-const Variant AVX512_VNNI = {"avx512-vnni", avx512_vnni::usable, avx512_vnni::prepare, avx512_vnni::search, avx512_vnni::bounds};
+const Variant AVX512_VNNI = {"avx512-vnni", avx512_vnni::usable, avx512_vnni::prepare, avx512_vnni::search,
+                               avx512_vnni::estimate, avx512_vnni::bounds};
 }  // namespace polyencoders
 #else
 namespace polyencoders {
-const Variant AVX512_VNNI = {"avx512-vnni", [] { return false; }, nullptr, nullptr, nullptr};
+const Variant AVX512_VNNI = {"avx512-vnni", [] { return false; }, nullptr, nullptr, nullptr, nullptr};
 }
 #endif

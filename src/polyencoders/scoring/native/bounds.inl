@@ -3,6 +3,7 @@
 // Appends, for each screen and then for the rescoring: n upper bounds; last, n lower bounds.
 static std::vector<float> bounds(const Documents& documents, const Tiles& tiles, const double* codes, int m, double temperature) {
     const float none = -std::numeric_limits<float>::infinity();
+    const Selection every{nullptr, padded(documents.n) / TILE, nullptr, documents.n};
     const Query query(codes, m, documents.d, temperature);
     Rescorer rescorer(documents, query.width, m);
     std::vector<float> all;
@@ -12,11 +13,11 @@ static std::vector<float> bounds(const Documents& documents, const Tiles& tiles,
         found.clear();
     };
     for (const Look& look : query.looks) {
-        screen_low_rank(query, look, tiles, 0, documents.n, none, found);
+        screen_low_rank(query, look, tiles, every, 0, every.count, none, found);
         append();
     }
     if (query.r > 0) {
-        screen_all_codes(query, AllCodes(query), tiles, 0, documents.n, none, found);
+        screen_all_codes(query, AllCodes(query), tiles, every, 0, every.count, none, found);
         append();
         for (std::int64_t i = 0; i < documents.n; ++i) all.push_back(rescorer.bound_along_directions(query, i));
     }

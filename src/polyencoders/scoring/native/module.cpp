@@ -5,6 +5,8 @@
 #include <pybind11/stl.h>
 
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "variants.h"
@@ -46,18 +48,28 @@ struct Prepared {
         return named(variant).prepare(documents, tiles, longest, threads);
     }
 
-    std::pair<std::int64_t, std::int64_t> search(const std::string& variant, std::uintptr_t codes, std::int64_t queries, int m,
-                                                 double temperature, std::int64_t k, int threads, std::uintptr_t scores,
-                                                 std::uintptr_t indices) const {
+    // `selected`: addresses of tiles and of bits as in Selection, 0 for null, and the number of tiles.
+    std::pair<std::int64_t, std::int64_t> search(const std::string& variant,
+                                                 std::tuple<std::uintptr_t, std::int64_t, std::uintptr_t> selected,
+                                                 std::uintptr_t codes, std::int64_t queries, int m, double temperature,
+                                                 std::int64_t k, int threads, std::uintptr_t scores, std::uintptr_t indices) const {
         if (m < 1 || m > MOST_CODES || k > documents.n) throw py::value_error("m or k out of range");
         std::vector<Hit> hits(static_cast<std::size_t>(queries * k));
-        const Counts counts = named(variant).search(documents, read(), reinterpret_cast<const double*>(codes), queries, m,
+        const auto [listed, count, allowed] = selected;
+        const Selection selection{reinterpret_cast<const std::int32_t*>(listed), listed ? count : padded(documents.n) / TILE,
+                                  reinterpret_cast<const std::uint32_t*>(allowed), documents.n};
+        const Counts counts = named(variant).search(documents, read(), selection, reinterpret_cast<const double*>(codes), queries, m,
                                                     temperature, k, threads, hits.data());
         for (std::size_t i = 0; i < hits.size(); ++i) {
             reinterpret_cast<double*>(scores)[i] = hits[i].score;
             reinterpret_cast<std::int64_t*>(indices)[i] = hits[i].document;
         }
         return {counts.screened, counts.rescored};
+    }
+
+    void estimate(const std::string& variant, std::uintptr_t vectors, std::int64_t queries, int threads, std::uintptr_t out) const {
+        named(variant).estimate(documents, read(), reinterpret_cast<const double*>(vectors), queries, threads,
+                                reinterpret_cast<float*>(out));
     }
 
     std::vector<float> bounds(const std::string& variant, std::uintptr_t codes, int m, double temperature) const {
@@ -75,5 +87,6 @@ PYBIND11_MODULE(_kernel, module) {
                       std::uintptr_t, std::uintptr_t>())
         .def("prepare", &Prepared::prepare, py::call_guard<py::gil_scoped_release>())
         .def("search", &Prepared::search, py::call_guard<py::gil_scoped_release>())
+        .def("estimate", &Prepared::estimate, py::call_guard<py::gil_scoped_release>())
         .def("bounds", &Prepared::bounds, "Every bound of every document: for the tests.");
 }

@@ -32,5 +32,5 @@ static bool usable() { return true; }
 
 }  // namespace portable
 
-const Variant PORTABLE = {"portable", portable::usable, portable::prepare, portable::search, portable::bounds};
+const Variant PORTABLE = {"portable", portable::usable, portable::prepare, portable::search, portable::estimate, portable::bounds};
 }  // namespace polyencoders

@@ -115,13 +115,16 @@ static float bound_by_code(const Query& query, const Look& look, const float* b,
     return upper_bound(query, slack, splat(mean), splat(spread), splat(most), splat(length), splat(error))[0];
 }
 
-// Documents [first, last) of which the bound along the directions of the look reaches the threshold: first by a ball, then
-// code by code. `first` starts a tile. Returns how many the ball left.
-static std::int64_t screen_low_rank(const Query& query, const Look& look, const Tiles& tiles, std::int64_t first,
-                                    std::int64_t last, float threshold, std::vector<Candidate>& found) {
+// Documents of the selection's tiles [first, last) of which the bound along the directions of the look reaches the
+// threshold: first by a ball, then code by code. Returns how many the ball left.
+static std::int64_t screen_low_rank(const Query& query, const Look& look, const Tiles& tiles, const Selection& selection,
+                                    std::int64_t first, std::int64_t last, float threshold, std::vector<Candidate>& found) {
     v16i products[MOST_IN_8_BITS][HALVES];
     std::int64_t left = 0;
-    for (std::int64_t at = first; at < last; at += TILE) {
+    for (std::int64_t place = first; place < last; ++place) {
+        const std::int64_t at = selection.tile(place) * TILE;
+        const std::uint32_t wanted = selection.documents(selection.tile(place));
+        if (wanted == 0) continue;
         multiply_all(tiles, at, query.directions, query.d, 0, look.r, products);
         for (int half = 0; half < HALVES; ++half) {
             const std::int64_t start = at + half * LANES;
@@ -130,8 +133,8 @@ static std::int64_t screen_low_rank(const Query& query, const Look& look, const 
             if (seen.far_below(query, look, threshold)) continue;
             const v16 bound = seen.bound(query, look);
             if (all_below(bound, threshold)) continue;
-            for (int lane = 0; lane < LANES && start + lane < last; ++lane) {
-                if (bound[lane] < threshold) continue;
+            for (int lane = 0; lane < LANES; ++lane) {
+                if (bound[lane] < threshold || !(wanted >> (half * LANES + lane) & 1)) continue;
                 ++left;
                 float b[MOST_IN_8_BITS];
                 for (int l = 0; l < look.r; ++l) b[l] = seen.b[l][lane];
@@ -175,10 +178,13 @@ struct AllCodes {
     }
 };
 
-static void screen_all_codes(const Query& query, const AllCodes& all, const Tiles& tiles, std::int64_t first,
-                             std::int64_t last, float threshold, std::vector<Candidate>& found) {
+static void screen_all_codes(const Query& query, const AllCodes& all, const Tiles& tiles, const Selection& selection,
+                             std::int64_t first, std::int64_t last, float threshold, std::vector<Candidate>& found) {
     v16i products[AT_ONCE][HALVES];
-    for (std::int64_t at = first; at < last; at += TILE) {
+    for (std::int64_t place = first; place < last; ++place) {
+        const std::int64_t at = selection.tile(place) * TILE;
+        const std::uint32_t wanted = selection.documents(selection.tile(place));
+        if (wanted == 0) continue;
         v16 reference[HALVES], total[HALVES] = {}, squares[HALVES] = {}, most[HALVES] = {};
         for (int i = 0; i < query.m; i += AT_ONCE) {
             const int group = std::min(AT_ONCE, query.m - i);
@@ -202,8 +208,8 @@ static void screen_all_codes(const Query& query, const AllCodes& all, const Tile
             const v16 bound = upper_bound(query, all.slack, reference[half] + average, spread, most[half] - average,
                                           load(tiles.length + start), load(tiles.error + start));
             if (all_below(bound, threshold)) continue;
-            for (int lane = 0; lane < LANES && start + lane < last; ++lane)
-                if (!(bound[lane] < threshold)) found.push_back({start + lane, bound[lane]});
+            for (int lane = 0; lane < LANES; ++lane)
+                if (!(bound[lane] < threshold) && (wanted >> (half * LANES + lane) & 1)) found.push_back({start + lane, bound[lane]});
         }
     }
 }

@@ -1,11 +1,11 @@
-// The k best documents of every query, in one pass over the documents.
+// The k best documents of every query, in one pass over the documents of a selection.
 //
 // A chunk of documents at a time, for one query after another while the chunk is in the cache: the screen dismisses
 // those whose bound is below the k-th best score so far, the rest are scored in float32, and what that does not dismiss
 // in float64. Nothing is kept but the k best, so the memory does not depend on the number of documents.
 
-constexpr std::int64_t CHUNK = 2048;
-constexpr std::int64_t SAMPLE = 4096;  // documents of the opening
+constexpr std::int64_t CHUNK = 64;    // tiles
+constexpr std::int64_t SAMPLE = 128;  // tiles of the opening
 
 inline bool by_bound(const Candidate& a, const Candidate& b) { return a.bound > b.bound; }
 inline bool better(const Hit& a, const Hit& b) { return a.score > b.score || (a.score == b.score && a.document < b.document); }
@@ -60,25 +60,39 @@ struct Work {
     Work(const Documents& documents, std::int64_t width, int most_codes) : rescorer(documents, width, most_codes) {}
 };
 
+// Calls take(document) for every document of the selection's tiles [first, last).
+template <typename Take>
+static void for_each(const Selection& selection, std::int64_t first, std::int64_t last, const Take& take) {
+    for (std::int64_t place = first; place < last; ++place) {
+        const std::int64_t tile = selection.tile(place);
+        const std::uint32_t wanted = selection.documents(tile);
+        for (int lane = 0; lane < TILE; ++lane)
+            if (wanted >> lane & 1) take(tile * TILE + lane);
+    }
+}
+
 // A first threshold, before the pass: the k-th best lower bound among those documents of a sample, spread over all of them,
 // that the mean code likes best. It costs one direction for the sample, and spares the first chunks a threshold that is
 // far below the last.
-static void open(QueryState& state, const Tiles& tiles, std::int64_t n, std::int64_t k, Work& work) {
+static void open(QueryState& state, const Tiles& tiles, const Selection& selection, std::int64_t k, Work& work) {
     const Query& query = *state.query;
-    const std::int64_t all = n / TILE, sampled = std::min(all, std::min<std::int64_t>(SAMPLE / TILE, std::max<std::int64_t>(all / 8, 32)));
+    const std::int64_t all = selection.count, sampled = std::min(all, std::min<std::int64_t>(SAMPLE, std::max<std::int64_t>(all / 8, 32)));
     const std::int64_t wanted = 2 * k + 16;
     if (query.r == 0 || sampled * TILE < 4 * wanted) return;
     std::vector<Candidate>& list = work.found;
     list.clear();
     v16i products[1][HALVES];
     for (std::int64_t i = 0; i < sampled; ++i) {
-        const std::int64_t at = i * all / sampled * TILE;
+        const std::int64_t tile = selection.tile(i * all / sampled), at = tile * TILE;
+        const std::uint32_t here = selection.documents(tile);
         multiply_all(tiles, at, query.directions, query.d, 0, 1, products);
         for (int half = 0; half < HALVES; ++half) {
             const v16 liked = to_float(products[0][half]) * load(tiles.scale + at + half * LANES);
-            for (int lane = 0; lane < LANES; ++lane) list.push_back({at + half * LANES + lane, liked[lane]});
+            for (int lane = 0; lane < LANES; ++lane)
+                if (here >> (half * LANES + lane) & 1) list.push_back({at + half * LANES + lane, liked[lane]});
         }
     }
+    if (static_cast<std::int64_t>(list.size()) <= wanted) return;
     std::nth_element(list.begin(), list.begin() + wanted, list.end(), by_bound);
     work.floors.clear();
     for (std::int64_t i = 0; i < wanted; i += DOCUMENTS_AT_ONCE) {
@@ -149,36 +163,38 @@ static int next_screen(const Query& query, int screen, std::int64_t left, std::i
     return screen;
 }
 
-static void search_chunk(QueryState& state, const Tiles& tiles, std::int64_t first, std::int64_t last, Work& work, Best& best,
-                         Counts& counts) {
+// The selection's tiles [first, last).
+static void search_chunk(QueryState& state, const Tiles& tiles, const Selection& selection, std::int64_t first, std::int64_t last,
+                         Work& work, Best& best, Counts& counts) {
     const Query& query = *state.query;
     std::vector<Candidate>& found = work.found;
     found.clear();
     const float threshold = state.reach();
     const int screen = state.screen.load(std::memory_order_relaxed);
-    std::int64_t left = last - first;
+    const std::int64_t documents = (last - first) * TILE;
+    std::int64_t left = documents;
     if (screen < ALL_CODES) {
-        left = screen_low_rank(query, query.looks[screen], tiles, first, last, threshold, found);
+        left = screen_low_rank(query, query.looks[screen], tiles, selection, first, last, threshold, found);
     } else if (screen == ALL_CODES) {
         std::call_once(state.all_codes_made, [&] { state.all_codes.reset(new AllCodes(query)); });
-        screen_all_codes(query, *state.all_codes, tiles, first, last, threshold, found);
+        screen_all_codes(query, *state.all_codes, tiles, selection, first, last, threshold, found);
     } else {
-        for (std::int64_t i = first; i < last; ++i) found.push_back({i, std::numeric_limits<float>::infinity()});
+        for_each(selection, first, last, [&](std::int64_t i) { found.push_back({i, std::numeric_limits<float>::infinity()}); });
     }
     const std::int64_t passed = static_cast<std::int64_t>(found.size()), rescored = rescore(state, work, best);
     counts.screened += passed;
     counts.rescored += rescored;
     if (!std::isinf(threshold)) {  // without one nothing can be dismissed, and nothing learnt from that
-        const int next = next_screen(query, screen, left, passed, rescored, last - first);
+        const int next = next_screen(query, screen, left, passed, rescored, documents);
         if (next != screen) state.screen.store(next, std::memory_order_relaxed);
     }
 }
 
 // Codes [q][m][d]; the hits of query i to out[i k ... ], best first. Returns what was done, for the curious.
-static Counts search(const Documents& documents, const Tiles& tiles, const double* codes, std::int64_t queries, int m,
+static Counts search(const Documents& documents, const Tiles& tiles, const Selection& selection, const double* codes, std::int64_t queries, int m,
                      double temperature, std::int64_t k, int threads, Hit* out) {
     const std::int64_t d = documents.d, width = (d + LANES - 1) / LANES * LANES;
-    const std::int64_t chunks = (documents.n + CHUNK - 1) / CHUNK;
+    const std::int64_t chunks = (selection.count + CHUNK - 1) / CHUNK;
     threads = static_cast<int>(std::max<std::int64_t>(1, std::min<std::int64_t>(threads, chunks)));
     // As many queries at a time as leave what is kept of them, and of their best, within 16 MB.
     const std::int64_t each = m * d * 16 + threads * k * static_cast<std::int64_t>(sizeof(Hit));
@@ -193,19 +209,19 @@ static Counts search(const Documents& documents, const Tiles& tiles, const doubl
             QueryState& state = states[i];
             state.query.reset(new Query(codes + (start + i) * m * d, m, d, temperature));
             state.screen = first_screen(*state.query);
-            open(state, tiles, documents.n, k, *work[thread]);
+            open(state, tiles, selection, k, *work[thread]);
         });
         std::vector<Best> bests(threads * number);
         for (Best& best : bests) best.k = static_cast<std::size_t>(k);
         parallel(threads, chunks, [&](int thread, std::int64_t chunk) {
             if (!work[thread]) work[thread].reset(new Work(documents, width, m));
-            const std::int64_t first = chunk * CHUNK, last = std::min(first + CHUNK, documents.n);
+            const std::int64_t first = chunk * CHUNK, last = std::min(first + CHUNK, selection.count);
             for (std::int64_t i = 0; i < number; ++i) {
                 Best& best = bests[thread * number + i];
                 if (states[i].query->m > 0)
-                    search_chunk(states[i], tiles, first, last, *work[thread], best, counts[thread]);
+                    search_chunk(states[i], tiles, selection, first, last, *work[thread], best, counts[thread]);
                 else  // no code at all: every score is 0, and the first documents are the best
-                    for (std::int64_t j = first; j < last && j < k; ++j) best.offer({0.0, j});
+                    for_each(selection, first, last, [&](std::int64_t j) { best.offer({0.0, j}); });
             }
         });
         parallel(threads, number, [&](int, std::int64_t i) {
@@ -215,10 +231,38 @@ static Counts search(const Documents& documents, const Tiles& tiles, const doubl
                 all.insert(all.end(), some.begin(), some.end());
             }
             std::sort(all.begin(), all.end(), better);
+            all.resize(k, Hit{-std::numeric_limits<double>::infinity(), -1});  // where fewer were allowed
             std::copy_n(all.begin(), k, out + (start + i) * k);
         });
     }
     Counts total;
     for (const Counts& one : counts) total.screened += one.screened, total.rescored += one.rescored;
     return total;
+}
+
+// Inner products of single vectors [q][d] with every document in 8 bits on both sides, to out [q][n]: to about two digits.
+static void estimate(const Documents& documents, const Tiles& tiles, const double* vectors, std::int64_t queries, int threads,
+                     float* out) {
+    const std::int64_t n = documents.n, d = documents.d, all = padded(n) / TILE;
+    for (std::int64_t start = 0; start < queries; start += AT_ONCE) {
+        const int count = static_cast<int>(std::min<std::int64_t>(AT_ONCE, queries - start));
+        EightBit rounded(count, AT_ONCE, d);
+        std::vector<double> values(d);
+        for (int i = 0; i < count; ++i) {
+            std::copy_n(vectors + (start + i) * d, d, values.data());
+            rounded.set(i, values.data(), d);
+        }
+        parallel(threads, (all + CHUNK - 1) / CHUNK, [&](int, std::int64_t chunk) {
+            v16i products[AT_ONCE][HALVES];
+            for (std::int64_t tile = chunk * CHUNK; tile < std::min(all, (chunk + 1) * CHUNK); ++tile) {
+                multiply_all(tiles, tile * TILE, rounded, d, 0, count, products);
+                for (int i = 0; i < count; ++i)
+                    for (int half = 0; half < HALVES; ++half) {
+                        const std::int64_t at = tile * TILE + half * LANES;
+                        const v16 product = to_float(products[i][half]) * (load(tiles.scale + at) * rounded.scale[i]);
+                        for (int lane = 0; lane < LANES && at + lane < n; ++lane) out[(start + i) * n + at + lane] = product[lane];
+                    }
+            }
+        });
+    }
 }

@@ -37,6 +37,21 @@ struct TilesOf {
 using Tiles = TilesOf<const std::uint8_t, const float>;
 using MutableTiles = TilesOf<std::uint8_t, float>;
 
+// Which documents are looked at: the tiles listed, in that order, and of those the documents whose bit is set.
+struct Selection {
+    const std::int32_t* tiles;     // null: all of them, in order
+    std::int64_t count;            // of tiles
+    const std::uint32_t* allowed;  // a bit for each document of a tile, by tile; null: every document
+    std::int64_t n;                // documents in all
+
+    std::int64_t tile(std::int64_t place) const { return tiles ? tiles[place] : place; }
+    std::uint32_t documents(std::int64_t tile) const {
+        const std::int64_t there = n - tile * TILE;
+        const std::uint32_t real = there >= TILE ? ~std::uint32_t{0} : (std::uint32_t{1} << there) - 1;
+        return allowed ? allowed[tile] & real : real;
+    }
+};
+
 inline std::int64_t steps_of(std::int64_t d) { return (d + STEP - 1) / STEP; }
 inline std::int64_t padded(std::int64_t n) {
     return (n + TILE - 1) / TILE * TILE;

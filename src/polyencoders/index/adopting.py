@@ -1,0 +1,161 @@
+"""Vectors that exist already, as documents: from arrays, `.npy` files, Parquet files and LanceDB tables.
+
+Knows files of vectors; nothing of models.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from polyencoders.errors import DataError
+from polyencoders.index.rows import Document, document, made
+
+AT_ONCE = 8_192
+
+Batch = tuple[list[Document], NDArray[np.float32]]
+
+
+def batches(
+    vectors: Any, rows: Iterable[Any] | None, vector: str = "vector", text: str = "text", id: str = "id"
+) -> Iterator[Batch]:
+    """Documents and their vectors, some at a time.
+
+    Parameters
+    ----------
+    vectors
+        An array or tensor `(n, d)`; the path of a `.npy` or `.parquet` file; a LanceDB table, or the path of one
+        (`folder/name.lance`).
+    rows
+        The documents of an array, in its order; None: documents without text, whose ids are their places.
+    vector, text, id
+        Names of the columns of a table.
+
+    Raises
+    ------
+    DataError
+        Not vectors, not finite, of different lengths, or more or fewer rows than vectors.
+    """
+    if isinstance(vectors, str | os.PathLike):
+        path = Path(vectors)
+        if not path.exists():
+            raise DataError(f"{path}: no such file")
+        if path.suffix == ".npy":
+            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        elif path.suffix == ".parquet":
+            yield from _of_table(_parquet(path), str(path), vector, text, id)
+            return
+        elif path.suffix == ".lance":
+            vectors = _lance(path)
+        else:
+            raise DataError(f"{path}: vectors are read from .npy and .parquet files, and from .lance tables")
+    if hasattr(vectors, "search") and hasattr(vectors, "schema"):
+        stream = vectors.search().to_batches(batch_size=AT_ONCE)
+        yield from _of_table(stream, f"the table {vectors.name}", vector, text, id)
+        return
+    if isinstance(vectors, torch.Tensor):
+        vectors = vectors.detach().cpu().float().numpy()
+    yield from _of_array(np.asarray(vectors), rows)
+
+
+def _of_array(vectors: NDArray[Any], rows: Iterable[Any] | None) -> Iterator[Batch]:
+    if vectors.ndim != 2 or vectors.dtype.kind != "f":
+        raise DataError(f"vectors: expected floating-point numbers (n, d), got {vectors.dtype} {vectors.shape}")
+    stream = iter(rows) if rows is not None else None
+    for start in range(0, len(vectors), AT_ONCE):
+        some = _checked(vectors[start : start + AT_ONCE], start, "the array")
+        if stream is None:
+            yield [_without_text(start + i, {}) for i in range(len(some))], some
+            continue
+        documents = [document(row, start + i) for i, row in enumerate(islice(stream, len(some)))]
+        if len(documents) < len(some):
+            raise DataError(f"there are {len(vectors):,} vectors and only {start + len(documents):,} documents")
+        yield documents, some
+    if stream is not None and next(stream, None) is not None:
+        raise DataError(f"there are more documents than the {len(vectors):,} vectors")
+
+
+def _of_table(stream: Iterable[pa.RecordBatch], what: str, vector: str, text: str, id: str) -> Iterator[Batch]:
+    start = 0
+    for batch in stream:
+        names = batch.schema.names
+        if vector not in names:
+            raise DataError(f"{what}: no column {vector!r} with vectors; it has {', '.join(names)}")
+        column = batch[vector]
+        if not (pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type)) or column.null_count:
+            raise DataError(f"{what}: {vector!r} is {column.type}; expected a list of numbers in every row")
+        widths = set(np.diff(np.asarray(column.offsets)).tolist()) if pa.types.is_list(column.type) else set()
+        if len(widths) > 1:
+            raise DataError(f"{what}: vectors of different lengths: {sorted(widths)}")
+        if not len(batch):
+            continue
+        flat = column.flatten().to_numpy(zero_copy_only=False)
+        vectors = _checked(flat.reshape(len(batch), -1), start, what)
+        kept = [name for name in names if name != vector and not name.startswith("_")]
+        documents = []
+        for i, row in enumerate(batch.select(kept).to_pylist()):
+            fields = {("text" if name == text else "id" if name == id else name): value for name, value in row.items()}
+            fields = {name: value for name, value in fields.items() if name not in ("text_hash", "content_hash")}
+            given = fields.get("text")
+            documents.append(
+                document(fields, start + i) if isinstance(given, str) else _without_text(start + i, fields)
+            )
+        yield documents, vectors
+        start += len(batch)
+
+
+def _without_text(place: int, fields: Mapping[str, Any]) -> Document:
+    metadata = {name: value for name, value in fields.items() if name not in ("id", "text")}
+    given = fields.get("id")
+    return made(place if given is None else given, None, metadata, f"document {place}")
+
+
+def _checked(vectors: NDArray[Any], start: int, what: str) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        some = np.ascontiguousarray(vectors, dtype=np.float32)
+    wrong = np.flatnonzero(~np.isfinite(some).all(1))
+    if len(wrong):
+        raise DataError(f"{what}: vector {start + int(wrong[0])} has numbers that are not finite in float32")
+    return some
+
+
+def _parquet(path: Path) -> Iterator[pa.RecordBatch]:
+    import pyarrow.parquet
+
+    try:
+        yield from pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=AT_ONCE)
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: cannot be read as Parquet: {error}") from None
+
+
+def _lance(path: Path) -> Any:
+    from polyencoders.index.table import connect
+
+    return connect(path.parent).open_table(path.stem)
+
+
+def first(stream: Iterator[Batch]) -> tuple[Batch, Iterator[Batch]]:
+    """The first batch, and all of them.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    """
+    head = next(stream, None)
+    if head is None:
+        raise DataError("there are no vectors to make an index of")
+
+    def all_of_them(begin: Sequence[Batch]) -> Iterator[Batch]:
+        yield from begin
+        yield from stream
+
+    return head, all_of_them([head])

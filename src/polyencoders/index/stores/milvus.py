@@ -1,0 +1,348 @@
+"""Documents in a Milvus collection, their vectors in a field of it.
+
+Knows Milvus' client and nothing of scores. Searches and reads are asked for with strong consistency: what was inserted
+before is seen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyencoders.errors import MissingExtraError
+from polyencoders.index.stores.protocol import Neighbours, StoredDocument, StoreError
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+MOST_NEIGHBOURS = 16_384
+"""What Milvus returns for one vector, at most."""
+
+NEIGHBOURS_AT_ONCE = 1 << 20
+"""Neighbours asked for in one request, over all its vectors: an answer must fit in a message of Milvus'."""
+
+DOCUMENTS_AT_ONCE = 1000
+
+EXACT_INDEXES = ("FLAT", "BRUTE_FORCE")
+
+MOST_CHARACTERS = 65_535
+"""Of a text in a collection that `create` made, in bytes: the most that Milvus takes."""
+
+
+class MilvusStore:
+    """A collection of documents with a field of float vectors, to be searched with `search_store`.
+
+    Parameters
+    ----------
+    client
+        An open `MilvusClient`, which stays yours to close; or the address of a server (or, with Milvus Lite, a file),
+        which is opened here.
+    collection
+        Its name. It must be loaded, and the metric of its index the inner product (`IP`).
+    vector_field
+        Of the type `FLOAT_VECTOR`.
+    text_field
+        What a hit shows. The metadata are the field `metadata_field`, or all other fields.
+    metadata_field
+        A JSON field with an object that is a document's metadata.
+    exact
+        Whether a search sees every document. Found out from the index unless given: `FLAT` is exact, any other may
+        miss some.
+    longest
+        No vector is longer than this; 1 if they are normalised. Found out by reading them all, unless given.
+    timeout
+        Seconds that a request may take.
+
+    Raises
+    ------
+    StoreError
+        The server cannot be reached, there is no such collection or field, or its metric is another one.
+    MissingExtraError
+        pymilvus is not installed.
+
+    Examples
+    --------
+    >>> from polyencoders.index.stores import MilvusStore, search_store
+    >>> store = MilvusStore("http://localhost:19530", collection="answers")  # doctest: +SKIP
+    >>> answer, *_ = search_store(store, query_codes, where="language == 'en'")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        client: MilvusClient | str,
+        collection: str = "documents",
+        vector_field: str = "vector",
+        text_field: str = "text",
+        metadata_field: str | None = None,
+        exact: bool | None = None,
+        longest: float | None = None,
+        timeout: float = 60.0,
+    ) -> None:
+        if not (timeout > 0 and math.isfinite(timeout)):
+            raise ValueError(f"timeout must be a number of seconds above 0, got {timeout}")
+        self._name, self._vector, self._text, self._metadata = collection, vector_field, text_field, metadata_field
+        self._timeout = timeout
+        self._client, self._own = _connected(client, timeout)
+        try:
+            with self._told("looking up"):
+                self._id, self._id_is_a_number, self.dimension = self._inspect()
+                index = self._index()
+            self.exact = index in EXACT_INDEXES if exact is None else exact
+            if self.exact and index not in EXACT_INDEXES:
+                raise StoreError(f"collection {collection!r}: a search with the index {index} is not exact; FLAT is")
+            self.longest = self._measure() if longest is None else float(longest)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def create(
+        cls, client: MilvusClient | str, collection: str, dimension: int, index: str = "FLAT", **settings: Any
+    ) -> MilvusStore:
+        """A new, empty collection with the fields `id`, `text`, `vector` and `metadata`; `settings` as above.
+
+        Ids are texts of up to 512 bytes, texts have up to 65,535.
+
+        Raises
+        ------
+        StoreError
+            The collection is there already, or may not be created.
+        """
+        opened, own = _connected(client, settings.get("timeout", 60.0))
+        from pymilvus import DataType
+
+        try:
+            with _told(f"creating the collection {collection!r}"):
+                if opened.has_collection(collection):
+                    raise StoreError(f"there is a collection {collection!r} already")
+                schema = opened.create_schema(auto_id=False, enable_dynamic_field=False)
+                schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=512)
+                schema.add_field("text", DataType.VARCHAR, max_length=MOST_CHARACTERS)
+                schema.add_field("vector", DataType.FLOAT_VECTOR, dim=int(dimension))
+                schema.add_field("metadata", DataType.JSON)
+                indexes = opened.prepare_index_params()
+                indexes.add_index("vector", index_type=index, metric_type="IP")
+                opened.create_collection(collection, schema=schema, index_params=indexes)
+                opened.load_collection(collection)
+            store = cls(opened, collection, metadata_field="metadata", **settings)
+        except BaseException:
+            if own:
+                opened.close()
+            raise
+        store._own = own
+        return store
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add documents to a collection that `create` made.
+
+        Milvus has no transactions: if it fails midway, some are there. It does not refuse an id that it has; see to it
+        that they are unique.
+
+        Parameters
+        ----------
+        rows
+            Each with `id`, `text`, `vector`, and `metadata` if it has any: what JSON can hold.
+
+        Raises
+        ------
+        StoreError
+            A vector of other dimensions, or a text that is too long.
+        """
+        batch: list[dict[str, Any]] = []
+        longest = self.longest
+        for row in rows:
+            vector = np.asarray(row["vector"], dtype=np.float32)
+            longest = max(longest, float(np.linalg.norm(vector.astype(np.float64))))
+            one = {"id": str(row["id"]), "text": row["text"], "metadata": dict(row.get("metadata") or {})}
+            batch.append({**one, "vector": vector.tolist()})
+        with self._told("adding to"):
+            self.longest = longest
+            for start in range(0, len(batch), DOCUMENTS_AT_ONCE):
+                self._client.insert(self._name, batch[start : start + DOCUMENTS_AT_ONCE], timeout=self._timeout)
+
+    def search(self, vectors: NDArray[np.float32], k: int, where: str | None = None) -> list[Neighbours]:
+        """The k documents with the largest inner products, for each of `vectors` `(q, d)`.
+
+        Parameters
+        ----------
+        vectors
+            `(q, d)`.
+        k
+            How many, up to 16,384.
+        where
+            A filter expression of Milvus', as in `language == "en" and year > 2000`.
+
+        Raises
+        ------
+        ValueError
+            k is out of range.
+        StoreError
+            The server cannot be reached, takes too long, or refuses the filter.
+        """
+        if not 1 <= k <= MOST_NEIGHBOURS:
+            raise ValueError(f"Milvus finds 1 to {MOST_NEIGHBOURS:,} neighbours of a vector, asked for {k}")
+        at_once = max(1, NEIGHBOURS_AT_ONCE // k)
+        neighbours = []
+        with self._told("searching"):
+            for start in range(0, len(vectors), at_once):
+                found = self._client.search(
+                    self._name,
+                    data=vectors[start : start + at_once].tolist(),
+                    filter=where or "",
+                    limit=k,
+                    anns_field=self._vector,
+                    output_fields=[self._id],
+                    search_params={"metric_type": "IP"},
+                    timeout=self._timeout,
+                    consistency_level="Strong",
+                )
+                for hits in found:
+                    products = np.array([hit["distance"] for hit in hits], dtype=np.float64)
+                    # Older clients call an id `id`, newer ones by the name of its field.
+                    neighbours.append(Neighbours([str(hit.get(self._id, hit.get("id"))) for hit in hits], products))
+        return neighbours
+
+    def fetch(self, ids: Sequence[str]) -> list[StoredDocument]:
+        """The documents with these ids.
+
+        Raises
+        ------
+        StoreError
+            The server cannot be reached.
+        """
+        keys: list[Any] = [int(id) for id in ids] if self._id_is_a_number else list(ids)
+        rows: list[dict[str, Any]] = []
+        with self._told("reading"):
+            # Written out here, as the client's own way, `ids`, does not quote the quotation marks in an id.
+            for start in range(0, len(keys), DOCUMENTS_AT_ONCE):
+                rows += self._client.query(
+                    self._name,
+                    filter=f"{self._id} in {json.dumps(keys[start : start + DOCUMENTS_AT_ONCE], ensure_ascii=False)}",
+                    output_fields=["*", self._vector],
+                    timeout=self._timeout,
+                    consistency_level="Strong",
+                )
+        return [self._document(row) for row in rows]
+
+    def __len__(self) -> int:
+        """How many documents there are."""
+        with self._told("counting"):
+            rows = self._client.query(
+                self._name, output_fields=["count(*)"], timeout=self._timeout, consistency_level="Strong"
+            )
+        return int(rows[0]["count(*)"])
+
+    def __repr__(self) -> str:
+        return f"MilvusStore({self._name!r}, {self.dimension} dimensions, {'exact' if self.exact else 'approximate'})"
+
+    def close(self) -> None:
+        """Close the client, if it was opened here."""
+        if self._own:
+            self._client.close()
+
+    def __enter__(self) -> MilvusStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _document(self, row: Mapping[str, Any]) -> StoredDocument:
+        if self._metadata is not None:
+            metadata = dict(row[self._metadata] or {})
+        else:
+            metadata = {name: row[name] for name in row if name not in (self._id, self._vector, self._text)}
+        vector = np.asarray(row[self._vector], dtype=np.float32)
+        return StoredDocument(str(row[self._id]), vector, row[self._text] or "", metadata)
+
+    def _inspect(self) -> tuple[str, bool, int]:
+        """The primary field, whether it holds numbers, and the dimensions of the vectors."""
+        from pymilvus import DataType
+
+        if not self._client.has_collection(self._name, timeout=self._timeout):
+            raise StoreError(f"there is no collection {self._name!r}")
+        description = self._client.describe_collection(self._name, timeout=self._timeout)
+        fields = {field["name"]: field for field in description["fields"]}
+        for name in (self._vector, self._text, *([] if self._metadata is None else [self._metadata])):
+            if name not in fields:
+                raise StoreError(f"collection {self._name!r}: no field {name!r} among {', '.join(fields)}")
+        type = fields[self._vector]["type"]
+        if type != DataType.FLOAT_VECTOR:
+            raise StoreError(
+                f"collection {self._name!r}: the field {self._vector!r} must be a FLOAT_VECTOR, and is "
+                f"{getattr(type, 'name', type)}"
+            )
+        primary = next(field for field in fields.values() if field.get("is_primary"))
+        return primary["name"], primary["type"] == DataType.INT64, int(fields[self._vector]["params"]["dim"])
+
+    def _index(self) -> str:
+        """The type of the vectors' index, whose metric must be the inner product."""
+        names = self._client.list_indexes(self._name, field_name=self._vector)
+        if not names:
+            raise StoreError(
+                f"collection {self._name!r}: the field {self._vector!r} has no index; FLAT with the metric IP is exact"
+            )
+        index = self._client.describe_index(self._name, names[0], timeout=self._timeout)
+        metric = str(index["metric_type"]).upper()
+        if metric == "IP":
+            return str(index["index_type"]).upper()
+        why = (
+            "; it leaves out how long a vector is, which is part of the score. If the vectors have length 1, an index "
+            "with IP finds the same"
+            if metric == "COSINE"
+            else ""
+        )
+        raise StoreError(
+            f"collection {self._name!r}: the index of {self._vector!r} has the metric {metric}, a poly-encoder needs "
+            f"the inner product, IP{why}"
+        )
+
+    def _measure(self) -> float:
+        """The length of the longest vector."""
+        longest = 0.0
+        with self._told("reading the vectors of"):
+            vectors = self._client.query_iterator(
+                self._name,
+                batch_size=DOCUMENTS_AT_ONCE,
+                output_fields=[self._vector],
+                timeout=self._timeout,
+                consistency_level="Strong",
+            )
+            while rows := vectors.next():
+                block = np.array([row[self._vector] for row in rows], dtype=np.float64)
+                longest = max(longest, float(np.linalg.norm(block, axis=1).max()))
+            vectors.close()
+        return longest
+
+    def _told(self, doing: str) -> Any:
+        return _told(f"{doing} the collection {self._name!r}")
+
+
+def _connected(client: MilvusClient | str, timeout: float) -> tuple[MilvusClient, bool]:
+    """An open client, and whether it was opened here."""
+    try:
+        from pymilvus import MilvusClient
+    except ImportError as error:
+        raise MissingExtraError("pymilvus", "milvus") from error
+    if not isinstance(client, str):
+        return client, False
+    with _told("connecting"):
+        return MilvusClient(client, timeout=timeout), True
+
+
+@contextmanager
+def _told(doing: str) -> Iterator[None]:
+    """Errors of Milvus and of the connection, as one line that says what was being done."""
+    import grpc
+    from pymilvus.exceptions import MilvusException
+
+    try:
+        yield
+    except (MilvusException, grpc.RpcError) as error:
+        said = error.message if isinstance(error, MilvusException) else str(error)
+        raise StoreError(f"Milvus, {doing}: {' '.join(str(said).split())}") from error

@@ -1,0 +1,83 @@
+"""Many documents to vectors, fast: batches of like length that hold about as many tokens each, in bf16 where that pays.
+
+Knows bi- and poly-encoders; nothing of where texts come from or vectors go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers.util import batch_to_device
+
+from polyencoders.models.dual import DualEncoder
+from polyencoders.models.precision import bf16_is_native
+
+TOKENS_AT_ONCE = 8192
+"""Tokens in a batch: enough to keep matrix products busy, few enough for the cache of a processor and small GPUs."""
+
+CHARACTERS_PER_TOKEN = 3.5
+"""Fewer than most texts have: a batch may turn out smaller than it could be, not larger."""
+
+
+def encode_documents(
+    model: DualEncoder,
+    texts: Sequence[str],
+    bf16: bool | None = None,
+    advance: Callable[[int], object] = lambda done: None,
+) -> NDArray[np.float32]:
+    """Vectors of documents, as `model.encode_document` gives them, in a fraction of the time.
+
+    In bf16 a vector differs from float32's by about a hundredth of its length (a cosine of 0.9999 for
+    all-MiniLM-L6-v2); in float32, by rounding alone.
+
+    Parameters
+    ----------
+    model
+        A bi- or poly-encoder.
+    texts
+        Documents, in any order.
+    bf16
+        Whether to compute in bf16; by default where the machine multiplies it in hardware.
+    advance
+        Called with the number of texts of every batch that is done.
+
+    Returns
+    -------
+    numpy.ndarray
+        `(n, d)`, float32, in the order of the texts.
+
+    Raises
+    ------
+    TypeError
+        A text is not one.
+    """
+    half = bf16_is_native(model.device) if bf16 is None else bf16
+    vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), dtype=np.float32)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=half):
+            prompt = model.prompts.get("document") or None
+            for places in _batches(texts, model.document_length or model.max_seq_length):
+                features = model.preprocess([texts[place] for place in places], prompt=prompt, task="document")
+                out = model(batch_to_device(features, model.device), task="document")["sentence_embedding"]
+                vectors[places] = out.float().cpu().numpy()
+                advance(len(places))
+    finally:
+        model.train(was_training)
+    return vectors
+
+
+def _batches(texts: Sequence[str], longest: int | None) -> Iterator[list[int]]:
+    """Places of texts of about the same length, the longest first: what does not fit in memory shows at once."""
+    order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
+    start = 0
+    while start < len(order):
+        tokens = 2 + len(texts[order[start]]) / CHARACTERS_PER_TOKEN
+        tokens = min(tokens, longest) if longest else tokens
+        stop = start + max(1, int(TOKENS_AT_ONCE / tokens))
+        yield order[start:stop]
+        start = stop
