@@ -80,19 +80,24 @@ def test_estimates_are_near_the_products(path):
     assert (np.abs(estimated - exact) <= 0.02 * sizes).all()
 
 
-def test_kept_tiles_are_the_same_documents(path):
+def test_kept_tiles_are_the_same_documents(path, tmp_path):
     documents, codes = vectors(1234, 24), vectors(3, 5, 24, seed=1)
     first = PreparedDocuments(documents)
-    again = PreparedDocuments(documents, first.tiles or None)
+    PreparedDocuments(documents[:64]).keep(tmp_path)
+    PreparedDocuments(documents[64:]).keep(tmp_path)
+    again = PreparedDocuments(documents, kept=tmp_path)
     np.testing.assert_array_equal(again.search(codes).indices, first.search(codes).indices)
     np.testing.assert_array_equal(again.search(codes).scores, first.search(codes).scores)
 
 
 @pytest.mark.skipif(len(PATHS) == 1, reason="PyTorch keeps no tiles")
-def test_tiles_of_other_documents_are_refused():
-    tiles = PreparedDocuments(vectors(100, 24)).tiles
-    with pytest.raises(ValueError, match="of the same documents"):
-        PreparedDocuments(vectors(200, 24), tiles)
+def test_kept_tiles_are_read_and_those_of_other_documents_refused(tmp_path):
+    PreparedDocuments(vectors(100, 24)).keep(tmp_path)
+    other = PreparedDocuments(vectors(100, 24, seed=1), kept=tmp_path)
+    own = PreparedDocuments(vectors(100, 24))
+    np.testing.assert_array_equal(other.estimate(vectors(1, 24)), own.estimate(vectors(1, 24)))
+    with pytest.raises(ValueError, match="these documents take"):
+        PreparedDocuments(vectors(200, 24), kept=tmp_path)
 
 
 def test_what_does_not_fit_is_refused():

@@ -6,7 +6,7 @@ was encoded, and the same call goes on from there, because what is there already
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,8 @@ def add(
     chunk
         Documents written together.
     """
+    if isinstance(rows, str | Mapping):
+        raise TypeError(f"documents: expected a list of texts or mappings, got a single {type(rows).__name__}")
     done = Added()
     table.refresh()
     reading = Counted(rows)
@@ -82,7 +84,13 @@ def add(
 
 
 def put(table: Table, documents: list[Document], vectors: Vectors) -> tuple[int, int]:
-    """Write documents with their vectors, as one version; gives how many were new, and how many replaced."""
+    """Write documents with their vectors, as one version; gives how many were new, and how many replaced.
+
+    Of those with the same id, the last.
+    """
+    last = list({one.id: place for place, one in enumerate(documents)}.values())
+    if len(last) < len(documents):
+        documents, vectors = [documents[place] for place in last], vectors[last]
     with table.changing():
         columns = metadata_columns(documents, table.schema)
         flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))

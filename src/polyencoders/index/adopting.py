@@ -63,7 +63,11 @@ def batches(
         return
     if isinstance(vectors, torch.Tensor):
         vectors = vectors.detach().cpu().float().numpy()
-    yield from _of_array(np.asarray(vectors), rows)
+    try:
+        array = np.asarray(vectors)
+    except ValueError:
+        raise DataError("vectors: expected floating-point numbers (n, d), got vectors of different lengths") from None
+    yield from _of_array(array, rows)
 
 
 def _of_array(vectors: NDArray[Any], rows: Iterable[Any] | None) -> Iterator[Batch]:
@@ -90,9 +94,10 @@ def _of_table(stream: Iterable[pa.RecordBatch], what: str, vector: str, text: st
         if vector not in names:
             raise DataError(f"{what}: no column {vector!r} with vectors; it has {', '.join(names)}")
         column = batch[vector]
-        if not (pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type)) or column.null_count:
+        listed = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+        if not (pa.types.is_fixed_size_list(column.type) or listed) or column.null_count:
             raise DataError(f"{what}: {vector!r} is {column.type}; expected a list of numbers in every row")
-        widths = set(np.diff(np.asarray(column.offsets)).tolist()) if pa.types.is_list(column.type) else set()
+        widths = set(np.diff(np.asarray(column.offsets)).tolist()) if listed else set()
         if len(widths) > 1:
             raise DataError(f"{what}: vectors of different lengths: {sorted(widths)}")
         if not len(batch):

@@ -6,7 +6,8 @@ The door to this floor; each thing it does is in a file of its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +22,8 @@ from polyencoders.files import whole_directory
 from polyencoders.index import adopting, layout, searching, verifying
 from polyencoders.index.adding import CHUNK, Added, add, put
 from polyencoders.index.maker import Maker, Model, check_model, loaded, temperature_of
-from polyencoders.index.rows import metadata_of
+from polyencoders.index.records import columns_of
+from polyencoders.index.rows import OWN_COLUMNS, metadata_of
 from polyencoders.index.snapshot import Snapshot
 from polyencoders.index.table import Table
 from polyencoders.models.encoding import encode_documents
@@ -144,7 +146,9 @@ class Index:
         """
         found, name = loaded(model)
         maker = Maker.of(found, name)
-        return cls(_new_table(Path(path), maker.dimension, maker), found, maker)
+        with _new_folder(Path(path)) as scratch:
+            Table.create(scratch, maker.dimension, str(maker))
+        return cls(Table.open(Path(path)), found, maker)
 
     @classmethod
     def open(
@@ -182,6 +186,8 @@ class Index:
                 f"{path} was made of vectors alone: it does not know which model made them, and takes query codes "
                 "in place of texts. Index.from_vectors(..., model=...) makes one that knows"
             )
+        if accept_documents_from is not None and model is None:
+            raise ModelError("accept_documents_from goes with model: the one that is to search the other's documents")
         found = None
         if maker is not None and model is not None:
             found, name = loaded(model)
@@ -245,10 +251,12 @@ class Index:
                     f"the vectors have {dimension} dimensions, and those of {maker.label} {maker.dimension}"
                 )
             _check_vectors(found, maker, [one.text for one in head], some)
-        index = cls(_new_table(Path(path), dimension, maker), found, maker)
-        for chunk, chunk_vectors in stream:
-            put(index._writer, chunk, chunk_vectors)
-            advance(len(chunk))
+        with _new_folder(Path(path)) as scratch:
+            table = Table.create(scratch, dimension, str(maker) if maker is not None else None)
+            for chunk, chunk_vectors in stream:
+                put(table, chunk, chunk_vectors)
+                advance(len(chunk))
+        index = cls(Table.open(Path(path)), found, maker)
         index._changed()
         return index
 
@@ -285,17 +293,18 @@ class Index:
         if self._snapshot is None or self._snapshot.version != self._writer.version:
             self._snapshot = Snapshot(self._writer.at(self._writer.version), self._snapshot)
 
-    def get(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+    def get(self, ids: Sequence[str | int]) -> list[dict[str, Any]]:
         """Documents by id, as they were added; those that are there, in the order asked for."""
         table = self.snapshot.table
-        columns = [name for name in table.schema.names if name not in ("vector", "text_hash", "content_hash")]
-        rows = {row["id"]: row for row in table.find("id", list(ids), columns).to_pylist()}
-        return [{"id": id, "text": rows[id]["text"], **metadata_of(rows[id], table.schema)} for id in ids if id in rows]
+        columns = columns_of(table.schema)
+        wanted = [str(id) for id in ids]
+        rows = {row["id"]: row for row in table.find("id", wanted, columns).to_pylist()}
+        found = [rows[id] for id in wanted if id in rows]
+        return [{"id": row["id"], "text": row["text"], **metadata_of(row, table.schema)} for row in found]
 
     def info(self) -> IndexInfo:
         """What there is to know of it."""
         snapshot = self.snapshot
-        own = ("id", "text", "text_hash", "content_hash", "vector")
         return IndexInfo(
             path=self.path,
             documents=snapshot.size,
@@ -303,7 +312,7 @@ class Index:
             version=snapshot.version,
             versions=len(snapshot.table.versions()),
             maker=self.maker,
-            metadata={field.name: str(field.type) for field in snapshot.table.schema if field.name not in own},
+            metadata={field.name: str(field.type) for field in snapshot.table.schema if field.name not in OWN_COLUMNS},
             laid_out=snapshot.size - snapshot.beside,
             bytes=sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
         )
@@ -359,7 +368,7 @@ class Index:
         finally:
             self._changed()
 
-    def delete(self, ids: Sequence[str] | None = None, *, where: str | None = None) -> int:
+    def delete(self, ids: Sequence[str | int] | None = None, *, where: str | None = None) -> int:
         """Delete documents by id or by a filter; those that are not there are no error.
 
         Parameters
@@ -387,7 +396,8 @@ class Index:
             raise TypeError(f"ids: expected a list of texts, got the text {ids!r}")
         self._check_writable()
         with self._writer.changing():
-            number = self._writer.delete(where) if where is not None else self._writer.delete_ids(list(ids or ()))
+            given = [str(id) for id in ids or ()]
+            number = self._writer.delete(where) if where is not None else self._writer.delete_ids(given)
         self._changed()
         return number
 
@@ -406,7 +416,7 @@ class Index:
         self._check_writable()
         with self._writer.changing():
             self._writer.compact(keep)
-        self._arrange(advance, always=True)
+        self._arrange(advance, required=True, report=True)  # the one that is there may be damaged
         self.refresh()
 
     # -- searching ---------------------------------------------------------------------------------------------------
@@ -487,18 +497,12 @@ class Index:
 
     def _answers(self, found: list[searching.Found]) -> list[Answer]:
         snapshot = self.snapshot
-        table = snapshot.table
-        wanted = list(dict.fromkeys(int(row) for one in found for row in one.row_ids))
-        rows: dict[int, dict[str, Any]] = {}
-        if wanted:
-            columns = [name for name in table.schema.names if name not in ("vector", "text_hash", "content_hash")]
-            rows = dict(zip(wanted, table.take(wanted, columns).to_pylist(), strict=True))
         answers = []
         for one in found:
-            hits = [
-                IndexHit(rows[row]["id"], score, rows[row]["text"], metadata_of(rows[row], table.schema))
-                for score, row in zip(one.scores.tolist(), one.row_ids.tolist(), strict=True)
-            ]
+            hits = []
+            for score, segment, place in zip(one.scores.tolist(), one.segments, one.places, strict=True):
+                id, text, metadata = snapshot.read(segment, place)
+                hits.append(IndexHit(id, score, text, metadata))
             hits.sort(key=lambda hit: (-hit.score, hit.id))
             answers.append(Answer(hits, one.certified, one.bound, one.looked_at, snapshot.version))
         return answers
@@ -528,8 +532,16 @@ class Index:
         """After a change: look at it, and make a new layout when much lies beside the last one."""
         self._arrange()
         self.refresh()
+        if self.snapshot.beside > max(LAID_OUT_FROM, len(self) // 5):  # as many were replaced
+            self._arrange(required=True)
+            self.refresh()
 
-    def _arrange(self, advance: Callable[[int], object] = lambda documents: None, always: bool = False) -> None:
+    def _arrange(
+        self,
+        advance: Callable[[int], object] = lambda documents: None,
+        required: bool = False,
+        report: bool = False,
+    ) -> None:
         table = self._writer
         table.refresh()
         documents = len(table)
@@ -537,10 +549,14 @@ class Index:
             return
         folder = layout.latest(self.path)
         laid_out = layout.documents_of(folder) if folder is not None else 0
-        held = layout.version_of(folder) if folder is not None else -1
-        if (always and held != table.version) or abs(documents - laid_out) > documents // 5:
-            with table.changing():
-                layout.build(table.at(table.version), advance)
+        if required or abs(documents - laid_out) > documents // 5:
+            try:
+                with table.changing():
+                    layout.build(table.at(table.version), advance)
+            except OSError as error:
+                if report:
+                    raise IndexingError(f"{self.path}: the layout could not be written: {error}") from error
+                # A full disk: the documents are there, are searched beside the layout, and a later change makes it.
 
 
 def verify(path: str | os.PathLike[str], advance: Callable[[int], object] = lambda read: None) -> list[str]:
@@ -563,16 +579,14 @@ def verify(path: str | os.PathLike[str], advance: Callable[[int], object] = lamb
     return list(verifying.problems(Path(path), advance))
 
 
-def _new_table(path: Path, dimension: int, maker: Maker | None) -> Table:
+@contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """Where a new index is written, to be in its place when it is whole."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         there = "an index; Index.open opens it" if (path / "documents.lance").is_dir() else "not empty"
         raise IndexingError(f"{path} is {there}; a new index wants a folder of its own")
     with whole_directory(path) as scratch:
-        Table.create(scratch, dimension, str(maker) if maker is not None else None)
-    table = Table.open(path)
-    with table.changing():
-        pass  # seals what was made
-    return table
+        yield scratch
 
 
 def _check_vectors(model: Model, maker: Maker, texts: list[str | None], vectors: NDArray[np.float32]) -> None:

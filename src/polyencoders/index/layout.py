@@ -1,4 +1,5 @@
-"""What an index keeps on disk to be searched at once: vectors in the order of their neighbourhoods, and 8 bits of them.
+"""What an index keeps on disk to be searched at once: vectors in the order of their neighbourhoods, 8 bits of them, and
+the records that hits are made of.
 
 Made from one version of the table, in a constant amount of memory; it can be made again at any time. What was added
 later is searched beside it, what was deleted is left out. Knows files and vectors; nothing of queries.
@@ -6,19 +7,19 @@ later is searched beside it, what was deleted is left out. Knows files and vecto
 
 from __future__ import annotations
 
-import contextlib
 import json
 import mmap
+import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from polyencoders.errors import IndexingError
 from polyencoders.files import whole_directory
 from polyencoders.index.neighbourhoods import (
     SAMPLED_FOR_EACH,
@@ -28,6 +29,7 @@ from polyencoders.index.neighbourhoods import (
     described,
     halved,
 )
+from polyencoders.index.records import Records, RecordWriter, columns_of
 from polyencoders.index.table import Table
 from polyencoders.scoring import PreparedDocuments
 from polyencoders.scoring.selection import TILE
@@ -37,7 +39,10 @@ NOBODY = np.uint64(2**64 - 1)
 """In place of a row id, where a tile is not full."""
 
 _ABOUT = "layout.json"
-_BYTES, _SMALL = "bytes", ("scale", "error", "length")
+_RECORDS = "records.arrow"
+_PREPARED_AT_ONCE = 2048 * TILE
+_ROWS_IN_MEMORY = 2_000
+"""Vectors that searches read before their memory is let go: each may bring 64 KB of its neighbours along."""
 
 
 class Layout:
@@ -54,20 +59,62 @@ class Layout:
         self.version = version_of(folder)
         """The version of the table it was made from."""
         self.row_ids: NDArray[np.uint64] = np.load(folder / "row_ids.npy")
+        self.records = Records.open(folder / _RECORDS)
+        self.numbers: NDArray[np.int64] = np.load(folder / "numbers.npy", mmap_mode="r")
+        """By position: the number of the document's record."""
         vectors = np.load(folder / "vectors.npy", mmap_mode="r")
-        kept = {name: torch.from_numpy(np.load(folder / f"{name}.npy")) for name in _SMALL}
-        with _quiet():
-            kept[_BYTES] = torch.from_numpy(np.load(folder / f"{_BYTES}.npy", mmap_mode="r"))
-        # Where it was made without the native kernel there is no copy yet.
-        self.documents = PreparedDocuments(vectors, kept if len(kept["scale"]) == len(vectors) else None)
+        self.documents = PreparedDocuments(vectors, kept=folder)
+        self._mapped: Any = vectors
+        self._rows_read = 0
         self.tiles = Tiles(**{name: np.load(folder / f"{name}.npy") for name in Tiles._fields})
         self.centres = PreparedDocuments(self.tiles.centres)
+        numbers = {len(self.row_ids), len(self.numbers), len(vectors), len(self.tiles.centres) * TILE}
+        if len(numbers) > 1:
+            raise ValueError("its files are of different lengths")
+        self.centre_lost = float(np.sqrt(vectors.shape[1]) * np.abs(self.tiles.centres).max(initial=0) / 254)
+        """By how much a centre, of length 1, differs from its 8 bits at most: half a step in each dimension."""
+
+    def read_rows(self, number: int) -> None:
+        """Say that a search has read so many vectors: after some thousands the system takes back their memory."""
+        self._rows_read += number
+        if self._rows_read > _ROWS_IN_MEMORY:
+            self._rows_read = 0
+            _let_go(self._mapped)
 
 
 def latest(path: Path) -> Path | None:
     """The folder of an index's newest layout."""
     made = [folder for folder in (path / FOLDER).glob("*") if (folder / _ABOUT).is_file() and _visible(folder)]
     return max(made, key=version_of, default=None)
+
+
+def newest(path: Path, before: Layout | None = None) -> Layout | None:
+    """The newest layout of an index.
+
+    Parameters
+    ----------
+    path
+        The index.
+    before
+        One that was read before, which may be it still.
+
+    Raises
+    ------
+    IndexingError
+        It is damaged.
+    """
+    folder = latest(path)
+    if folder is None or (before is not None and before.folder == folder):
+        return None if folder is None else before
+    try:
+        return Layout(folder)
+    except Exception as error:  # a damaged file makes those who read it raise anything
+        if latest(path) != folder:
+            return newest(path, before)  # a writer has just put a newer one in its place
+        said = " ".join(str(error).split())
+        raise IndexingError(
+            f"{FOLDER}/{folder.name}: the layout cannot be read ({said}); `polyencoders index compact` makes it anew"
+        ) from error
 
 
 def version_of(folder: Path) -> int:
@@ -82,8 +129,9 @@ def documents_of(folder: Path) -> int:
 
 def _about(folder: Path) -> dict[str, int]:
     try:
-        return dict(json.loads((folder / _ABOUT).read_text()))
-    except (OSError, ValueError):
+        about = json.loads((folder / _ABOUT).read_text())
+        return {"version": int(about["version"]), "documents": int(about["documents"])}
+    except (OSError, ValueError, KeyError, TypeError):
         return {"version": -1, "documents": 0}  # removed, or damaged: made anew
 
 
@@ -108,8 +156,13 @@ def build(table: Table, advance: Callable[[int], object] = lambda documents: Non
         _build(table, scratch, advance)
     before = [old for old in root.iterdir() if old != folder]
     if before:
-        table.seals.clean(lambda: [shutil.rmtree(old, ignore_errors=True) for old in before])
+        table.seals.clean(lambda: _remove(before))
     return folder
+
+
+def _remove(folders: list[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _build(table: Table, folder: Path, advance: Callable[[int], object]) -> None:
@@ -121,19 +174,23 @@ def _build(table: Table, folder: Path, advance: Callable[[int], object]) -> None
     unsorted = _Matrix(folder / "unsorted.npy", n, d)
     row_ids, cluster = np.empty(n, dtype=np.uint64), np.empty(n, dtype=np.int32)
     start = 0
-    for ids, vectors in _vectors(table):
+    records = RecordWriter(folder / _RECORDS, table.schema)
+    for batch in table.batches(["vector", *columns_of(table.schema)]):
+        ids, vectors = _vectors(batch)
+        records.write(batch)
         stop = start + len(ids)
         unsorted.array[start:stop], row_ids[start:stop] = vectors, ids
         cluster[start:stop] = index.search(vectors, 1)[1][:, 0]
         unsorted.forget()
         start = stop
         advance(len(ids))
+    records.close()
 
     order = np.argsort(cluster, kind="stable")
     ends = np.cumsum(np.bincount(cluster, minlength=clusters))
     places = int(sum(-(-size // TILE) * TILE for size in np.diff(ends, prepend=0)))
     laid_out = _Matrix(folder / "vectors.npy", places, d)
-    ids_there = np.full(places, NOBODY, dtype=np.uint64)
+    ids_there, numbers = np.full(places, NOBODY, dtype=np.uint64), np.full(places, -1, dtype=np.int64)
     about: list[Tiles] = []
     at = 0
     for begin, end in zip(np.concatenate([[0], ends[:-1]]), ends, strict=True):
@@ -142,44 +199,35 @@ def _build(table: Table, folder: Path, advance: Callable[[int], object]) -> None
         for tile in halved(some) if len(members) else []:
             laid_out.array[at : at + len(tile)] = some[tile]
             ids_there[at : at + len(tile)] = row_ids[members[tile]]
+            numbers[at : at + len(tile)] = members[tile]
             at += TILE
         advance(len(members))
         unsorted.forget()
         laid_out.forget()
     unsorted.remove()
 
-    block = 2048 * TILE
-    eight_bits = _Matrix(folder / f"{_BYTES}.npy", places * (-(-d // 4) * 4), None, np.uint8)
-    small: dict[str, list[Any]] = {name: [] for name in _SMALL}
-    for start in range(0, places, block):
-        some = np.array(laid_out.array[start : start + block])
+    for start in range(0, places, _PREPARED_AT_ONCE):
+        some = np.array(laid_out.array[start : start + _PREPARED_AT_ONCE])
         about.append(described(some))
-        kept = PreparedDocuments(some).tiles
-        if kept:
-            width = eight_bits.array.size // places
-            eight_bits.array[start * width : (start + len(some)) * width] = kept[_BYTES].numpy()
-            for name in _SMALL:
-                small[name].append(kept[name].numpy())
+        PreparedDocuments(some).keep(folder)
         laid_out.forget()
-        eight_bits.forget()
-    for name in _SMALL:
-        np.save(folder / f"{name}.npy", np.concatenate(small[name]) if small[name] else np.empty(0, np.float32))
     for name, parts in zip(Tiles._fields, zip(*about, strict=True), strict=True):
         np.save(folder / f"{name}.npy", np.concatenate(parts))
     np.save(folder / "row_ids.npy", ids_there)
+    np.save(folder / "numbers.npy", numbers)
     (folder / _ABOUT).write_text(json.dumps({"version": table.version, "documents": n}))
 
 
-def _vectors(table: Table) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.float32]]]:
-    for batch in table.batches(["vector"]):
-        flat = batch["vector"].flatten().to_numpy(zero_copy_only=False)
-        yield batch["_rowid"].to_numpy(), np.ascontiguousarray(flat).reshape(-1, table.dimension)
+def _vectors(batch: Any) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+    flat = batch["vector"].flatten().to_numpy(zero_copy_only=False)
+    return batch["_rowid"].to_numpy(), np.ascontiguousarray(flat).reshape(len(batch), -1)
 
 
 def _sample(table: Table, n: int, wanted: int, advance: Callable[[int], object]) -> NDArray[np.float32]:
     every = max(1, n // wanted)
     picked, seen = [], 0
-    for ids, vectors in _vectors(table):
+    for batch in table.batches(["vector"]):
+        ids, vectors = _vectors(batch)
         picked.append(vectors[-seen % every :: every].copy())
         seen += len(ids)
         advance(len(ids))
@@ -189,16 +237,17 @@ def _sample(table: Table, n: int, wanted: int, advance: Callable[[int], object])
 class _Matrix:
     """An array in a file as it is written; what was written need not stay in memory."""
 
-    def __init__(self, path: Path, n: int, d: int | None, dtype: Any = np.float32) -> None:
+    def __init__(self, path: Path, n: int, d: int) -> None:
         self.path = path
-        shape = (n,) if d is None else (n, d)
-        self.array: Any = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        self.array: Any = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, d))
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here; while writing to memory it would be a crash
+            with path.open("r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
     def forget(self) -> None:
         """Let the system take back the memory."""
         self.array.flush()
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self.array._mmap.madvise(mmap.MADV_DONTNEED)
+        _let_go(self.array)
 
     def remove(self) -> None:
         """Delete the file."""
@@ -206,14 +255,11 @@ class _Matrix:
         self.path.unlink()
 
 
+def _let_go(mapped: Any) -> None:
+    """Have the system take back the memory of a mapped file; what is read again comes from its cache, or the disk."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapped._mmap.madvise(mmap.MADV_DONTNEED)
+
+
 def _visible(folder: Path) -> bool:
     return not folder.name.startswith(".")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        yield

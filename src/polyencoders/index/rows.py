@@ -84,19 +84,19 @@ def document(row: Any, place: int = 0) -> Document:
 def made(given: Any, text: str | None, metadata: dict[Any, Any], which: str) -> Document:
     """A document of parts of which the text is checked."""
     for name in metadata:
-        if not isinstance(name, str) or not name or name in RESERVED or name.startswith("_") or "`" in name:
+        if not isinstance(name, str) or not name or name in RESERVED or name[0] == "_" or set(name) & {".", "`"}:
             raise DataError(
                 f"{which}: metadata cannot be named {name!r}: expected a text that is none of "
-                f"{', '.join(sorted(RESERVED))} and does not begin with an underscore"
+                f"{', '.join(sorted(RESERVED))}, does not begin with an underscore, and has no dot or backtick"
             )
     try:
         text_hash = text_hash_of(text) if text is not None else ""
-        content = json.dumps([text, metadata], sort_keys=True, ensure_ascii=False, default=str).encode()
+        content = json.dumps([text, metadata], sort_keys=True, ensure_ascii=False, default=_plain).encode()
         if isinstance(given, str):
             given.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{which}: {error.reason} (a lone surrogate): expected text that can be written") from None
-    except (ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"{which}: the metadata cannot be kept ({error})") from None
     content_hash = _hash(content)
     if given is None:
@@ -136,15 +136,24 @@ def metadata_columns(documents: list[Document], schema: pa.Schema) -> dict[pa.Fi
             continue  # its type is not known yet
         nested = any(isinstance(value, list | tuple | dict | set) for value in values)
         if (known.metadata or {}).get(b"polyencoders") == b"json" if known is not None else nested:
-            texts = [None if value is None else json.dumps(value, default=str, ensure_ascii=False) for value in values]
+            texts = [
+                None if value is None else json.dumps(value, default=_plain, ensure_ascii=False) for value in values
+            ]
             columns[known or pa.field(name, pa.string(), metadata=AS_JSON)] = pa.array(texts, pa.string())
             continue
         try:
-            array = pa.array(values, known.type if known is not None else None)
+            array = _array(values, known.type if known is not None else None)
         except (pa.ArrowException, ValueError, TypeError, OverflowError):
             raise DataError(_of_another_type(name, known, documents)) from None
         columns[known or pa.field(name, array.type)] = array
     return columns
+
+
+def _array(values: list[Any], kind: pa.DataType | None) -> pa.Array:
+    array = pa.array(values, kind)
+    if pa.types.is_integer(array.type) and any(isinstance(value, float) and value % 1 for value in values):
+        raise TypeError("it would be rounded")  # Arrow does so without a word
+    return array
 
 
 def _of_another_type(name: str, known: pa.Field | None, documents: list[Document]) -> str:
@@ -154,7 +163,7 @@ def _of_another_type(name: str, known: pa.Field | None, documents: list[Document
         if value is None:
             continue
         try:
-            array = pa.array([value], so_far)
+            array = _array([value], so_far)
         except (pa.ArrowException, ValueError, TypeError, OverflowError):
             return (
                 f"document {one.id!r}: its metadata {name!r} is {value!r}, and that of the documents before is of the "
@@ -178,6 +187,11 @@ def metadata_of(row: dict[str, Any], schema: pa.Schema) -> dict[str, Any]:
 def text_hash_of(text: str) -> str:
     """By which a text is known to have been encoded: 32 hexadecimal digits."""
     return _hash(text.encode())
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for; a set in an order that is always the same."""
+    return sorted(value, key=str) if isinstance(value, set | frozenset) else str(value)
 
 
 def _hash(content: bytes) -> str:

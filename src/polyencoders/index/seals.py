@@ -1,7 +1,9 @@
 """Checksums of every file of an index, so that a flipped byte anywhere is found, and named.
 
 A file of an index is written once and never changed. After each change the writer, which holds the index's lock, takes
-the checksum of every file that has none yet. Knows files; nothing of what is in them.
+the checksum of every file that has none yet. They are kept in lists, each named by its own checksum; which lists there
+are is told by a file that is there from the beginning, so that a list cannot be missing unnoticed. Knows files; nothing
+of what is in them.
 """
 
 from __future__ import annotations
@@ -9,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from polyencoders.files import whole_file
 
 FOLDER = "seals"
+_LISTS = "lists"
 _CLEANING = "cleaning"
 _CHANGING = "latest_version_hint.json"  # LanceDB's, overwritten with every version and not relied upon
 _MERGED_FROM = 64
@@ -47,17 +49,31 @@ class Seals:
             A list of seals is damaged.
         """
         known: dict[str, tuple[int, str]] = {}
-        for file in self._lists():
+        names = self._lists()
+        for name in names:
+            file = self.folder / f"{name}.json"
             try:
-                entries = json.loads(file.read_bytes())
-                known.update({name: (int(size), str(checksum)) for name, (size, checksum) in entries.items()})
-            except (ValueError, TypeError, AttributeError) as error:
-                raise ValueError(f"{file.relative_to(self.root)}: the list of checksums is damaged ({error})") from None
+                content = file.read_bytes()
+            except FileNotFoundError:
+                if self._lists() != names:
+                    return self.known()  # a writer has just joined the lists
+                raise ValueError(f"{FOLDER}/{file.name}: the list of checksums is missing") from None
+            if _digest(content) != name:
+                raise ValueError(f"{FOLDER}/{file.name}: the list of checksums is damaged")
+            known.update({path: (size, checksum) for path, (size, checksum) in json.loads(content).items()})
         return known
 
-    def seal(self) -> None:
-        """Take the checksums of files that have none, and have the system write those files to the disk for good."""
-        known = self.known()
+    def seal(self, first: bool = False) -> None:
+        """Take the checksums of files that have none, and have the system write those files to the disk for good.
+
+        Parameters
+        ----------
+        first
+            There are no seals yet.
+        """
+        if (self.folder / _CLEANING).exists():
+            self._forget_missing()  # a compaction was interrupted
+        known = {} if first else self.known()
         fresh = {}
         folders = set()
         for name in self._files():
@@ -72,14 +88,11 @@ class Seals:
             _sync(folder)
         if not fresh:
             return
-        old = self._lists()
-        merged = {**known, **fresh} if len(old) >= _MERGED_FROM else fresh
-        with whole_file(self.folder / f"{uuid.uuid4().hex}.json") as file:
-            file.write_text(json.dumps(merged))
-        _sync(self.folder)
-        if merged is not fresh:
-            for file in old:
-                file.unlink()
+        before = [] if first else self._lists()
+        if len(before) < _MERGED_FROM:
+            self._write(fresh, before)
+        else:
+            self._write({**known, **fresh}, [])
 
     def clean(self, remove: Callable[[], object]) -> None:
         """Run what removes files, then forget their seals."""
@@ -101,11 +114,11 @@ class Seals:
         except ValueError as error:
             yield str(error)
             return
-        forgiving = (self.folder / _CLEANING).exists()  # a compaction was interrupted: it removes old files
         for name, (size, expected) in sorted(known.items()):
             path = self.root / name
             if not path.exists():
-                if not forgiving:
+                # It may be a compaction that removed it, under way or interrupted, or done since the lists were read.
+                if not (self.folder / _CLEANING).exists() and name in self.known():
                     yield f"{name}: the file is missing"
                 continue
             actual = path.stat().st_size
@@ -125,22 +138,43 @@ class Seals:
         return sum(size for size, _ in self.known().values())
 
     def _forget_missing(self) -> None:
-        old = self._lists()
-        there = {name: seal for name, seal in self.known().items() if (self.root / name).exists()}
-        with whole_file(self.folder / f"{uuid.uuid4().hex}.json") as file:
-            file.write_text(json.dumps(there))
-        for file in old:
-            file.unlink()
+        self._write({name: seal for name, seal in self.known().items() if (self.root / name).exists()}, [])
         (self.folder / _CLEANING).unlink(missing_ok=True)
 
-    def _lists(self) -> list[Path]:
-        return sorted(self.folder.glob("*.json"))
+    def _write(self, seals: dict[str, tuple[int, str]], beside: list[str]) -> None:
+        """A list of seals that is valid together with others, and no more than these."""
+        content = json.dumps(seals).encode()
+        names = [*beside, _digest(content)]
+        with whole_file(self.folder / f"{names[-1]}.json") as file:
+            file.write_bytes(content)
+        listed = "\n".join(names).encode()
+        with whole_file(self.folder / _LISTS) as file:
+            file.write_bytes(_digest(listed).encode() + b"\n" + listed)
+        _sync(self.folder)
+        if not beside:
+            for old in self.folder.iterdir():  # with what killed writers left
+                if old.name not in (_LISTS, _CLEANING, f"{names[-1]}.json"):
+                    old.unlink()
+
+    def _lists(self) -> list[str]:
+        """Names of the lists that are valid."""
+        try:
+            checksum, _, listed = (self.folder / _LISTS).read_bytes().partition(b"\n")
+        except FileNotFoundError:
+            raise ValueError(f"{FOLDER}/{_LISTS}: the file is missing") from None
+        if _digest(listed).encode() != checksum:
+            raise ValueError(f"{FOLDER}/{_LISTS}: the file is damaged")
+        return listed.decode().split("\n")
 
     def _files(self) -> Iterator[str]:
         for name in self.covered:
             for path in sorted((self.root / name).rglob("*")):
                 if path.is_file() and path.name != _CHANGING:
                     yield path.relative_to(self.root).as_posix()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def checksum(path: Path, advance: Callable[[int], object] = lambda read: None) -> str:

@@ -31,7 +31,9 @@ class Found(NamedTuple):
     """The best documents of one query, best first."""
 
     scores: NDArray[np.float64]
-    row_ids: NDArray[np.uint64]
+    segments: NDArray[np.int64]
+    places: NDArray[np.int64]
+    """Of each: the segment it is in, and the position there."""
     bound: float
     """No document that is not among them scores above it."""
     certified: bool
@@ -65,14 +67,15 @@ def find(
         Of the documents to look at; None: exact.
     """
     parts: list[list[Found]] = [[] for _ in codes]
-    for segment, selection in zip(snapshot.segments, snapshot.selections(where), strict=True):
+    for number, selection in enumerate(snapshot.selections(where)):
+        segment = snapshot.segments[number]
         wanted = len(selection) if share is None else max(LEAST, int(share * len(selection)))
         if segment.layout is None or wanted >= len(selection):
             some = _exactly(segment, selection, codes, k, temperature)
         else:
             some = _among_neighbours(segment, segment.layout, selection, codes, k, temperature, wanted)
         for part, found in zip(parts, some, strict=True):
-            part.append(found)
+            part.append(found._replace(segments=np.full(len(found.places), number)))
     return [_merged(part, k) for part in parts]
 
 
@@ -80,9 +83,11 @@ def _exactly(
     segment: Segment, selection: Selection, codes: NDArray[np.float64], k: int, temperature: float
 ) -> list[Found]:
     best = segment.documents.search(codes, k, temperature, selection)
+    if segment.layout is not None:
+        segment.layout.read_rows(segment.documents.work["screened"])
     certain = len(selection)
     return [
-        Found(scores, segment.row_ids[places], _worst(scores, k, certain), True, certain)
+        Found(scores, places, places, _worst(scores, k, certain), True, certain)
         for scores, places in zip(best.scores, best.indices, strict=True)
     ]
 
@@ -108,14 +113,14 @@ def _among_neighbours(
         best_first = there[chosen[np.argsort(-rank[chosen])]]
         nearby = selection.within(best_first)
         scores, places = segment.documents.search(query[None], k, temperature, nearby)
+        layout.read_rows(segment.documents.work["screened"])
         left = np.ones(len(there), dtype=bool)
         left[chosen] = False
         bound = _bound(layout, there[left], products, mean, query[has])
         worst = _worst(scores[0], k, len(selection))
         certified = len(scores[0]) >= min(k, len(selection)) and worst >= bound
         looked_at = len(nearby)
-        row_ids = segment.row_ids[places[0]]
-        found.append(Found(scores[0], row_ids, max(bound, worst), certified, looked_at))
+        found.append(Found(scores[0], places[0], places[0], max(bound, worst), certified, looked_at))
     return found
 
 
@@ -136,9 +141,9 @@ def _bound(
     by_length = float(np.linalg.norm(codes, axis=1).max()) * longest
     if length == 0:
         return by_length
-    # What 8 bits may lose of either: at most half a step of 1/63 of the largest number of the mean, in each
-    # dimension; and of a centre, of length 1, half a step of 1/127 of at most 1.
-    lost = np.sqrt(len(mean)) * (np.abs(mean).max() / 126 + length * np.abs(layout.tiles.centres).max() / 254)
+    # What 8 bits may lose: of the mean at most half a step, of 1/63 of its largest number, in each dimension.
+    mean_lost = np.sqrt(len(mean)) * np.abs(mean).max() / 126
+    lost = mean_lost * (1 + layout.centre_lost) + length * layout.centre_lost
     cosines = (products[tiles] + lost * (1 + 1e-5)) / length
     part = layout.tiles._replace(longest=layout.tiles.longest[tiles], cosines=layout.tiles.cosines[tiles])
     apart = float(np.linalg.norm(codes - mean, axis=1).max())
@@ -153,19 +158,17 @@ def _worst(scores: NDArray[np.float64], k: int, there: int) -> float:
 
 def _merged(parts: list[Found], k: int) -> Found:
     if not parts:
-        return Found(np.empty(0), np.empty(0, dtype=np.uint64), -np.inf, True, 0)
+        nothing = np.empty(0, dtype=np.int64)
+        return Found(np.empty(0), nothing, nothing, -np.inf, True, 0)
     scores = np.concatenate([part.scores for part in parts])
-    row_ids = np.concatenate([part.row_ids for part in parts])
-    order = np.lexsort((row_ids, -scores))
+    segments = np.concatenate([part.segments for part in parts])
+    places = np.concatenate([part.places for part in parts])
+    order = np.lexsort((places, segments, -scores))
     best, rest = order[:k], order[k:]
     # Beyond a part's hits nothing is above its bound; and its hits that are not among the k best are known.
     bound = max([part.bound for part in parts] + ([float(scores[rest[0]])] if len(rest) else []))
     worst = float(scores[best[-1]]) if len(best) == k else -np.inf
     certified = all(part.certified for part in parts) or worst >= bound
-    return Found(
-        scores[best],
-        row_ids[best],
-        min(bound, worst) if certified else bound,
-        certified,
-        sum(part.looked_at for part in parts),
-    )
+    looked_at = sum(part.looked_at for part in parts)
+    bound = min(bound, worst) if certified else bound
+    return Found(scores[best], segments[best], places[best], bound, certified, looked_at)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polyencoders.index.layout import NOBODY, Layout, latest
+from polyencoders.index.layout import NOBODY, Layout, newest
+from polyencoders.index.records import Records, columns_of, gathered
 from polyencoders.index.table import Table
 from polyencoders.scoring import PreparedDocuments, Selection
 
@@ -28,6 +30,9 @@ class Segment:
     """By position: where the document lies in the table."""
     live: NDArray[np.bool_]
     """By position: whether the document is there, in this version."""
+    records: Records
+    numbers: NDArray[np.int64]
+    """By position: the number of the document's record."""
     layout: Layout | None = None
     """Whether neighbours lie together, and what is known of them."""
     everything: Selection = field(init=False)
@@ -55,26 +60,42 @@ class Snapshot:
     def __init__(self, table: Table, before: Snapshot | None = None) -> None:
         self.table = table
         self.version = table.version
-        self.layout = self._layout(before)
+        self.layout: Layout | None = newest(table.path, before.layout if before is not None else None)
         self.segments: list[Segment] = []
         self._filters: OrderedDict[str, list[Selection]] = OrderedDict()
-        live = np.sort(table.row_ids())
+        if self.layout is not None and self.layout.version == self.version:
+            live = self.layout.row_ids[self.layout.row_ids != NOBODY]  # just those: no need to ask
+        else:
+            live = table.row_ids()
+        live = np.sort(live)
         self.size = len(live)
         if self.layout is not None:
             ids = self.layout.row_ids
             places = np.minimum(np.searchsorted(live, ids), max(0, len(live) - 1))
             there = (live[places] == ids) & (ids != NOBODY) if len(live) else np.zeros(len(ids), dtype=bool)
-            self.segments.append(Segment(self.layout.documents, ids, there, self.layout))
+            held = self.layout
+            self.segments.append(Segment(held.documents, ids, there, held.records, held.numbers, held))
             live = np.setdiff1d(live, ids[there], assume_unique=True)
         self.beside = len(live)
         """Documents that no layout holds."""
         if len(live):
             vectors = np.empty((len(live), table.dimension), dtype=np.float32)
+            records = []
+            columns = columns_of(table.schema)
             for start in range(0, len(live), _READ_AT_ONCE):
                 some = live[start : start + _READ_AT_ONCE]
-                flat = table.take(some.tolist(), ["vector"])["vector"].combine_chunks().flatten()
+                rows = table.take(some.tolist(), ["vector", *columns])
+                flat = rows["vector"].combine_chunks().flatten()
                 vectors[start : start + len(some)] = flat.to_numpy(zero_copy_only=False).reshape(len(some), -1)
-            self.segments.append(Segment(PreparedDocuments(vectors), live, np.ones(len(live), dtype=bool)))
+                records.append(rows.select(columns))
+            there = np.ones(len(live), dtype=bool)
+            known = gathered(records, table.schema)
+            self.segments.append(Segment(PreparedDocuments(vectors), live, there, known, np.arange(len(live))))
+
+    def read(self, segment: int, place: int) -> tuple[str, str | None, dict[str, Any]]:
+        """Id, text and metadata of a document."""
+        found = self.segments[segment]
+        return found.records.read(int(found.numbers[place]))
 
     def selections(self, where: str | None) -> list[Selection]:
         """Of each segment the documents that a filter finds; all that are there without one."""
@@ -87,14 +108,3 @@ class Snapshot:
                 self._filters.popitem(last=False)
         self._filters.move_to_end(where)
         return self._filters[where]
-
-    def _layout(self, before: Snapshot | None) -> Layout | None:
-        folder = latest(self.table.path)
-        if folder is None:
-            return None
-        if before is not None and before.layout is not None and before.layout.folder == folder:
-            return before.layout
-        try:
-            return Layout(folder)
-        except FileNotFoundError:
-            return self._layout(before)  # a writer has just put a newer one in its place

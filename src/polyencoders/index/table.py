@@ -5,6 +5,8 @@ Knows columns, versions and filters; nothing of models, and of vectors only how 
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -24,6 +26,12 @@ _FORMAT_KEY, _MAKER_KEY = b"polyencoders.format", b"polyencoders.maker"
 _LOCK = ".lock"
 _LISTED_AT_ONCE = 10_000
 _CACHE_BYTES = 64 << 20
+_IN_THE_ENGINE = re.compile(r",? ?/\S+\.rs:\d+:\d+")
+_IN_QUOTES = re.compile(r"'(?:[^']|'')*'")
+_ENDS_A_FILTER = re.compile(r";|--|/\*")
+"""What follows would be ignored, without a word."""
+_OF_A_FILTER = ("schema error", "parse", "sql", "type", "return a boolean", "filter expression")
+"""What the engine says of a filter that it cannot use, and of nothing else."""
 
 
 def _lancedb() -> Any:
@@ -59,8 +67,9 @@ class Table:
             metadata={_FORMAT_KEY: str(FORMAT), _MAKER_KEY: maker or ""},
         )
         with _explained(path):
-            table = connect(path).create_table(NAME, schema=schema)
-        return cls(path, table)
+            made = cls(path, connect(path).create_table(NAME, schema=schema))
+            made.seals.seal(first=True)
+        return made
 
     @classmethod
     def open(cls, path: Path, version: int | None = None) -> Table:
@@ -81,10 +90,13 @@ class Table:
                 table.checkout(version)
             metadata = table.schema.metadata or {}
         written = metadata.get(_FORMAT_KEY, b"").decode()
-        if written != str(FORMAT):
+        if not written:
             raise IndexingError(
-                f"{path} is an index of format {written or 'unknown'}; this version of polyencoders reads {FORMAT}"
+                f"{path}: the index does not say its format: it is damaged, or was not made by polyencoders. "
+                f"`polyencoders index verify {path}` checks every file of it"
             )
+        if written != str(FORMAT):
+            raise IndexingError(f"{path} is an index of format {written}; this version of polyencoders reads {FORMAT}")
         return cls(path, table)
 
     def at(self, version: int) -> Table:
@@ -216,7 +228,8 @@ class Table:
 
     def compact(self, keep: timedelta) -> None:
         """Join small files, drop deleted documents from them, and remove versions older than `keep`."""
-        with _explained(self.path):
+        with _explained(self.path), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*cleanup_older_than=0")  # whoever asks for it knows
             self.seals.clean(lambda: self._table.optimize(cleanup_older_than=keep))
 
 
@@ -246,13 +259,22 @@ def quoted(text: str) -> str:
 @contextmanager
 def _explained(path: Path, where: str | None = None) -> Iterator[None]:
     """Errors of the engine, with what they are about."""
+    if where is not None and _ENDS_A_FILTER.search(_IN_QUOTES.sub("", where)):
+        raise IndexingError(f"the filter {where!r} cannot be used: it is one SQL condition, without ';' or comments")
     try:
         yield
     except (OSError, RuntimeError, ValueError, pa.ArrowException) as error:
         if isinstance(error, IndexingError):
             raise
-        said = str(error).split("\n")[0]
-        if where is not None and any(sign in said.lower() for sign in ("schema error", "parse", "sql", "type")):
+        said = _IN_THE_ENGINE.sub("", str(error).split("\n")[0])
+        if "no space left" in said.lower():
+            raise IndexingError(
+                f"{path}: the disk is full ({said}). What was written before is there; when there is room, the same "
+                "call goes on"
+            ) from error
+        if where is not None and any(sign in said.lower() for sign in _OF_A_FILTER):
+            # Columns that are ours alone are nobody's to filter by.
+            said = re.sub(r"`(text_hash|content_hash|vector)`, ", "", said).replace("Invalid input, ", "")
             raise IndexingError(f"the filter {where!r} cannot be used: {said}") from error
         raise IndexingError(
             f"{path}: the index could not be read or written: {said}. `polyencoders index verify {path}` checks every "

