@@ -73,9 +73,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="faults-") as folder:
             results[part] = PARTS[part](Path(folder), random.Random(arguments.seed), arguments.quick)
     if not arguments.quick:
-        from scoring import machine
+        from machine import machine
 
-        results["machine"] = {**machine(), "command": "python benchmarks/faults.py"}
+        results["machine"] = machine("faults.py", "torch", "faiss-cpu", "lancedb", "numpy")
         RESULTS.mkdir(exist_ok=True)
         path.write_text(json.dumps(results, indent=1), encoding="utf-8")
         (RESULTS / "faults.md").write_text(markdown(results), encoding="utf-8")

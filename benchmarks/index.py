@@ -22,7 +22,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import argparse
 import json
-import platform
 import shutil
 import statistics
 import subprocess
@@ -31,7 +30,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +41,12 @@ import torch
 from tqdm import tqdm
 
 from index_report import draw, into_readme, markdown, summary
+from machine import machine
 from polyencoders.data import chitchat_replies
 from polyencoders.index import Index
 from polyencoders.models import BiEncoder
 from polyencoders.models.encoding import encode_documents
-from polyencoders.scoring import score_all_pairs, search_path
+from polyencoders.scoring import score_all_pairs
 from trained_vectors import TEMPERATURE, TrainedVectors
 
 RESULTS = Path(__file__).parent / "results"
@@ -91,7 +90,7 @@ def main() -> None:
     plan = Plan()
     for part in arguments.parts:
         results[part] = PARTS[part](plan)
-        results["machine"] = machine()
+        results["machine"] = machine("index.py", "torch", "sentence-transformers", "faiss-cpu", "lancedb", "numpy")
         RESULTS.mkdir(exist_ok=True)
         path.write_text(json.dumps(results, indent=1), encoding="utf-8")
     (RESULTS / "index.md").write_text(markdown(results), encoding="utf-8")
@@ -404,25 +403,6 @@ def _sentence_transformer() -> Any:
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(_backbone(), device="cpu")
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    processor = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    packages = ("torch", "sentence-transformers", "faiss-cpu", "lancedb", "polyencoders")
-    return {
-        "processor": processor,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "kernel": search_path(),
-        "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-    }
 
 
 if __name__ == "__main__":

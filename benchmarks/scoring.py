@@ -19,13 +19,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import argparse
 import json
 import multiprocessing
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,8 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from polyencoders.scoring import PreparedDocuments, score_all_pairs, search_path
+from machine import machine
+from polyencoders.scoring import PreparedDocuments, score_all_pairs
 from scoring_report import CODES, EIGHT_BITS, FLAT, LANCE, blocked, context, draw, into_readme, markdown, ours, summary
 from trained_vectors import TEMPERATURE, TrainedVectors, random_vectors
 
@@ -82,7 +81,7 @@ def main() -> None:
     plan = Plan()
     for part in arguments.parts:
         results[part] = PARTS[part](plan)
-        results["machine"] = machine()
+        results["machine"] = machine("scoring.py", "torch", "faiss-cpu", "lancedb", "numpy")
         RESULTS.mkdir(exist_ok=True)
         path.write_text(json.dumps(results, indent=1), encoding="utf-8")
     (RESULTS / "scoring.md").write_text(markdown(results), encoding="utf-8")
@@ -334,17 +333,6 @@ def _seconds(run: Callable[[], Any]) -> float:
 
 def kilobytes(what: str) -> int:
     return int(Path("/proc/self/status").read_text(encoding="utf-8").split(what)[1].split()[0])
-
-
-def machine() -> dict[str, str]:
-    cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("model name\t: ")[1].split("\n")[0]
-    packages = ("torch", "faiss-cpu", "lancedb", "numpy")
-    return {
-        "command": "python benchmarks/scoring.py",
-        "processor": f"{cpu}, {os.cpu_count()} cores",
-        "kernel": search_path(),
-        "python": platform.python_version(),
-    } | {name: version(name) for name in packages}
 
 
 PARTS: dict[str, Callable[[Plan], list[dict[str, Any]]]] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/sentence-transformers.md")
+PAGES = ("README.md", "docs/sentence-transformers.md", "docs/index.md")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from polyencoders import PolyEncoder
 from polyencoders.cli import demo
 from polyencoders.data import Splits, chitchat
+from polyencoders.index import Index, verify
 
 
 @pytest.fixture
@@ -35,3 +36,7 @@ def test_the_demo_tells_its_story_and_leaves_a_model(
     assert "polyencoders train --data chitchat" in said
     assert len(re.findall(r"^    -?\d+\.\d{3}  ", said, re.MULTILINE)) == 3 * demo.CONVERSATIONS
     assert PolyEncoder(output).m == 4
+    index = tmp_path / "model-index"
+    assert f"polyencoders search {index}" in said
+    assert verify(index) == []
+    assert Index.open(index).search("Any plans?", k=1)[0].text in {text for one in few.test for text in one.positives}

@@ -10,8 +10,8 @@ from transformers import TrainerCallback, set_seed
 from polyencoders import ArcII, BiEncoder, CrossEncoder, PolyEncoder
 from polyencoders.data import Example
 from polyencoders.errors import DataError, TrainingError
-from polyencoders.training import TrainingOptions, train
 from polyencoders.models.precision import bf16_is_native
+from polyencoders.training import TrainingOptions, train
 
 PAIRS = [Example(f"What follows {i}?", f"After {i} comes {i + 1}.") for i in range(10)]
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle"}

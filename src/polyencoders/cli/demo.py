@@ -1,34 +1,37 @@
 """`polyencoders demo`: from nothing to ranked answers on real conversations, in minutes, and where the minutes go.
 
 A bi-encoder and a poly-encoder are trained the same way on a frozen backbone, measured before and after, and the
-poly-encoder answers five held-out conversations from more than ten thousand real replies. Knows the other commands'
-parts, and tells a story with them.
+poly-encoder answers five held-out conversations from more than ten thousand real replies, which stay behind in an
+index. Knows the other commands' parts, and tells a story with them.
 """
 
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.markup import escape
 from rich.table import Table
 from transformers import set_seed
 
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model
-from polyencoders.cli.display import TrainingProgress, console, progress, quieten
+from polyencoders.cli.display import TrainingProgress, advancing, console, progress, quieten
 from polyencoders.data import Example, chitchat
 from polyencoders.evaluation import Report, evaluate, paired_difference, sampled_candidates
+from polyencoders.index import Index
 from polyencoders.training import TrainingOptions, train
 
 TRAIN_EXAMPLES = 6_000
 TEST_QUERIES = 1_000
 STEPS = 1_000
 CONVERSATIONS = 5
+CONTEXT = 3
+"""Turns of a conversation, at most."""
 
 
 class Clock:
@@ -81,10 +84,12 @@ def run(
     console.print(_difference(*list(reports.values())[1:]))
 
     replies = list(dict.fromkeys(text for example in splits.test for text in example.positives))
-    with clock.on(f"encoding {len(replies):,} replies, and ranking them"):
-        _answer(models["poly-4"], test[:CONVERSATIONS], replies)
+    where = output.with_name(f"{output.name}-index")
+    with clock.on(f"encoding {len(replies):,} replies into an index, and searching it"):
+        index = _indexed(where, output, replies)
+        _answer(index, test[:CONVERSATIONS])
     _where_the_time_went(clock)
-    _next(output)
+    _next(output, where)
 
 
 def _results(reports: dict[str, Report]) -> Table:
@@ -111,22 +116,28 @@ def _difference(bi: Report, poly: Report) -> str:
     )
 
 
-def _answer(model: Any, conversations: list[Example], replies: list[str]) -> None:
+def _indexed(where: Path, model: Path, replies: list[str]) -> Index:
+    """The replies in an index; that of an earlier demo, whose model was another, makes room."""
+    if (where / "documents.lance").is_dir():
+        shutil.rmtree(where)
+    index = Index.create(where, model)
+    with progress() as bar:
+        index.add(replies, advance=advancing(bar, "adding", len(replies)))
+    return index
+
+
+def _answer(index: Index, conversations: list[Example]) -> None:
     """The three best of all replies for each conversation; one search of everything, not twenty candidates."""
-    vectors = model.encode_document(replies, batch_size=64, convert_to_tensor=True, show_progress_bar=False)
-    for example in conversations:
-        codes = model.encode_query([list(example.query)], convert_to_tensor=True)
-        scored = model.similarity(codes, vectors)[0]
+    answers = index.search([list(example.query) for example in conversations], k=3 + CONTEXT)
+    for example, answer in zip(conversations, answers, strict=True):
         # The replies of the test set hold the turns of these conversations too: nobody wants to be echoed.
         said = set(example.query) - set(example.positives)
-        scored[[place for place, reply in enumerate(replies) if reply in said]] = -torch.inf
-        scores, places = torch.topk(scored, 3)
         console.print()
         for turn in example.query:
             console.print(f"  [bold]{escape(_short(turn))}")
-        for score, place in zip(scores.tolist(), places.tolist(), strict=True):
-            right = " [green](what was said)" if replies[place] in example.positives else ""
-            console.print(f"    {score:.3f}  {escape(_short(replies[place]))}{right}")
+        for hit in [hit for hit in answer if hit.text not in said][:3]:
+            right = " [green](what was said)" if hit.text in example.positives else ""
+            console.print(f"    {hit.score:.3f}  {escape(_short(hit.text or ''))}{right}")
     console.print()
 
 
@@ -142,14 +153,15 @@ def _where_the_time_went(clock: Clock) -> None:
     console.print(table)
 
 
-def _next(output: Path) -> None:
+def _next(output: Path, where: Path) -> None:
     commands = {
-        f"polyencoders rank {output} --query 'Any plans?' --documents FILE": "rank texts of your own",
+        f"polyencoders search {where} --query 'Any plans for the weekend?'": "search those replies",
+        f"polyencoders index create mine --model {output} --data FILE": "an index of documents of your own",
         "polyencoders train --data mine.jsonl --freeze backbone --output models/mine": "train on pairs of your own",
         "polyencoders train --data chitchat --output models/chitchat": "train all of it, the backbone included",
         "polyencoders compare --data chitchat": "every architecture, the same way",
     }
-    console.print(f"\nThe model is in [bold]{output}[/]. Next:")
+    console.print(f"\nThe model is in [bold]{output}[/], the replies in the index [bold]{where}[/]. Next:")
     for command, what in commands.items():
         console.print(f"  [bold]{command}[/]\n      {what}", highlight=False, soft_wrap=True)
     line = '{"query": ["a turn", "the next"], "positive": "the right answer"}'

