@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 EXHAUSTIVE, ONE_VECTOR = "exhaustive, PyTorch in blocks", "exhaustive, FAISS flat, one vector"
-DEFAULT_SHARE = 0.05
+DEFAULT_SHARE = 0.07
 BEGIN, END = "<!-- index:begin -->", "<!-- index:end -->"
 
 

@@ -340,7 +340,7 @@ def search(
     mode: Annotated[
         str, typer.Option(help="`exact`: proven to be the best; `fast`: looks where the best most probably are.")
     ] = "exact",
-    share: Annotated[float | None, typer.Option(help="Of the documents, that `fast` looks at. [default: 0.05]")] = None,
+    share: Annotated[float | None, typer.Option(help="Of the documents, that `fast` looks at. [default: 0.07]")] = None,
     model: MadeBy = None,
     accept_documents_from: AcceptDocumentsFrom = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")] = False,

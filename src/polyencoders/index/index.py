@@ -445,7 +445,7 @@ class Index:
             `exact`: proven to be the best of all documents. `fast`: the best of those whose neighbourhoods look most
             promising, with a bound of what may have been missed.
         share
-            Of the documents, that `fast` looks at; default 0.05.
+            Of the documents, that `fast` looks at; default 0.07.
         temperature
             Of the softmax over query codes that are given as such; default the model's, or 1.
 

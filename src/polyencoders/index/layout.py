@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from polyencoders.errors import IndexingError
 from polyencoders.files import whole_directory
 from polyencoders.index.neighbourhoods import (
+    MOST_SAMPLED,
     SAMPLED_FOR_EACH,
     Tiles,
     clustering,
@@ -40,7 +41,8 @@ NOBODY = np.uint64(2**64 - 1)
 
 _ABOUT = "layout.json"
 _RECORDS = "records.arrow"
-_PREPARED_AT_ONCE = 2048 * TILE
+_PREPARED_AT_ONCE = 256 * TILE
+_ROWS_AT_ONCE = 32_768
 _ROWS_IN_MEMORY = 2_000
 """Vectors that searches read before their memory is let go: each may bring 64 KB of its neighbours along."""
 
@@ -168,7 +170,7 @@ def _remove(folders: list[Path]) -> None:
 def _build(table: Table, folder: Path, advance: Callable[[int], object]) -> None:
     n, d = len(table), table.dimension
     clusters = clusters_for(n)
-    index = clustering(_sample(table, n, clusters * SAMPLED_FOR_EACH, advance), clusters)
+    index = clustering(_sample(table, n, min(MOST_SAMPLED, clusters * SAMPLED_FOR_EACH), advance), clusters)
 
     # In the order of the table, to be read again cluster by cluster.
     unsorted = _Matrix(folder / "unsorted.npy", n, d)
@@ -181,7 +183,7 @@ def _build(table: Table, folder: Path, advance: Callable[[int], object]) -> None
         stop = start + len(ids)
         unsorted.array[start:stop], row_ids[start:stop] = vectors, ids
         cluster[start:stop] = index.search(vectors, 1)[1][:, 0]
-        unsorted.forget()
+        unsorted.touched(len(ids))
         start = stop
         advance(len(ids))
     records.close()
@@ -202,15 +204,15 @@ def _build(table: Table, folder: Path, advance: Callable[[int], object]) -> None
             numbers[at : at + len(tile)] = members[tile]
             at += TILE
         advance(len(members))
-        unsorted.forget()
-        laid_out.forget()
+        unsorted.touched(len(members))
+        laid_out.touched(len(members))
     unsorted.remove()
 
     for start in range(0, places, _PREPARED_AT_ONCE):
         some = np.array(laid_out.array[start : start + _PREPARED_AT_ONCE])
         about.append(described(some))
         PreparedDocuments(some).keep(folder)
-        laid_out.forget()
+        laid_out.touched(len(some))
     for name, parts in zip(Tiles._fields, zip(*about, strict=True), strict=True):
         np.save(folder / f"{name}.npy", np.concatenate(parts))
     np.save(folder / "row_ids.npy", ids_there)
@@ -239,15 +241,19 @@ class _Matrix:
 
     def __init__(self, path: Path, n: int, d: int) -> None:
         self.path = path
+        self._rows = 0
         self.array: Any = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, d))
         if hasattr(os, "posix_fallocate"):  # a full disk is an error here; while writing to memory it would be a crash
             with path.open("r+b") as stream:
                 os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
-    def forget(self) -> None:
-        """Let the system take back the memory."""
-        self.array.flush()
-        _let_go(self.array)
+    def touched(self, rows: int) -> None:
+        """Say that so many rows were read or written: now and then the system takes back their memory."""
+        self._rows += rows
+        if self._rows >= _ROWS_AT_ONCE:
+            self._rows = 0
+            self.array.flush()
+            _let_go(self.array)
 
     def remove(self) -> None:
         """Delete the file."""

@@ -17,6 +17,8 @@ from polyencoders.scoring.selection import TILE
 DOCUMENTS_IN_A_CLUSTER = 1_000
 MOST_CLUSTERS = 16_384
 SAMPLED_FOR_EACH = 100
+MOST_SAMPLED = 1 << 18
+"""Vectors that k-means sees, at most: what is in memory does not grow with the documents."""
 _ROUNDS_OF_KMEANS = 8
 _ROUNDS_OF_HALVING = 4
 
