@@ -53,7 +53,7 @@ RESULTS = Path(__file__).parent / "results"
 CACHE = Path(__file__).parent / "cache"
 BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 K = 10
-SHARES = (0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.4, 0.7, 1.0)
+SHARES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.4, 0.7, 1.0)
 PROBES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 

@@ -12,31 +12,11 @@ from pathlib import Path
 import pytest
 
 from polyencoders import BiEncoder
-from polyencoders.cli import main
 from polyencoders.errors import ModelError
 
 Run = Callable[..., tuple[int, str, str]]
 
 PAIRS = [{"query": [f"turn {i}", f"what is {i} and {i}?"], "positive": f"it is {2 * i}"} for i in range(40)]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run `polyencoders` with arguments; gives the exit code, what was printed, and what was said of errors."""
-    monkeypatch.setenv("POLYENCODERS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["polyencoders", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capfd.readouterr()
-        return code, printed.out, printed.err
-
-    return call
 
 
 @pytest.fixture

@@ -6,7 +6,15 @@ import pyarrow as pa
 import pytest
 
 from polyencoders.errors import DataError
-from polyencoders.index.rows import LONGEST_ID, LONGEST_TEXT, chunks, document, metadata_columns, metadata_of
+from polyencoders.index.rows import (
+    LONGEST_ID,
+    LONGEST_TEXT,
+    chunks,
+    document,
+    json_columns,
+    metadata_columns,
+    metadata_of,
+)
 
 
 def test_a_text_and_a_mapping_are_the_same_document():
@@ -116,7 +124,7 @@ def test_metadata_comes_back_as_it_was():
     schema = pa.schema(list(made))
     assert "nothing" not in schema.names
     table = pa.table(list(made.values()), schema=schema)
-    kept = [metadata_of(row, schema) for row in table.to_pylist()]
+    kept = [metadata_of(row, json_columns(schema)) for row in table.to_pylist()]
     assert kept == [rows[0], rows[1], {"i": -1}]
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from polyencoders.index.rows import Document, chunks, metadata_columns
 from polyencoders.index.table import Table
 
-CHUNK = 8_192
+CHUNK = 4_096
 """Documents in a version: what an interruption costs, and what is in memory at a time."""
 
 Vectors = NDArray[np.float32]

@@ -23,7 +23,7 @@ from polyencoders.index import adopting, layout, searching, verifying
 from polyencoders.index.adding import CHUNK, Added, add, put
 from polyencoders.index.maker import Maker, Model, check_model, loaded, temperature_of
 from polyencoders.index.records import columns_of
-from polyencoders.index.rows import OWN_COLUMNS, metadata_of
+from polyencoders.index.rows import OWN_COLUMNS, json_columns, metadata_of
 from polyencoders.index.snapshot import Snapshot
 from polyencoders.index.table import Table
 from polyencoders.models.encoding import encode_documents
@@ -65,7 +65,7 @@ class Answer:
             return 0.0
         return max(0.0, self.bound - self.hits[-1].score) if self.hits else float("inf")
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[IndexHit]:
         return iter(self.hits)
 
     def __len__(self) -> int:
@@ -297,10 +297,11 @@ class Index:
         """Documents by id, as they were added; those that are there, in the order asked for."""
         table = self.snapshot.table
         columns = columns_of(table.schema)
+        as_json = json_columns(table.schema)
         wanted = [str(id) for id in ids]
         rows = {row["id"]: row for row in table.find("id", wanted, columns).to_pylist()}
         found = [rows[id] for id in wanted if id in rows]
-        return [{"id": row["id"], "text": row["text"], **metadata_of(row, table.schema)} for row in found]
+        return [{"id": row["id"], "text": row["text"], **metadata_of(row, as_json)} for row in found]
 
     def info(self) -> IndexInfo:
         """What there is to know of it."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from polyencoders.index.rows import OWN_COLUMNS, metadata_of
+from polyencoders.index.rows import OWN_COLUMNS, json_columns, metadata_of
 
 ALWAYS = ("id", "text")
 
@@ -35,7 +35,7 @@ class Records:
 
     def __init__(self, batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> None:
         self._batches = batches
-        self._schema = schema
+        self._as_json = json_columns(schema)
         self._ends = np.cumsum([len(batch) for batch in batches], dtype=np.int64)
 
     @classmethod
@@ -51,8 +51,9 @@ class Records:
         """Id, text and metadata of a document."""
         batch = int(np.searchsorted(self._ends, number, side="right"))
         place = int(number - (self._ends[batch - 1] if batch else 0))
-        (row,) = self._batches[batch].slice(place, 1).to_pylist()
-        return row["id"], row["text"], metadata_of(row, self._schema)
+        names, columns = self._batches[batch].schema.names, self._batches[batch].columns
+        row = {name: column[place].as_py() for name, column in zip(names, columns, strict=True)}
+        return row["id"], row["text"], metadata_of(row, self._as_json)
 
 
 class RecordWriter:

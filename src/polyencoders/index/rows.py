@@ -173,15 +173,18 @@ def _of_another_type(name: str, known: pa.Field | None, documents: list[Document
     return f"metadata {name!r}: expected values of one type"
 
 
-def metadata_of(row: dict[str, Any], schema: pa.Schema) -> dict[str, Any]:
+def json_columns(schema: pa.Schema) -> set[str]:
+    """Names of the metadata that is kept as JSON."""
+    return {field.name for field in schema if (field.metadata or {}).get(b"polyencoders") == b"json"}
+
+
+def metadata_of(row: dict[str, Any], as_json: set[str]) -> dict[str, Any]:
     """The metadata of a row that was read from the columns, without what it lacks."""
-    metadata = {}
-    for name, value in row.items():
-        if name in RESERVED or name.startswith("_") or value is None:
-            continue
-        as_json = (schema.field(name).metadata or {}).get(b"polyencoders") == b"json"
-        metadata[name] = json.loads(value) if as_json else value
-    return metadata
+    return {
+        name: json.loads(value) if name in as_json else value
+        for name, value in row.items()
+        if value is not None and name not in RESERVED and not name.startswith("_")
+    }
 
 
 def text_hash_of(text: str) -> str:
