@@ -446,7 +446,7 @@ class Index:
             `exact`: proven to be the best of all documents. `fast`: the best of those whose neighbourhoods look most
             promising, with a bound of what may have been missed.
         share
-            Of the documents, that `fast` looks at; default 0.07.
+            Of the documents, that `fast` looks at; default 0.07, and 40,000 documents at least.
         temperature
             Of the softmax over query codes that are given as such; default the model's, or 1.
 
@@ -474,7 +474,8 @@ class Index:
         codes = self._codes(queries)
         if temperature is None:
             temperature = temperature_of(self.model) if self.model is not None else 1.0
-        found = searching.find(self.snapshot, codes, k, temperature, where, part)
+        least = searching.LEAST if share is None else 0
+        found = searching.find(self.snapshot, codes, k, temperature, where, part, least)
         answers = self._answers(found)
         return answers[0] if isinstance(queries, str) else answers
 

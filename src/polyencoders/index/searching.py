@@ -26,8 +26,8 @@ SHARE = 0.07
 QUERIES_AT_ONCE = 32
 """Queries that are searched in one pass over the documents."""
 
-LEAST = 10_000
-"""Documents that a fast search looks at in any case: fewer would save nothing."""
+LEAST = 40_000
+"""Documents that a fast search looks at, unless it is told a share: of fewer it would miss more than it saves time."""
 
 
 class Found(NamedTuple):
@@ -51,6 +51,7 @@ def find(
     temperature: float,
     where: str | None = None,
     share: float | None = None,
+    least: int = 0,
 ) -> list[Found]:
     """The best documents of each query.
 
@@ -68,11 +69,13 @@ def find(
         A filter: only documents it finds are hits.
     share
         Of the documents to look at; None: exact.
+    least
+        Documents to look at, if the share is of fewer; k in any case.
     """
     parts: list[list[Found]] = [[] for _ in codes]
     for number, selection in enumerate(snapshot.selections(where)):
         segment = snapshot.segments[number]
-        wanted = len(selection) if share is None else max(LEAST, int(share * len(selection)))
+        wanted = len(selection) if share is None else max(least, k, round(share * len(selection)))
         if segment.layout is None or wanted >= len(selection):
             some = _exactly(segment, selection, codes, k, temperature)
         else:
