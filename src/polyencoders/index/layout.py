@@ -106,8 +106,10 @@ def newest(path: Path, before: Layout | None = None) -> Layout | None:
         It is damaged.
     """
     folder = latest(path)
-    if folder is None or (before is not None and before.folder == folder):
-        return None if folder is None else before
+    if folder is None:
+        return None
+    if before is not None and before.folder == folder:
+        return before
     try:
         return Layout(folder)
     except Exception as error:  # a damaged file makes those who read it raise anything

@@ -128,15 +128,6 @@ class Seals:
             elif checksum(path, advance) != expected:
                 yield f"{name}: the file is damaged: its checksum is not that of what was written"
 
-    def unsealed(self) -> list[str]:
-        """Files that have no checksum yet: of a change whose writer was killed."""
-        known = self.known()
-        return [name for name in self._files() if name not in known]
-
-    def total(self) -> int:
-        """Bytes that `check` reads."""
-        return sum(size for size, _ in self.known().values())
-
     def _forget_missing(self) -> None:
         self._write({name: seal for name, seal in self.known().items() if (self.root / name).exists()}, [])
         (self.folder / _CLEANING).unlink(missing_ok=True)

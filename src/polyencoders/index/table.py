@@ -51,7 +51,7 @@ class Table:
     def __init__(self, path: Path, table: Any) -> None:
         self.path = path
         self._table = table
-        self.seals = Seals(path, (f"{NAME}.lance", "search"))
+        self.seals = seals_of(path)
 
     @classmethod
     def create(cls, path: Path, dimension: int, maker: str | None) -> Table:
@@ -135,11 +135,6 @@ class Table:
         with _explained(self.path):
             return int(self._table.count_rows())
 
-    def count(self, where: str) -> int:
-        """Documents that a filter finds."""
-        with _explained(self.path, where):
-            return int(self._table.count_rows(where))
-
     def versions(self) -> list[dict[str, Any]]:
         """Number and time of each version that is kept."""
         with _explained(self.path):
@@ -172,11 +167,10 @@ class Table:
                 found.append(self._table.search().where(where).select(list(columns)).to_arrow())
         return pa.concat_tables(found)
 
-    def batches(self, columns: Sequence[str], rows: int = 8192, where: str | None = None) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str], rows: int = 8192) -> Iterator[pa.RecordBatch]:
         """All documents, a batch at a time, with their places in `_rowid`."""
-        with _explained(self.path, where):
+        with _explained(self.path):
             query = self._table.search().select(list(columns)).with_row_id(True)
-            query = query.where(where) if where is not None else query
             yield from query.to_batches(batch_size=rows)
 
     # -- changing it -------------------------------------------------------------------------------------------------
@@ -231,6 +225,11 @@ class Table:
         with _explained(self.path), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*cleanup_older_than=0")  # whoever asks for it knows
             self.seals.clean(lambda: self._table.optimize(cleanup_older_than=keep))
+
+
+def seals_of(path: Path) -> Seals:
+    """The checksums of an index's files, whether or not it can be opened."""
+    return Seals(path, (f"{NAME}.lance", "search"))
 
 
 def connect(path: Path) -> Any:

@@ -13,8 +13,7 @@ import numpy as np
 from polyencoders.errors import IndexingError
 from polyencoders.index.layout import newest
 from polyencoders.index.rows import text_hash_of
-from polyencoders.index.seals import Seals
-from polyencoders.index.table import NAME, Table
+from polyencoders.index.table import NAME, Table, seals_of
 
 
 def problems(path: Path, advance: Callable[[int], object] = lambda read: None) -> Iterator[str]:
@@ -34,7 +33,7 @@ def problems(path: Path, advance: Callable[[int], object] = lambda read: None) -
     """
     if not (path / f"{NAME}.lance").is_dir():
         raise IndexingError(f"{path}: there is no index to verify: it has no {NAME}.lance")
-    yield from Seals(path, (f"{NAME}.lance", "search")).check(advance)
+    yield from seals_of(path).check(advance)
     try:
         table = Table.open(path)
         yield from _of_documents(table.at(table.version))
