@@ -1,5 +1,6 @@
 """Exact search is brute force; fast search says truly what it may have missed. Codes in, so that no model is needed."""
 
+import threading
 from collections import Counter
 
 import numpy as np
@@ -371,3 +372,27 @@ def test_the_temperature_is_the_models(build, texts, tmp_path, naive_score):
         assert [hit.id for hit in text] == [hit.id for hit in by_codes]
         np.testing.assert_allclose([hit.score for hit in text], [hit.score for hit in by_codes], rtol=1e-5)
     assert index.search(codes, 30)[0].hits == index.search(codes, 30, temperature=0.05)[0].hits
+
+
+def test_searching_while_another_thread_adds(tmp_path, poly):
+    index = Index.create(tmp_path / "index", poly)
+    index.add([{"id": str(number), "text": f"document {number}"} for number in range(40)])
+    query = poly.encode_query(["document 7"])
+    stop, wrong = threading.Event(), []
+
+    def search():
+        while not stop.is_set():
+            for hit in index.search(query, k=5, where="id != '3'")[0]:
+                if hit.text != f"document {hit.id}":
+                    wrong.append(hit)
+
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in range(40, 60):
+        index.add([{"id": str(number), "text": f"document {number}"}])
+        index.delete([str(number - 40)])
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong

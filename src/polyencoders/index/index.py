@@ -327,6 +327,7 @@ class Index:
         bf16: bool | None = None,
         chunk: int = CHUNK,
         advance: Callable[[int], object] = lambda documents: None,
+        encode: Callable[[list[str], Callable[[int], object]], NDArray[np.float32]] | None = None,
     ) -> Added:
         """Add documents, or replace those whose ids are there.
 
@@ -346,6 +347,9 @@ class Index:
             Documents that are encoded and written together.
         advance
             Called with a number of documents that are done.
+        encode
+            Another way to make what the model's document side makes of texts: given `n` texts and what to call with
+            numbers of texts that are done, `(n, d)`.
 
         Raises
         ------
@@ -357,15 +361,14 @@ class Index:
             It could not be written, as on a full disk; what was there is there.
         """
         self._check_writable()
-        model = self._needed_model()
+        if encode is None:
+            model = self._needed_model()
+
+            def encode(texts: list[str], done: Callable[[int], object]) -> NDArray[np.float32]:
+                return encode_documents(model, texts, bf16, done)
+
         try:
-            return add(
-                self._writer,
-                documents,
-                lambda texts, done: encode_documents(model, texts, bf16, done),
-                advance,
-                chunk,
-            )
+            return add(self._writer, documents, encode, advance, chunk)
         finally:
             self._changed()
 
@@ -475,8 +478,9 @@ class Index:
         if temperature is None:
             temperature = temperature_of(self.model) if self.model is not None else 1.0
         least = searching.LEAST if share is None else 0
-        found = searching.find(self.snapshot, codes, k, temperature, where, part, least)
-        answers = self._answers(found)
+        snapshot = self.snapshot  # one for all of it: another thread may refresh meanwhile
+        found = searching.find(snapshot, codes, k, temperature, where, part, least)
+        answers = self._answers(snapshot, found)
         return answers[0] if isinstance(queries, str) else answers
 
     def _codes(self, queries: Any) -> NDArray[np.float64]:
@@ -497,8 +501,7 @@ class Index:
             )
         return np.asarray(codes.numpy())
 
-    def _answers(self, found: list[searching.Found]) -> list[Answer]:
-        snapshot = self.snapshot
+    def _answers(self, snapshot: Snapshot, found: list[searching.Found]) -> list[Answer]:
         answers = []
         for one in found:
             hits = []

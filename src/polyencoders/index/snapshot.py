@@ -5,6 +5,7 @@ Knows the table, the layout and filters; what a search makes of them is in `sear
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,6 +64,7 @@ class Snapshot:
         self.layout: Layout | None = newest(table.path, before.layout if before is not None else None)
         self.segments: list[Segment] = []
         self._filters: OrderedDict[str, list[Selection]] = OrderedDict()
+        self._filtering = threading.Lock()
         if self.layout is not None and self.layout.version == self.version:
             live = self.layout.row_ids[self.layout.row_ids != NOBODY]  # just those: no need to ask
         else:
@@ -101,10 +103,11 @@ class Snapshot:
         """Of each segment the documents that a filter finds; all that are there without one."""
         if where is None:
             return [segment.everything for segment in self.segments]
-        if where not in self._filters:
-            found = np.sort(self.table.row_ids(where))
-            self._filters[where] = [segment.those(found) for segment in self.segments]
-            while len(self._filters) > _FILTERS_KEPT:
-                self._filters.popitem(last=False)
-        self._filters.move_to_end(where)
-        return self._filters[where]
+        with self._filtering:
+            if where not in self._filters:
+                found = np.sort(self.table.row_ids(where))
+                self._filters[where] = [segment.those(found) for segment in self.segments]
+                while len(self._filters) > _FILTERS_KEPT:
+                    self._filters.popitem(last=False)
+            self._filters.move_to_end(where)
+            return self._filters[where]

