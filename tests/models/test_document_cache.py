@@ -90,6 +90,19 @@ def test_a_file_outlives_the_process_and_is_keyed_by_the_model(model, tmp_path):
     assert not encoded
 
 
+def test_a_model_with_the_same_document_side_takes_vectors_over(model):
+    before = DocumentCache(model)
+    expected = before.vectors(TEXTS)
+    after = DocumentCache(BiEncoder(get_model_path()))
+    after.take_over(before)
+    found, missing = after.look_up([*TEXTS, "Never seen."])
+    assert missing == [4]
+    np.testing.assert_array_equal(found[:4], expected)
+    other = DocumentCache(PolyEncoder(get_model_path(), document_length=8))
+    other.take_over(before)
+    assert len(other) == 0
+
+
 def test_what_is_no_cache_is_refused_and_a_damaged_one_is_encoded_again(model, tmp_path, caplog):
     path = tmp_path / "novel.txt"
     path.write_text("Call me Ishmael. " * 1000)

@@ -318,6 +318,28 @@ class Index:
             bytes=sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
         )
 
+    def loaded_model(self) -> Model:
+        """The model; where the index was opened without one, that which made it is loaded from where it was then.
+
+        Raises
+        ------
+        ModelError
+            It cannot be loaded, is another now, or is not known.
+        """
+        if self.model is None:
+            if self.maker is None:
+                raise ModelError(
+                    f"{self.path} does not know which model made its vectors: give query codes in place of texts"
+                )
+            if self.maker.name is None:
+                raise ModelError(
+                    f"{self.path} was made by {self.maker.label}, given as an object: open it with model=..."
+                )
+            found, name = loaded(self.maker.name)
+            check_model(self.maker, Maker.of(found, name))
+            self.model = found
+        return self.model
+
     # -- changing it -------------------------------------------------------------------------------------------------
 
     def add(
@@ -362,7 +384,7 @@ class Index:
         """
         self._check_writable()
         if encode is None:
-            model = self._needed_model()
+            model = self.loaded_model()
 
             def encode(texts: list[str], done: Callable[[int], object]) -> NDArray[np.float32]:
                 return encode_documents(model, texts, bf16, done)
@@ -487,7 +509,7 @@ class Index:
         if isinstance(queries, np.ndarray | torch.Tensor):
             codes = torch.as_tensor(queries).detach().cpu().double()
         else:
-            model = self._needed_model()
+            model = self.loaded_model()
             single = isinstance(queries, str)
             listed = [queries] if single else list(queries)
             if not listed:
@@ -513,21 +535,6 @@ class Index:
         return answers
 
     # -- inside ------------------------------------------------------------------------------------------------------
-
-    def _needed_model(self) -> Model:
-        if self.model is None:
-            if self.maker is None:
-                raise ModelError(
-                    f"{self.path} does not know which model made its vectors: give query codes in place of texts"
-                )
-            if self.maker.name is None:
-                raise ModelError(
-                    f"{self.path} was made by {self.maker.label}, given as an object: open it with model=..."
-                )
-            found, name = loaded(self.maker.name)
-            check_model(self.maker, Maker.of(found, name))
-            self.model = found
-        return self.model
 
     def _check_writable(self) -> None:
         if self._pinned is not None:

@@ -116,6 +116,9 @@ class DocumentCache:
         """As `vectors`, with another way to encode the distinct texts that are not there, `(missing, d)`."""
         keys = [self._key(text) for text in texts]
         found, missing = self._look_up(keys)
+        with self._lock:
+            self.hits += len(keys) - len(missing)
+            self.misses += len(missing)
         if missing:
             places: dict[bytes, list[int]] = {}
             for place in missing:
@@ -125,6 +128,18 @@ class DocumentCache:
                 found[of_it] = vector
             self._keep(list(places), np.asarray(fresh, dtype=np.float32))
         return found
+
+    def look_up(self, texts: Sequence[str]) -> tuple[Vectors, list[int]]:
+        """Vectors `(n, d)` of documents that are there, and the places of those that are not."""
+        return self._look_up([self._key(text) for text in texts])
+
+    def take_over(self, other: DocumentCache) -> None:
+        """Begin with the vectors in another's memory, if its model makes the same ones of the same documents."""
+        if other._seed == self._seed:
+            with other._lock:
+                keys = list(other._rows)
+                vectors = other._slab[list(other._rows.values())]
+            self._remember(keys, vectors)
 
     def close(self) -> None:
         """Close the file."""
@@ -156,9 +171,6 @@ class DocumentCache:
                     vectors[place] = vector
             self._remember(list(kept), np.array(list(kept.values()), dtype=np.float32))
             missing = [place for place in missing if keys[place] not in kept]
-        with self._lock:
-            self.hits += len(keys) - len(missing)
-            self.misses += len(missing)
         return vectors, missing
 
     def _keep(self, keys: list[bytes], vectors: Vectors) -> None:

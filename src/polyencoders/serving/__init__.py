@@ -1,0 +1,1 @@
+"""The models and indexes over HTTP, with a page to see why. Needs `pip install "polyencoders[serve]"`."""

@@ -1,0 +1,138 @@
+"""A model as the server uses it: asked by many requests at once, each document encoded once.
+
+Knows models, the document cache and the worker; nothing of HTTP or of indexes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from polyencoders.models.document_cache import DocumentCache
+from polyencoders.models.dual import DualEncoder
+from polyencoders.models.joint import JointEncoder
+from polyencoders.models.text import Query
+from polyencoders.serving.batching import Lane, Work, Worker
+from polyencoders.serving.settings import Settings
+
+Vectors = NDArray[np.float32]
+Watch = Callable[[Lane, int, float], object]
+
+
+class Engine:
+    """A model, its thread and its document vectors.
+
+    Parameters
+    ----------
+    model
+        Any of the four architectures.
+    name
+        What clients see; never a path.
+    settings
+        Of the server: the cache, the precision, the limits.
+    before
+        The engine that this one replaces: where both encode documents alike, its vectors are taken over.
+    watch
+        Called after each batch.
+    """
+
+    def __init__(
+        self,
+        model: DualEncoder | JointEncoder,
+        name: str,
+        settings: Settings,
+        before: Engine | None = None,
+        watch: Watch = lambda lane, items, seconds: None,
+    ) -> None:
+        self.model = model
+        self.name = name
+        self.cache: DocumentCache | None = None
+        short: Work
+        long: Work
+        model.eval()
+        if isinstance(model, DualEncoder):
+            self.cache = DocumentCache(model, settings.cache, settings.cache_bytes, settings.bf16)
+            if before is not None and before.cache is not None:
+                self.cache.take_over(before.cache)
+            short, long = self._encode_queries, self.cache.vectors
+        else:
+            short = long = self._predict
+        # Counting tokens with the tokeniser that the model's thread uses would be a second thread in it.
+        self._counting: Any = copy.deepcopy(model.tokenizer)
+        self.worker = Worker(short, long, wait=settings.limits.wait, watch=watch)
+
+    @property
+    def architecture(self) -> str:
+        """The name of the model's class."""
+        return type(self.model).__name__
+
+    @property
+    def cosine(self) -> bool:
+        """Whether scores are cosines, between -1 and 1."""
+        return isinstance(self.model, DualEncoder) and self.model.normalize
+
+    async def scores(self, query: Query, documents: Sequence[str]) -> NDArray[np.float64]:
+        """The model's scores of documents for a query, `(n,)`.
+
+        Raises
+        ------
+        Busy
+            Too much waits.
+        """
+        if not documents:
+            return np.empty(0)
+        if not isinstance(self.model, DualEncoder):
+            return (await self._ask("long", [(query, document) for document in documents])).astype(np.float64)
+        vectors, (codes,) = await asyncio.gather(self.document_vectors(documents), self.query_vectors([query]))
+        scores = self.model.similarity(torch.from_numpy(codes)[None], torch.from_numpy(vectors))[0]
+        return np.asarray(scores.double().numpy())
+
+    async def query_vectors(self, queries: Sequence[Query]) -> Vectors:
+        """Query codes `(q, m, d)` or, of a bi-encoder, vectors `(q, d)`."""
+        return await self._ask("short", list(queries))
+
+    async def document_vectors(self, texts: Sequence[str]) -> Vectors:
+        """Document vectors `(n, d)`; those of texts seen before without encoding them."""
+        assert self.cache is not None
+        vectors, missing = self.cache.look_up(texts)
+        if missing:
+            vectors[missing] = await self._ask("long", [texts[place] for place in missing])
+        return vectors
+
+    def encode_for_index(self, texts: list[str], done: Callable[[int], object]) -> Vectors:
+        """As `Index.add` wants it, from a thread of its own: document vectors `(n, d)`, made in the model's thread."""
+        vectors = self.worker.submit("long", texts).result()
+        done(len(texts))
+        return vectors
+
+    async def call(self, function: Callable[[], Any]) -> Any:
+        """Do something else with the model, in its thread."""
+        return await asyncio.wrap_future(self.worker.call(function))
+
+    def tokens(self, texts: Sequence[str]) -> int:
+        """How many tokens texts have, as many as are read."""
+        longest = self.model.max_seq_length
+        ids = self._counting(list(texts), truncation=longest is not None, max_length=longest, verbose=False)
+        return sum(map(len, ids["input_ids"]))
+
+    def close(self) -> None:
+        """Work off what waits, and let go of everything."""
+        self.worker.close()
+        if self.cache is not None:
+            self.cache.close()
+
+    async def _ask(self, lane: Lane, items: list[Any]) -> Vectors:
+        return await asyncio.wrap_future(self.worker.submit(lane, items))  # cancelled with the request
+
+    def _encode_queries(self, queries: list[Query]) -> Vectors:
+        assert isinstance(self.model, DualEncoder)
+        return np.asarray(self.model.encode_query(queries, batch_size=32, show_progress_bar=False), dtype=np.float32)
+
+    def _predict(self, pairs: list[tuple[Query, str]]) -> Vectors:
+        return np.asarray(self.model.predict(pairs, batch_size=32, show_progress_bar=False), dtype=np.float32)

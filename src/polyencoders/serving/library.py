@@ -1,0 +1,101 @@
+"""The index behind a server: searched by many requests at once, changed by one at a time.
+
+Knows indexes; nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyencoders.index import Added, Answer, Index, IndexInfo
+
+Encode = Callable[[list[str], Callable[[int], object]], NDArray[np.float32]]
+
+
+class Library:
+    """An index that is searched at its latest version, whoever wrote it. Its methods block; any thread may call them.
+
+    A search holds on to the version that it began with; a change becomes visible when it is whole.
+
+    Parameters
+    ----------
+    index
+        Open, with its model.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._changing = threading.Lock()
+        self._about: IndexInfo | None = None
+        _ = index.snapshot  # vectors are read now, not with the first request
+
+    @property
+    def name(self) -> str:
+        """What clients see; never a path."""
+        return Path(self._index.path).resolve().name
+
+    @property
+    def version(self) -> int:
+        """Of what is searched."""
+        return self._index.version
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def info(self) -> IndexInfo:
+        """What there is to know of it; asked of the disk once a version."""
+        if self._about is None or self._about.version != self.version:
+            self._about = self._index.info()
+        return self._about
+
+    def search(
+        self, codes: NDArray[np.float32], k: int, where: str | None, mode: str, share: float | None
+    ) -> list[Answer]:
+        """Hits of query codes `(q, m, d)` or vectors `(q, d)`.
+
+        Raises
+        ------
+        IndexingError
+            The filter cannot be used.
+        """
+        answers: list[Answer] = self._index.search(codes, k, where, mode, share)
+        return answers
+
+    def get(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Documents by id; those that are there."""
+        return self._index.get(ids)
+
+    def add(self, documents: Sequence[Any], encode: Encode) -> tuple[Added, int]:
+        """Add documents, or replace those whose ids are there: once it returns they are on disk, and are found.
+
+        Returns
+        -------
+        tuple of Added and int
+            What was done, and the version that holds it.
+
+        Raises
+        ------
+        DataError, IndexingError
+            A document cannot be used, or none could be written.
+        """
+        with self._changing:
+            return self._index.add(documents, encode=encode), self._index.version
+
+    def delete(self, ids: Sequence[str] | None, where: str | None) -> tuple[int, int]:
+        """Delete documents by id or by a filter; gives how many, and the version without them."""
+        with self._changing:
+            return self._index.delete(ids, where=where), self._index.version
+
+    def refresh(self) -> None:
+        """Look at the latest version, unless a change is under way, which ends by doing so."""
+        if self._changing.acquire(blocking=False):
+            try:
+                self._index.refresh()
+            finally:
+                self._changing.release()

@@ -1,0 +1,146 @@
+"""What is being served, and how it is replaced while requests go on.
+
+Knows engines and indexes; nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from polyencoders.errors import ModelError
+from polyencoders.models import ArcII, BiEncoder, CrossEncoder, PolyEncoder
+from polyencoders.models.loading import load_model
+from polyencoders.serving.engine import Engine, Watch
+from polyencoders.serving.library import Library
+from polyencoders.serving.settings import Settings
+
+
+def _unwatched(*batch: object) -> None:
+    """What is not measured."""
+
+
+class Served:
+    """A model, perhaps its index, and models to compare with: loaded, replaced and closed together."""
+
+    def __init__(self, engine: Engine, library: Library | None = None, others: list[Engine] | None = None) -> None:
+        self.engine = engine
+        self.library = library
+        self.others = others or []
+        self.users = 0
+
+    @classmethod
+    def load(cls, settings: Settings, before: Served | None = None, watch: Watch = _unwatched) -> Served:
+        """Load all of it.
+
+        Raises
+        ------
+        ModelError, IndexingError
+            Something cannot be loaded, or does not fit together.
+        """
+        library = None
+        model: BiEncoder | PolyEncoder | CrossEncoder | ArcII
+        if settings.index is not None:
+            from polyencoders.index import Index  # here: without an index no index engine is needed
+
+            index = Index.open(settings.index, settings.model, settings.accept_documents_from)
+            model = index.loaded_model()
+            name = settings.model or (index.maker.name if index.maker is not None else None) or type(model).__name__
+            library = Library(index)
+        elif settings.model is not None:
+            name = settings.model
+            model = load_model(name)
+        else:
+            raise ModelError("nothing to serve: give a model, an index, or both")
+        engine = Engine(model, called(name), settings, before.engine if before is not None else None, watch)
+        others = [Engine(load_model(path), called(path), settings) for path in settings.compare]
+        return cls(engine, library, others)
+
+    def close(self) -> None:
+        """Let go of all of it."""
+        for engine in (self.engine, *self.others):
+            engine.close()
+
+
+class Current:
+    """What is served now: each request uses one `Served` from its beginning to its end, whatever comes after it.
+
+    Parameters
+    ----------
+    settings
+        What to load, and to load again.
+    watch
+        Called after each batch of the model.
+
+    Raises
+    ------
+    ModelError, IndexingError
+        Something cannot be loaded, or does not fit together.
+    """
+
+    def __init__(self, settings: Settings, watch: Watch = _unwatched) -> None:
+        self._settings, self._watch = settings, watch
+        self._served = Served.load(settings, watch=watch)
+        self._retired: set[Served] = set()
+        self._lock = threading.Lock()
+        self._reloading = threading.Lock()
+        self.generation = 1
+        """How many times something was loaded."""
+
+    @contextmanager
+    def use(self) -> Iterator[Served]:
+        """What is served now; it is not closed before the block ends."""
+        with self._lock:
+            served = self._served
+            served.users += 1
+        try:
+            yield served
+        finally:
+            with self._lock:
+                served.users -= 1
+            self._close_unused()
+
+    def reload(self) -> None:
+        """Load all of it again from where it was; requests go on with the old until the new is whole. Blocks.
+
+        Raises
+        ------
+        ModelError, IndexingError
+            It cannot be loaded: the old is served still.
+        """
+        with self._reloading:
+            fresh = Served.load(self._settings, self._served, self._watch)
+            with self._lock:
+                self._retired.add(self._served)
+                self._served = fresh
+                self.generation += 1
+        self._close_unused()
+
+    def close(self) -> None:
+        """Let go of everything, requests or not."""
+        with self._lock:
+            everything = [self._served, *self._retired]
+            self._retired.clear()
+        for served in everything:
+            served.close()
+
+    def _close_unused(self) -> None:
+        with self._lock:
+            unused = {served for served in self._retired if not served.users}
+            self._retired -= unused
+        for served in unused:
+            served.close()
+
+
+def called(name: str) -> str:
+    """A model's name for clients: of a directory its last part, never the path.
+
+    Examples
+    --------
+    >>> called("sentence-transformers/all-MiniLM-L6-v2")
+    'sentence-transformers/all-MiniLM-L6-v2'
+    """
+    path = Path(name)
+    return path.resolve().name if path.exists() or path.is_absolute() else name
