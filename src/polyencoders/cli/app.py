@@ -35,6 +35,10 @@ Freeze = Annotated[
         "`all-but-top-K`. Can be given several times."
     ),
 ]
+AcceptDocumentsFrom = Annotated[
+    str | None,
+    typer.Option(help="The model that made the index, when --model is another with the same document side."),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -216,6 +220,82 @@ def compare(
     command.run(plan, output, plot)
 
 
+@app.command()
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="A model directory, or a name on the hub. [default: the model that made the index]", show_default=False
+        ),
+    ] = None,
+    index: Annotated[Path | None, typer.Option(help="An index to search and to change.", show_default=False)] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(help="Another model, whose ranking the page shows beside; can be given several times."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on; `0.0.0.0`: every one of the machine.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key",
+            envvar="POLYENCODERS_API_KEY",
+            help="Asked for with every request. Better given in the environment, where `ps` does not show it.",
+            show_default=False,
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name by which this server is reached; can be given several times. `*`: any."),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="A file that keeps document vectors over restarts.", show_default=False)
+    ] = None,
+    cache_mb: Annotated[int, typer.Option(help="Document vectors in memory, MB.", min=1)] = 512,
+    max_body_mb: Annotated[float, typer.Option(help="The largest request, MB.", min=0.001)] = 8.0,
+    max_documents: Annotated[int, typer.Option(help="The most documents of a request.", min=1)] = 1000,
+    max_requests: Annotated[int, typer.Option(help="The most requests at once; more are told to come back.", min=1)] = (
+        256
+    ),
+    max_wait: Annotated[
+        float, typer.Option(help="Seconds of work that may wait for the model; more is told to come back.", min=0.1)
+    ] = 10.0,
+    accept_documents_from: AcceptDocumentsFrom = None,
+    page: Annotated[bool, typer.Option(help="Whether there is a page at `/`.")] = True,
+) -> None:
+    """Answer over HTTP: rerank and search, with a page to try it.
+
+    Needs `pip install "polyencoders[serve]"`.
+
+    Examples:
+
+        polyencoders serve models/mine
+
+        polyencoders serve --index answers
+    """
+    from polyencoders.cli import serve as command
+
+    command.run(
+        model=model,
+        index=index,
+        compare=compare or [],
+        host=host,
+        port=port,
+        key=key,
+        hosts=allow_host or [],
+        cache=cache,
+        cache_mb=cache_mb,
+        max_body_mb=max_body_mb,
+        max_documents=max_documents,
+        max_requests=max_requests,
+        max_wait=max_wait,
+        accept_documents_from=accept_documents_from,
+        page=page,
+    )
+
+
 index_app = typer.Typer(
     help=(
         "Documents encoded once and kept, to be searched by `polyencoders search`.\n\n"
@@ -240,10 +320,6 @@ IdColumn = Annotated[
 ]
 MadeBy = Annotated[
     str | None, typer.Option(help="The model. [default: from where it was when the index was made]", show_default=False)
-]
-AcceptDocumentsFrom = Annotated[
-    str | None,
-    typer.Option(help="The model that made the index, when --model is another with the same document side."),
 ]
 
 

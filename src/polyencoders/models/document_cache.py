@@ -76,7 +76,7 @@ class DocumentCache:
         self.hits = 0
         """Texts whose vectors were there."""
         self.misses = 0
-        """Texts whose vectors were not."""
+        """Texts that were encoded."""
         self._most = max(1, limit // (4 * self.dimension))
         self._rows: OrderedDict[bytes, int] = OrderedDict()
         self._slab: Vectors = np.empty((min(1024, self._most), self.dimension), dtype=np.float32)
@@ -116,13 +116,13 @@ class DocumentCache:
         """As `vectors`, with another way to encode the distinct texts that are not there, `(missing, d)`."""
         keys = [self._key(text) for text in texts]
         found, missing = self._look_up(keys)
+        places: dict[bytes, list[int]] = {}
+        for place in missing:
+            places.setdefault(keys[place], []).append(place)
         with self._lock:
-            self.hits += len(keys) - len(missing)
-            self.misses += len(missing)
+            self.hits += len(keys) - len(places)
+            self.misses += len(places)
         if missing:
-            places: dict[bytes, list[int]] = {}
-            for place in missing:
-                places.setdefault(keys[place], []).append(place)
             fresh = encode([texts[of_it[0]] for of_it in places.values()])
             for of_it, vector in zip(places.values(), fresh, strict=True):
                 found[of_it] = vector

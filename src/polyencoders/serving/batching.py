@@ -34,7 +34,7 @@ FIRST_PACE = 5e-5
 """Seconds a character takes, until batches have told."""
 
 
-class Busy(PolyencodersError):
+class BusyError(PolyencodersError):
     """More work waits than can be done soon."""
 
     def __init__(self, seconds: float) -> None:
@@ -50,7 +50,7 @@ class Worker:
     short, long
         What is done with items of either lane: a list of them to an array with as many rows.
     wait
-        Seconds of work that may wait; `Busy` beyond.
+        Seconds of work that may wait; `BusyError` beyond.
     longest
         Characters of an item that count: the rest is cut, and costs next to nothing.
     watch
@@ -96,14 +96,14 @@ class Worker:
 
         Raises
         ------
-        Busy
+        BusyError
             More waits than can be done in time. With nothing waiting, no request is too large.
         """
         job = _Job([(item, min(_size(item), self._longest) + OVERHEAD) for item in items])
         with self._changed:
             backlog = self.backlog
             if self._closing or backlog > self._wait:
-                raise Busy(backlog - self._wait / 2)
+                raise BusyError(backlog - self._wait / 2)
             self._lanes[lane].put(job)
             self._changed.notify()
         return job.future
@@ -113,7 +113,7 @@ class Worker:
         future: Future[Any] = Future()
         with self._changed:
             if self._closing:
-                raise Busy(1)
+                raise BusyError(1)
             self._calls.append((future, function))
             self._changed.notify()
         return future

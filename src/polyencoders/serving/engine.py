@@ -82,14 +82,15 @@ class Engine:
 
         Raises
         ------
-        Busy
+        BusyError
             Too much waits.
         """
         if not documents:
             return np.empty(0)
         if not isinstance(self.model, DualEncoder):
             return (await self._ask("long", [(query, document) for document in documents])).astype(np.float64)
-        vectors, (codes,) = await asyncio.gather(self.document_vectors(documents), self.query_vectors([query]))
+        # The query first: what its own documents will cost is no reason to refuse it.
+        (codes,), vectors = await asyncio.gather(self.query_vectors([query]), self.document_vectors(documents))
         scores = self.model.similarity(torch.from_numpy(codes)[None], torch.from_numpy(vectors))[0]
         return np.asarray(scores.double().numpy())
 

@@ -1,4 +1,4 @@
-"""What a server may be asked for, and how long it may take: every limit with its unit. Knows nothing of how it is kept."""
+"""What a server may be asked for, and how long it may take: every limit with its unit. Knows not how it is kept."""
 
 from __future__ import annotations
 

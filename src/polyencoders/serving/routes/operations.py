@@ -1,0 +1,107 @@
+"""Health, figures, and the replacement of what is served."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+
+from polyencoders import __version__
+from polyencoders.serving.routes.common import ServedNow, TheLimits, errors
+
+router = APIRouter(tags=["operations"])
+
+
+class Status(BaseModel):
+    """Whether the server is well."""
+
+    status: Literal["ok", "ready", "stopping"]
+
+
+@router.get("/health")
+async def health() -> Status:
+    """The process is alive; needs no key."""
+    return Status(status="ok")
+
+
+@router.get("/ready", responses={503: {"model": Status, "description": "It is stopping."}})
+async def ready(request: Request, response: Response) -> Status:
+    """The model is loaded, and requests are welcome; needs no key."""
+    if request.app.state.stopping:
+        response.status_code = 503
+        return Status(status="stopping")
+    return Status(status="ready")
+
+
+class ServedIndex(BaseModel):
+    """The index that is searched."""
+
+    name: str
+    documents: int
+    version: int
+    metadata: dict[str, str]
+
+
+class Info(BaseModel):
+    """What is served, and how much may be asked for."""
+
+    version: str
+    model_id: str
+    architecture: str
+    dimension: int | None
+    score: Literal["cosine", "raw"]
+    generation: int
+    index: ServedIndex | None
+    limits: dict[str, float]
+
+
+@router.get("/info", responses=errors())
+async def info(request: Request, served: ServedNow, limits: TheLimits) -> Info:
+    """The model, the index and the limits."""
+    index = None
+    if served.library is not None:
+        about = await asyncio.to_thread(served.library.info)
+        index = ServedIndex(
+            name=served.library.name, documents=about.documents, version=about.version, metadata=about.metadata
+        )
+    return Info(
+        version=__version__,
+        model_id=served.engine.name,
+        architecture=served.engine.architecture,
+        dimension=served.engine.cache.dimension if served.engine.cache is not None else None,
+        score="cosine" if served.engine.cosine else "raw",
+        generation=request.app.state.current.generation,
+        index=index,
+        limits=vars(limits),
+    )
+
+
+@router.get("/metrics", response_class=Response, responses=errors())
+async def metrics(request: Request) -> Response:
+    """Figures for Prometheus."""
+    state = request.app.state
+    return Response(state.books.text(state.current, state.gate), media_type=CONTENT_TYPE_LATEST)
+
+
+class Reloaded(BaseModel):
+    """What is served now."""
+
+    generation: int
+    model_id: str
+    documents: int | None
+
+
+@router.post("/reload", responses=errors(409))
+async def reload(request: Request) -> Reloaded:
+    """Load the model and the index again from where they were. Requests go on with the old until the new is whole."""
+    current: Any = request.app.state.current
+    await asyncio.to_thread(current.reload)
+    with current.use() as served:
+        return Reloaded(
+            generation=current.generation,
+            model_id=served.engine.name,
+            documents=len(served.library) if served.library is not None else None,
+        )

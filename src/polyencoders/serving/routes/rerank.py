@@ -1,0 +1,172 @@
+"""Reranking, as the clients of Cohere and of text-embeddings-inference ask for it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from polyencoders.errors import DataError
+from polyencoders.models.text import Query
+from polyencoders.serving.routes.common import (
+    Body,
+    QueryText,
+    ServedNow,
+    Text,
+    TheLimits,
+    check_query,
+    check_texts,
+    errors,
+)
+from polyencoders.serving.served import Served
+from polyencoders.serving.settings import Limits
+
+router = APIRouter(tags=["rerank"], responses=errors())
+
+Positive = Annotated[int, Field(ge=1)]
+Documents = Annotated[list[Text], Field(min_length=1)]
+
+
+async def ranked(
+    served: Served, limits: Limits, query: Query, documents: list[str], top: int | None, name: str = "documents"
+) -> tuple[NDArray[np.float64], list[int]]:
+    """Scores of all documents, and the places of the best, best first; equal ones in the order given."""
+    check_query(query, limits)
+    check_texts(name, documents, limits)
+    scores = await served.engine.scores(query, documents)
+    return scores, np.argsort(-scores, kind="stable")[:top].tolist()
+
+
+def relevance(served: Served, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores between 0 and 1, as these clients expect them: (1 + cosine) / 2, or the sigmoid of any other score."""
+    if served.engine.cosine:
+        return np.asarray(np.clip((1 + scores) / 2, 0, 1))
+    return np.asarray(1 / (1 + np.exp(-np.clip(scores, -500, 500))))
+
+
+# -- Cohere ------------------------------------------------------------------------------------------------------------
+
+
+class CohereRequest(Body):
+    """`POST /v2/rerank`."""
+
+    query: QueryText
+    documents: Documents
+    model: str = Field("", description="Any name: there is one model here.")
+    top_n: Positive | None = None
+    max_tokens_per_doc: Positive | None = Field(None, description="Not used: the model cuts at its own length.")
+    return_documents: bool = False
+
+
+class CohereDocument(BaseModel):
+    """A document of the answer."""
+
+    text: str
+
+
+class CohereResult(BaseModel):
+    """A document's place in the request, and its relevance, between 0 and 1."""
+
+    index: int
+    relevance_score: float
+    document: CohereDocument | None = None
+
+
+class CohereAnswer(BaseModel):
+    """The best documents, best first."""
+
+    id: str
+    results: list[CohereResult]
+    meta: dict[str, Any]
+
+
+class CohereRequestV1(CohereRequest):
+    """`POST /v1/rerank`: documents may be objects."""
+
+    documents: Annotated[  # type: ignore[assignment]
+        list[Text | dict[str, Any]],
+        Field(min_length=1, description="Texts; or objects, whose `text`, or `rank_fields`, are read."),
+    ]
+    rank_fields: list[str] | None = None
+
+
+@router.post("/v2/rerank", summary="As Cohere's API, version 2", response_model_exclude_none=True)
+async def cohere(request: CohereRequest, served: ServedNow, limits: TheLimits) -> CohereAnswer:
+    """Documents by their relevance to a query, as `cohere.ClientV2.rerank` asks for it."""
+    return await _cohere(request, request.documents, "2", served, limits)
+
+
+@router.post("/v1/rerank", summary="As Cohere's API, version 1", response_model_exclude_none=True)
+async def cohere_v1(request: CohereRequestV1, served: ServedNow, limits: TheLimits) -> CohereAnswer:
+    """Documents by their relevance to a query, as `cohere.Client.rerank` asks for it."""
+    texts = [_text(place, document, request.rank_fields) for place, document in enumerate(request.documents)]
+    return await _cohere(request, texts, "1", served, limits)
+
+
+async def _cohere(
+    request: CohereRequest, documents: list[str], version: str, served: Served, limits: Limits
+) -> CohereAnswer:
+    scores, best = await ranked(served, limits, request.query, documents, request.top_n)
+    shown = relevance(served, scores)
+    return CohereAnswer(
+        id=str(uuid.uuid4()),
+        results=[
+            CohereResult(
+                index=place,
+                relevance_score=float(shown[place]),
+                document=CohereDocument(text=documents[place]) if request.return_documents else None,
+            )
+            for place in best
+        ],
+        meta={"api_version": {"version": version}, "billed_units": {"search_units": 1}},
+    )
+
+
+def _text(place: int, document: str | dict[str, Any], fields: list[str] | None) -> str:
+    """The text of a document, which may be an object."""
+    if isinstance(document, str):
+        return document
+    if fields:
+        text = "\n".join(f"{name}: {document[name]}" for name in fields if name in document)
+    else:
+        text = document.get("text", "")
+    if not isinstance(text, str) or not text:
+        wanted = f"any of the rank_fields {', '.join(fields)}" if fields else "a `text`, and rank_fields are not given"
+        raise DataError(f"documents.{place}: the object lacks {wanted}")
+    return text
+
+
+# -- text-embeddings-inference -----------------------------------------------------------------------------------------
+
+
+class TeiRequest(Body):
+    """`POST /rerank`."""
+
+    query: QueryText
+    texts: Documents
+    raw_scores: bool = Field(False, description="The model's own scores, in place of ones between 0 and 1.")
+    return_text: bool = False
+    truncate: bool = Field(True, description="Not used: what is too long is always cut.")
+
+
+class TeiRank(BaseModel):
+    """A text's place in the request, and its score."""
+
+    index: int
+    score: float
+    text: str | None = None
+
+
+@router.post("/rerank", summary="As text-embeddings-inference", response_model_exclude_none=True)
+async def tei(request: TeiRequest, served: ServedNow, limits: TheLimits) -> list[TeiRank]:
+    """Texts by their relevance to a query, best first."""
+    scores, best = await ranked(served, limits, request.query, request.texts, None, "texts")
+    shown = scores if request.raw_scores else relevance(served, scores)
+    return [
+        TeiRank(index=place, score=float(shown[place]), text=request.texts[place] if request.return_text else None)
+        for place in best
+    ]

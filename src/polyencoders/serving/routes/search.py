@@ -1,0 +1,198 @@
+"""Searching the index, and changing it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, HTTPException
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from polyencoders.serving.library import Library
+from polyencoders.serving.refusals import TooLargeError
+from polyencoders.serving.routes.common import (
+    Body,
+    QueryText,
+    ServedNow,
+    Text,
+    TheLimits,
+    check_query,
+    check_texts,
+    errors,
+)
+from polyencoders.serving.served import Served
+
+router = APIRouter(tags=["index"], responses=errors(404))
+
+DEEPEST = 16
+"""Lists in lists, of metadata."""
+
+
+def _library(served: Served) -> Library:
+    if served.library is None:
+        raise HTTPException(404, "no index is served: start the server with --index PATH")
+    return served.library
+
+
+class SearchRequest(Body):
+    """`POST /search`."""
+
+    query: QueryText
+    k: int = Field(10, ge=1, description="How many hits.")
+    where: Text | None = Field(None, description="An SQL condition on the metadata: `lang = 'en' AND year >= 2020`.")
+    mode: Literal["exact", "fast"] = Field(
+        "exact", description="`exact`: proven to be the best; `fast`: looks where the best most probably are."
+    )
+    share: float | None = Field(
+        None, gt=0, le=1, allow_inf_nan=False, description="Of the documents, that `fast` looks at; default 0.07."
+    )
+
+    @model_validator(mode="after")
+    def _share_is_for_fast(self) -> SearchRequest:
+        if self.share is not None and self.mode != "fast":
+            raise ValueError("share is for mode 'fast'")
+        return self
+
+
+class SearchHit(BaseModel):
+    """A document that was found."""
+
+    id: str
+    score: float
+    text: str | None
+    metadata: dict[str, Any]
+
+
+class SearchAnswer(BaseModel):
+    """Hits, best first, and what is known of all other documents."""
+
+    hits: list[SearchHit]
+    certified: bool = Field(description="It is proven that no other document scores above the last hit.")
+    error: float | None = Field(description="By how much one could, at most; null: it is not known.")
+    looked_at: int = Field(description="Documents that were searched.")
+    version: int = Field(description="Of the index.")
+    encoding_ms: float
+    searching_ms: float
+
+
+@router.post("/search")
+async def search(request: SearchRequest, served: ServedNow, limits: TheLimits) -> SearchAnswer:
+    """The best documents of the index for a query."""
+    library = _library(served)
+    check_query(request.query, limits)
+    if request.k > limits.hits:
+        raise TooLargeError(f"k: {request.k:,} hits, the most is {limits.hits:,}")
+    started = time.perf_counter()
+    codes = await served.engine.query_vectors([request.query])
+    encoded = time.perf_counter()
+    (answer,) = await asyncio.to_thread(library.search, codes, request.k, request.where, request.mode, request.share)
+    return SearchAnswer(
+        hits=[SearchHit(id=hit.id, score=hit.score, text=hit.text, metadata=_plain(hit.metadata)) for hit in answer],
+        certified=answer.certified,
+        error=answer.error if math.isfinite(answer.error) else None,
+        looked_at=answer.looked_at,
+        version=answer.version,
+        encoding_ms=round(1000 * (encoded - started), 3),
+        searching_ms=round(1000 * (time.perf_counter() - encoded), 3),
+    )
+
+
+def _usable(value: Any, depth: int = 0) -> Any:
+    """A value of metadata, if it can be kept: finite numbers, lists not too deep."""
+    if depth > DEEPEST:
+        raise ValueError(f"metadata nested deeper than {DEEPEST} levels")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number of the metadata is not finite; write null")
+    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
+        raise ValueError("a number of the metadata has more than 64 bits; write it as a text")
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _usable(part, depth + 1)
+    return value
+
+
+class NewDocument(BaseModel):
+    """A document to add: its text, an id, and metadata under any other names."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_usable)]]
+
+    text: Text
+    id: Text | None = Field(None, description="Without one, a hash of the contents is the id.")
+
+
+class AddRequest(Body):
+    """`POST /documents`."""
+
+    documents: Annotated[list[NewDocument], Field(min_length=1)]
+
+
+class AddAnswer(BaseModel):
+    """What was done; it is on disk."""
+
+    added: int
+    replaced: int
+    unchanged: int
+    version: int
+
+
+@router.post("/documents", responses=errors(404, 507))
+async def add(request: AddRequest, served: ServedNow, limits: TheLimits) -> AddAnswer:
+    """Add documents, or replace those whose ids are there. When it answers they are on disk, and are found."""
+    library = _library(served)
+    check_texts("documents", [document.text for document in request.documents], limits)
+    rows = [document.model_dump(exclude_none=True) for document in request.documents]
+    done, version = await asyncio.to_thread(library.add, rows, served.engine.encode_for_index)
+    return AddAnswer(added=done.added, replaced=done.replaced, unchanged=done.unchanged, version=version)
+
+
+class DeleteRequest(Body):
+    """`POST /documents/delete`: by ids, or by a condition."""
+
+    ids: list[Text] | None = None
+    where: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> DeleteRequest:
+        if (self.ids is None) == (self.where is None):
+            raise ValueError("give ids, or where: one of the two")
+        return self
+
+
+class DeleteAnswer(BaseModel):
+    """How many documents are gone."""
+
+    deleted: int
+    version: int
+
+
+@router.post("/documents/delete", responses=errors(404, 507))
+async def delete(request: DeleteRequest, served: ServedNow, limits: TheLimits) -> DeleteAnswer:
+    """Delete documents by id or by a condition; those that are not there are no error."""
+    library = _library(served)
+    check_texts("ids", request.ids or [], limits)
+    number, version = await asyncio.to_thread(library.delete, request.ids, request.where)
+    return DeleteAnswer(deleted=number, version=version)
+
+
+@router.get("/documents/{id:path}")
+async def get(id: str, served: ServedNow) -> dict[str, Any]:
+    """A document by its id."""
+    found = await asyncio.to_thread(_library(served).get, [id])
+    if not found:
+        raise HTTPException(404, "there is no document with this id")
+    return _plain(found[0])
+
+
+def _plain(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Values that JSON has: dates as texts, and no number that is none."""
+    return {name: _value(value) for name, value in metadata.items()}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str | list | dict):
+        return value
+    return str(value)

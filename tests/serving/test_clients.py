@@ -1,0 +1,83 @@
+"""The clients that teams have already, pointed at this server: what changes for them is one URL."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+QUERY = "Is there any tea in the garden?"
+
+
+@pytest.fixture(scope="module")
+def texts(replies):
+    return [reply["text"] for reply in replies[:20]]
+
+
+@pytest.fixture(scope="module")
+def best(poly, texts):
+    """Places of the five best, and their scores as Cohere's clients see them."""
+    scores = poly.score_lists([QUERY], [texts])[0]
+    order = np.argsort(-scores, kind="stable")[:5].tolist()
+    return order, [(1 + scores[place]) / 2 for place in order]
+
+
+@pytest.mark.parametrize("version", ["Client", "ClientV2"])
+def test_cohere(reranking, texts, best, version):
+    cohere = pytest.importorskip("cohere")
+    client = getattr(cohere, version)(api_key="none", base_url=reranking.url)
+    answer = client.rerank(model="rerank-v3.5", query=QUERY, documents=texts, top_n=5)
+    assert [one.index for one in answer.results] == best[0]
+    np.testing.assert_allclose([one.relevance_score for one in answer.results], best[1], atol=1e-5)
+    with pytest.raises(cohere.UnprocessableEntityError, match="documents"):
+        client.rerank(model="rerank-v3.5", query=QUERY, documents=[])
+
+
+def test_cohere_async_and_its_key(serve, texts, best):
+    cohere = pytest.importorskip("cohere")
+    server = serve(key="right", bf16=False)
+    client = cohere.AsyncClientV2(api_key="right", base_url=server.url)
+    answer = asyncio.run(client.rerank(model="any", query=QUERY, documents=texts, top_n=5))
+    assert [one.index for one in answer.results] == best[0]
+    with pytest.raises(cohere.UnauthorizedError):
+        cohere.ClientV2(api_key="wrong", base_url=server.url).rerank(model="any", query=QUERY, documents=texts)
+
+
+def test_langchain(reranking, texts, best):
+    langchain = pytest.importorskip("langchain_cohere")
+    documents = pytest.importorskip("langchain_core.documents")
+    reranker = langchain.CohereRerank(model="any", cohere_api_key="none", base_url=reranking.url, top_n=5)
+    found = reranker.compress_documents(
+        [documents.Document(page_content=text, metadata={"place": place}) for place, text in enumerate(texts)], QUERY
+    )
+    assert [one.metadata["place"] for one in found] == best[0]
+    np.testing.assert_allclose([one.metadata["relevance_score"] for one in found], best[1], atol=1e-5)
+
+
+def test_haystack(reranking, texts, best):
+    rankers = pytest.importorskip("haystack_integrations.components.rankers.cohere")
+    haystack = pytest.importorskip("haystack")
+    from haystack.utils import Secret
+
+    ranker = rankers.CohereRanker(api_key=Secret.from_token("none"), api_base_url=reranking.url, top_k=5)
+    found = ranker.run(query=QUERY, documents=[haystack.Document(content=text) for text in texts])["documents"]
+    assert [texts.index(one.content) for one in found] == best[0]
+
+
+def test_llama_index_as_cohere(reranking, texts, best):
+    module = pytest.importorskip("llama_index.postprocessor.cohere_rerank")
+    reranker = module.CohereRerank(api_key="none", base_url=reranking.url, model="any", top_n=5)
+    found = reranker.postprocess_nodes(_nodes(texts), query_str=QUERY)
+    assert [texts.index(one.text) for one in found] == best[0]
+
+
+def test_llama_index_as_text_embeddings_inference(reranking, texts, best):
+    module = pytest.importorskip("llama_index.postprocessor.tei_rerank")
+    reranker = module.TextEmbeddingInference(base_url=reranking.url, top_n=5)
+    found = reranker.postprocess_nodes(_nodes(texts), query_str=QUERY)
+    assert [texts.index(one.text) for one in found] == best[0]
+    np.testing.assert_allclose([one.score for one in found], best[1], atol=1e-5)
+
+
+def _nodes(texts):
+    schema = pytest.importorskip("llama_index.core.schema")
+    return [schema.NodeWithScore(node=schema.TextNode(text=text), score=0.0) for text in texts]

@@ -1,0 +1,89 @@
+"""An engine answers as its model does, whoever else asks, and encodes each document once."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from polyencoders import ArcII, CrossEncoder, PolyEncoder
+from polyencoders.models.loading import load_model
+from polyencoders.serving.engine import Engine
+from polyencoders.serving.served import Current, called
+from polyencoders.serving.settings import Settings
+
+QUERIES = ["Any tea?", ["Hello.", "It rains.", "Do you take the train in winter?"], "music " * 60, "x"]
+
+
+@pytest.fixture(scope="module")
+def documents(replies):
+    return [reply["text"] for reply in replies] + ["a long one, " * 80]
+
+
+@pytest.mark.parametrize("name", ["poly", "bi", "cross", "raw", "arc"])
+def test_scores_are_the_models(models, documents, name, tiny_backbone):
+    model = ArcII(tiny_backbone) if name == "arc" else load_model(models / name)
+    engine = Engine(model, name, Settings(bf16=False))
+    expected = model.score_lists(QUERIES, [documents] * len(QUERIES))
+
+    async def all_at_once():
+        return await asyncio.gather(*(engine.scores(query, documents) for query in QUERIES))
+
+    for given, wanted in zip(asyncio.run(all_at_once()), expected, strict=True):
+        np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-5)
+    assert engine.cosine == (name in ("poly", "bi"))
+    assert asyncio.run(engine.scores("Tea?", [])).shape == (0,)
+    engine.close()
+
+
+def test_a_document_is_encoded_once_however_many_ask(poly, documents):
+    engine = Engine(poly, "poly", Settings())
+
+    async def many():
+        return await asyncio.gather(*(engine.scores(f"query {number}", documents) for number in range(20)))
+
+    asyncio.run(many())
+    assert engine.cache.misses == len(documents)
+    asyncio.run(many())
+    assert engine.cache.misses == len(documents)
+    engine.close()
+
+
+def test_tokens_are_counted_as_the_model_reads_them(poly):
+    engine = Engine(poly, "poly", Settings())
+    expected = sum(len(poly.tokenizer(text)["input_ids"]) for text in ("Tea?", "It rains in the garden."))
+    assert engine.tokens(["Tea?", "It rains in the garden."]) == expected
+    assert engine.tokens(["tea " * 10_000]) == poly.max_seq_length
+    engine.close()
+
+
+def test_what_is_served_is_closed_when_its_last_user_leaves(models):
+    current = Current(Settings(model=str(models / "poly")))
+    with current.use() as old:
+        current.reload()
+        with current.use() as new:
+            assert new is not old
+        assert asyncio.run(old.engine.scores("Tea?", ["bread"])).shape == (1,), "still open for those who use it"
+    assert not old.engine.worker._thread.is_alive()
+    assert current.generation == 2
+    current.close()
+
+
+def test_a_new_query_side_keeps_the_document_vectors(models, tmp_path, documents):
+    path = tmp_path / "model"
+    PolyEncoder(str(models / "poly")).save_pretrained(str(path))
+    current = Current(Settings(model=str(path)))
+    with current.use() as served:
+        asyncio.run(served.engine.document_vectors(documents))
+    upgraded = PolyEncoder(str(path))
+    upgraded.query_codes.codes.data.mul_(2)
+    upgraded.save_pretrained(str(path))
+    current.reload()
+    with current.use() as served:
+        assert served.engine.cache.look_up(documents)[1] == []
+    CrossEncoder(str(models / "cross")).save_pretrained(str(tmp_path / "cross"))
+    current.close()
+
+
+def test_clients_see_names_and_never_paths(tmp_path):
+    assert called(str(tmp_path)) == tmp_path.name
+    assert called("/nowhere/at/all") == "all"

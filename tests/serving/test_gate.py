@@ -1,0 +1,210 @@
+"""Who is let in, and with how much; and clients that do not behave."""
+
+import base64
+import json
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+
+from polyencoders.serving import run
+from polyencoders.serving.settings import Limits
+
+ASK = {"query": "Any tea?", "texts": ["tea", "bread"]}
+JSON = {"content-type": "application/json"}
+
+
+def raw(port, data, *, close_writing=False, seconds=10):
+    """What a server says to these bytes until it hangs up, or for so long."""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
+        connection.sendall(data)
+        if close_writing:
+            connection.shutdown(socket.SHUT_WR)
+        said = b""
+        try:
+            while part := connection.recv(65536):
+                said += part
+        except (TimeoutError, ConnectionResetError):
+            pass
+        return said
+
+
+# -- the key -----------------------------------------------------------------------------------------------------------
+
+
+def test_without_the_key_nothing_but_health_answers(serve, index):
+    server = serve(index=index, key="a-secret")
+    document = server.client.get("/openapi.json", headers={"authorization": "Bearer a-secret"}).json()
+    asked = [(method, path) for path, methods in document["paths"].items() for method in methods]
+    assert len(asked) > 10
+    for method, path in [*asked, ("get", "/"), ("get", "/openapi.json"), ("get", "/nowhere"), ("post", "/gradio_api")]:
+        answer = server.client.request(method, path)
+        expected = 200 if path in ("/health", "/ready") else 401
+        assert answer.status_code == expected, path
+    for wrong in ("", "Bearer", "Bearer wrong", "a-secret", "Basic !", "Basic " + base64.b64encode(b"\xff:x").decode()):
+        assert server.client.post("/rerank", json=ASK, headers={"authorization": wrong}).status_code == 401
+
+
+def test_the_key_as_clients_send_it(serve):
+    server = serve(key="schlüssel")
+    basic = base64.b64encode("anybody:schlüssel".encode()).decode()
+    for headers in ({"authorization": "bearer schlüssel".encode()}, {"authorization": f"Basic {basic}"}):
+        assert server.client.post("/rerank", json=ASK, headers=headers).status_code == 200
+    assert server.client.post("/rerank", json=ASK, headers={"x-api-key": "schlüssel".encode()}).status_code == 200
+
+
+# -- browsers ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_elsewhere_cannot_ask(reranking, serve):
+    post = reranking.client.post
+    assert post("/rerank", json=ASK, headers={"host": "evil.example"}).status_code == 421
+    assert post("/rerank", json=ASK, headers={"origin": "https://evil.example"}).status_code == 403
+    assert post("/rerank", content=json.dumps(ASK), headers={"content-type": "text/plain"}).status_code == 422
+    assert post("/rerank", json=ASK, headers={"origin": reranking.url}).status_code == 200
+    named = serve(hosts=("search.example",))
+    assert named.client.post("/rerank", json=ASK, headers={"host": "search.example:80"}).status_code == 200
+    assert named.client.post("/rerank", json=ASK, headers={"host": "evil.example"}).status_code == 421
+
+
+# -- bodies ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_too_large(serve, chunked):
+    server = serve(limits=Limits(body=10_000))
+    content = (b" " * 1000 for _ in range(50)) if chunked else b" " * 50_000
+    try:
+        answer = server.client.post("/v2/rerank", content=content, headers=JSON)
+        assert answer.status_code == 413
+        assert "10,000" in answer.json()["message"]
+    except (httpx.WriteError, httpx.ReadError):  # it hung up before all was sent
+        pass
+    assert server.client.post("/rerank", json=ASK).status_code == 200
+
+
+def test_a_body_too_slow(serve):
+    server = serve(limits=Limits(body_seconds=0.3))
+    head = b"POST /rerank HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"
+    said = raw(server.port, head)
+    assert said.startswith(b"HTTP/1.1 408")
+    assert server.client.post("/rerank", json=ASK).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "beginning", [b"", b"POST /rerank HT", b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\nGET /hea"]
+)
+def test_headers_too_slow(serve, monkeypatch, beginning):
+    monkeypatch.setattr(run, "HEADER_SECONDS", 0.3)
+    server = serve()
+    started = time.monotonic()
+    raw(server.port, beginning)
+    assert time.monotonic() - started < 8
+
+
+def test_a_connection_closed_on_one_side_or_both(serve):
+    server = serve()
+    body = json.dumps(ASK).encode()
+    head = f"POST /rerank HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    request = head.encode() + b"\r\n\r\n" + body
+    for data in (request, request[:-5], head.encode(), b"\r\n", b"\x00\xff" * 100):
+        raw(server.port, data, close_writing=True)
+    assert server.client.post("/rerank", json=ASK).status_code == 200
+    deadline = time.time() + 5
+    while server.application.api.state.gate.inside and time.time() < deadline:
+        time.sleep(0.01)
+    assert server.application.api.state.gate.inside == 0, "nobody is waited for who has gone"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe\xfa",
+        b'{"query": "\xc3\x28", "texts": ["a"]}',
+        b'{"query": "a", "texts": ["a"], "x": ' + b"[" * 100_000,
+        b'{"query": "a", "texts": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+        b'{"query": "a", "k": NaN, "texts": [NaN], "documents": [NaN], "ids": [NaN], "input": [Infinity]}',
+        b'{"query": "\\ud800", "texts": ["a"]}',
+        b'{"query": NaN, "texts": ["a"]}',
+        b'{"query": ' + b"9" * 5_000 + b', "texts": ["a"]}',
+        b'[{"query": "a"}]',
+        b"null",
+    ],
+    ids=range(12),
+)
+def test_what_is_no_json_or_none_of_ours(searching, content):
+    for path in ("/rerank", "/v1/rerank", "/v2/rerank", "/search", "/documents", "/documents/delete", "/v1/embeddings"):
+        answer = searching.client.post(path, content=content, headers=JSON)
+        assert answer.status_code in (400, 422), (path, answer.text)
+        answer.json()
+
+
+def test_numbers_that_are_none_do_not_enter_the_index(searching):
+    for value in (b"NaN", b"-Infinity", b"1e999", b"[1, [NaN]]"):
+        content = b'{"documents": [{"text": "a", "n": ' + value + b"}]}"
+        assert searching.client.post("/documents", content=content, headers=JSON).status_code == 422
+    deep = b'{"documents": [{"text": "a", "n": ' + b"[" * 50 + b"]" * 50 + b"}]}"
+    assert searching.client.post("/documents", content=deep, headers=JSON).status_code == 422
+
+
+# -- how many ----------------------------------------------------------------------------------------------------------
+
+
+def test_more_requests_than_can_be_taken_are_told_to_come_back(serve):
+    server = serve(limits=Limits(requests=2))
+    engine = server.application.current._served.engine
+    go = threading.Event()
+    engine.worker.call(lambda: go.wait(10))
+    waiting = [threading.Thread(target=server.client.post, args=("/rerank",), kwargs={"json": ASK}) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+    gate = server.application.api.state.gate
+    while gate.inside < 2:
+        time.sleep(0.01)
+    answer = server.client.post("/v2/rerank", json={"query": "a", "documents": ["b"]})
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+    assert "come back" in answer.json()["message"]
+    assert server.client.get("/health").status_code == 200
+    go.set()
+    for thread in waiting:
+        thread.join()
+    assert server.client.post("/rerank", json=ASK).status_code == 200
+
+
+def test_more_work_than_can_be_done_soon_is_told_to_come_back(serve):
+    server = serve(limits=Limits(wait=0.001))
+    engine = server.application.current._served.engine
+    go = threading.Event()
+    engine.worker.call(lambda: go.wait(10))
+    first = threading.Thread(
+        target=server.client.post, args=("/rerank",), kwargs={"json": {**ASK, "texts": ["tea " * 500] * 50}}
+    )
+    first.start()
+    while not engine.worker.backlog:
+        time.sleep(0.01)
+    answer = server.client.post("/rerank", json=ASK)
+    assert (answer.status_code, answer.json()["error_type"]) == (429, "Overloaded")
+    assert int(answer.headers["retry-after"]) >= 1
+    go.set()
+    first.join()
+
+
+def test_a_client_that_goes_away_is_not_worked_for(serve):
+    server = serve()
+    worker = server.application.current._served.engine.worker
+    go = threading.Event()
+    worker.call(lambda: go.wait(10))
+    with pytest.raises(httpx.ReadTimeout):
+        server.client.post("/rerank", json={**ASK, "texts": [f"tea {number}" for number in range(500)]}, timeout=0.3)
+    deadline = time.time() + 5
+    while server.application.api.state.gate.inside and time.time() < deadline:
+        time.sleep(0.01)
+    assert server.application.api.state.gate.inside == 0
+    go.set()
+    worker.call(lambda: None).result(10)
+    assert server.client.post("/rerank", json=ASK).status_code == 200
+    assert len(server.application.current._served.engine.cache) < 100, "most of the 500 were left"

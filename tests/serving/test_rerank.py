@@ -1,0 +1,119 @@
+"""Reranking in the shapes of Cohere and text-embeddings-inference, against the model asked directly."""
+
+import numpy as np
+import pytest
+
+from polyencoders.models.loading import load_model
+
+QUERY = "Is there any tea in the kitchen?"
+TALK = ["Good morning.", "It rains again.", "Shall we take the train?"]
+
+
+@pytest.fixture(scope="module")
+def texts(replies):
+    return [reply["text"] for reply in replies]
+
+
+def check(results, scores, number, key="relevance_score", shown=lambda score: (1 + score) / 2):
+    """Results are the best by the model's scores, best first."""
+    assert [result["index"] for result in results] == np.argsort(-scores, kind="stable")[:number].tolist()
+    np.testing.assert_allclose(
+        [one[key] for one in results], [shown(scores[one["index"]]) for one in results], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])
+@pytest.mark.parametrize("query", [QUERY, TALK], ids=["text", "conversation"])
+def test_cohere(reranking, poly, texts, path, query):
+    scores = poly.score_lists([query], [texts])[0]
+    body = {"query": query, "documents": texts, "top_n": 7, "model": "rerank-v3.5", "never_heard_of": 1}
+    answer = reranking.client.post(path, json=body).json()
+    check(answer["results"], scores, 7)
+    assert set(answer["results"][0]) == {"index", "relevance_score"}
+    assert answer["id"]
+    assert answer["meta"]["api_version"]["version"] == path[2]
+    with_texts = reranking.client.post(path, json={**body, "return_documents": True}).json()["results"]
+    assert [one["document"]["text"] for one in with_texts] == [texts[one["index"]] for one in with_texts]
+
+
+def test_cohere_v1_takes_objects(reranking, texts):
+    def order(documents, **more):
+        body = {"query": QUERY, "documents": documents, **more}
+        return [one["index"] for one in reranking.client.post("/v1/rerank", json=body).json()["results"]]
+
+    assert order([{"text": text} for text in texts]) == order(texts)
+    fields = [{"title": text, "body": text[::-1], "other": 1} for text in texts]
+    joined = [f"title: {text}\nbody: {text[::-1]}" for text in texts]
+    assert order(fields, rank_fields=["title", "body"]) == order(joined)
+
+
+def test_objects_without_a_text_are_refused(reranking):
+    answer = reranking.client.post("/v1/rerank", json={"query": QUERY, "documents": ["tea", {"title": "tea"}]})
+    assert answer.status_code == 422
+    assert "documents.1" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_text_embeddings_inference(reranking, poly, texts, raw):
+    scores = poly.score_lists([QUERY], [texts])[0]
+    body = {"query": QUERY, "texts": texts, "raw_scores": raw, "return_text": True}
+    answer = reranking.client.post("/rerank", json=body).json()
+    check(answer, scores, None, "score", (lambda score: score) if raw else (lambda score: (1 + score) / 2))
+    assert answer[0]["text"] == texts[answer[0]["index"]]
+
+
+@pytest.mark.parametrize("name", ["raw", "cross"])
+def test_scores_that_are_no_cosines_become_probabilities(serve, models, texts, name):
+    server = serve(model=str(models / name), bf16=False)
+    scores = load_model(models / name).score_lists([QUERY], [texts])[0].astype(float)
+    answer = server.client.post("/v2/rerank", json={"query": QUERY, "documents": texts}).json()
+    check(answer["results"], scores, None, shown=lambda score: 1 / (1 + np.exp(-score)))
+    assert all(0 <= one["relevance_score"] <= 1 for one in answer["results"])
+
+
+def test_equal_documents_keep_their_order(reranking):
+    answer = reranking.client.post("/rerank", json={"query": QUERY, "texts": ["tea", "rain", "tea", "tea"]}).json()
+    assert [one["index"] for one in answer if one["index"] != 1] == [0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"documents": ["a"]}, "query"),
+        ({"query": "", "documents": ["a"]}, "query"),
+        ({"query": [], "documents": ["a"]}, "query"),
+        ({"query": "a", "documents": []}, "documents"),
+        ({"query": "a", "documents": "b"}, "documents"),
+        ({"query": "a", "documents": ["b", 3]}, "documents.1"),
+        ({"query": "a", "documents": ["b", ""]}, "documents.1"),
+        ({"query": "a", "documents": ["b"], "top_n": 0}, "top_n"),
+        ({"query": "a", "documents": ["b", "\ud800"]}, "documents.1"),
+    ],
+)
+def test_what_is_wrong_is_said_in_the_shape_the_client_knows(reranking, body, says):
+    import json
+
+    for path in ("/v2/rerank", "/v1/rerank"):
+        answer = reranking.client.post(path, content=json.dumps(body), headers={"content-type": "application/json"})
+        assert answer.status_code == 422
+        assert says in answer.json()["message"], answer.json()
+    tei = {name.replace("documents", "texts"): value for name, value in body.items()}
+    answer = reranking.client.post("/rerank", content=json.dumps(tei), headers={"content-type": "application/json"})
+    if "top_n" not in body:
+        assert answer.json()["error_type"] == "Validation"
+        assert says.replace("documents", "texts") in answer.json()["error"]
+
+
+def test_more_than_a_request_may_hold(serve):
+    from polyencoders.serving.settings import Limits
+
+    server = serve(limits=Limits(documents=3, text=100, turns=2))
+    for body, says in (
+        ({"query": "a", "documents": ["b"] * 4}, "4 texts, the most in one request is 3"),
+        ({"query": "a", "documents": ["b", "c" * 101]}, "documents.1: 101 characters, the most is 100"),
+        ({"query": "a" * 101, "documents": ["b"]}, "query: 101 characters"),
+        ({"query": ["a"] * 3, "documents": ["b"]}, "query: 3 turns"),
+    ):
+        answer = server.client.post("/v2/rerank", json=body)
+        assert answer.status_code == 413
+        assert says in answer.json()["message"]

@@ -1,0 +1,112 @@
+"""The index over HTTP, against the index asked directly; what is acknowledged is on disk, and found."""
+
+import time
+
+import numpy as np
+import pytest
+
+from polyencoders.index import Index
+
+QUERY = "Any tea in the garden?"
+
+
+def search(server, **body):
+    answer = server.client.post("/search", json={"query": QUERY, **body})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"k": 3}, {"where": "lang = 'de' AND year > 2010"}, {"mode": "fast", "share": 0.5}]
+)
+def test_hits_are_the_indexs(searching, index, asked):
+    found, expected = search(searching, **asked), Index.open(index).search(QUERY, **asked)
+    assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in expected]
+    np.testing.assert_allclose([hit["score"] for hit in found["hits"]], [hit.score for hit in expected], atol=1e-6)
+    assert [(hit["text"], hit["metadata"]) for hit in found["hits"]] == [(hit.text, hit.metadata) for hit in expected]
+    assert (found["certified"], found["version"]) == (expected.certified, expected.version)
+    assert found["error"] == pytest.approx(expected.error)
+
+
+def test_a_conversation_is_a_query(searching, index):
+    talk = ["Good morning.", "It rains.", "Then let us take the train."]
+    assert [hit["id"] for hit in search(searching, query=talk)["hits"]] == [
+        hit.id for hit in Index.open(index).search([talk])[0]
+    ]
+
+
+def test_documents_come_and_go(searching, index):
+    new = {"id": "new", "text": "garden tea, any garden tea", "lang": "fr", "tags": ["a", {"b": 1}]}
+    post = searching.client.post
+    answer = post("/documents", json={"documents": [new, {"text": "a second one"}]}).json()
+    assert {name: answer[name] for name in ("added", "replaced", "unchanged")} == {
+        "added": 2,
+        "replaced": 0,
+        "unchanged": 0,
+    }
+    assert [hit["id"] for hit in search(searching, where="lang = 'fr'")["hits"]] == ["new"]
+    assert searching.client.get("/documents/new").json() == new
+    assert Index.open(index).get(["new"])[0]["text"] == new["text"], "acknowledged: on disk"
+    assert post("/documents", json={"documents": [new]}).json()["unchanged"] == 1
+    changed = post("/documents", json={"documents": [{**new, "text": "winter train"}]}).json()
+    assert changed["replaced"] == 1
+    assert changed["version"] > answer["version"]
+    assert post("/documents/delete", json={"ids": ["new", "never"]}).json()["deleted"] == 1
+    assert post("/documents/delete", json={"where": "year < 2000"}).json()["deleted"] == 10
+    assert searching.client.get("/documents/new").status_code == 404
+    assert not search(searching, where="year < 2000")["hits"]
+
+
+def test_an_id_may_hold_anything(searching):
+    for id in ("a/b c?d=e", "ü#%41", "../../etc/passwd"):
+        assert searching.client.post("/documents", json={"documents": [{"id": id, "text": "tea"}]}).status_code == 200
+        (hit,) = search(searching, where=f"id = '{id}'")["hits"]
+        assert hit["id"] == id
+    assert searching.client.get("/documents/a%2Fb%20c%3Fd%3De").json()["text"] == "tea"
+
+
+def test_what_another_process_writes_is_found_soon(searching, index, monkeypatch):
+    Index.open(index).add([{"id": "elsewhere", "text": "written elsewhere", "lang": "xx"}])
+    deadline = time.time() + 20
+    while not search(searching, where="lang = 'xx'")["hits"]:
+        assert time.time() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "says"),
+    [
+        ("/search", {"query": "a", "where": "lang ="}, "lang ="),
+        ("/search", {"query": "a", "where": "colour = 'red'"}, "colour"),
+        ("/search", {"query": "a", "k": 0}, "k:"),
+        ("/search", {"query": "a", "mode": "quick"}, "mode"),
+        ("/search", {"query": "a", "share": 0.5}, "share"),
+        ("/documents", {"documents": [{"id": "x"}]}, "documents.0.text"),
+        ("/documents", {"documents": [{"text": "a", "id": 7}]}, "documents.0.id"),
+        ("/documents", {"documents": [{"text": "a", "year": "soon"}]}, "year"),
+        ("/documents", {"documents": [{"text": "a", "n": 10**30}]}, "64 bits"),
+        ("/documents/delete", {}, "one of the two"),
+        ("/documents/delete", {"ids": ["a"], "where": "b"}, "one of the two"),
+    ],
+)
+def test_what_is_wrong_is_said(searching, index, path, body, says):
+    answer = searching.client.post(path, json=body)
+    assert answer.status_code == 422, answer.text
+    assert says in answer.json()["error"]
+    assert str(index.parent) not in answer.text
+    assert len(Index.open(index)) == 60
+
+
+def test_more_hits_than_allowed(searching):
+    assert searching.client.post("/search", json={"query": "a", "k": 5000}).status_code == 413
+
+
+def test_without_an_index(reranking):
+    for path, body in (
+        ("/search", {"query": "a"}),
+        ("/documents", {"documents": [{"text": "a"}]}),
+        ("/documents/delete", {"ids": ["a"]}),
+    ):
+        answer = reranking.client.post(path, json=body)
+        assert (answer.status_code, answer.json()["error_type"]) == (404, "NotFound")
+        assert "--index" in answer.json()["error"]
