@@ -76,7 +76,7 @@ def _rerank(row: dict[str, Any]) -> list[str]:
 
 
 def _load(row: dict[str, Any]) -> list[str]:
-    ms, megabytes = row["ms"], row["MB"]
+    ms, memory = row["ms"], " and ".join(f"{value:,.0f}" for value in row["MB"].values())
     return [
         f"## {row['clients']} clients for {row['seconds']} seconds",
         "",
@@ -91,7 +91,7 @@ def _load(row: dict[str, Any]) -> list[str]:
         *(f"| {name}, ms | {value:,.0f} |" for name, value in ms.items()),
         f"| errors | {row['errors']} |",
         f"| answers that differ | {row['wrong']} |",
-        f"| memory, MB: second quarter, last quarter | {megabytes['second quarter']:,.0f}, {megabytes['last quarter']:,.0f} |",
+        f"| memory in the second and in the last quarter, MB | {memory} |",
         "",
     ]
 
