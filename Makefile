@@ -1,6 +1,7 @@
 # On a machine with Python 3.11 or later and nothing else of ours:
 #
 #   make demo    from nothing to ranked answers on real conversations
+#   make serve   what the demo left, over HTTP, with a page
 #   make test    every test there is
 #   make sanitize    the native kernel's tests under sanitisers
 #
@@ -18,10 +19,16 @@ export OMP_WAIT_POLICY := PASSIVE
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test lint format sanitize self-test clean
+.PHONY: demo serve test lint format sanitize self-test clean
 
 demo: $(VENV)/.demo
 	$(BIN)/polyencoders demo --output models/demo
+
+serve: $(VENV)/.serve models/demo-index
+	$(BIN)/polyencoders serve --index models/demo-index
+
+models/demo-index:
+	$(MAKE) demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pages import put
+
 EXHAUSTIVE, ONE_VECTOR = "exhaustive, PyTorch in blocks", "exhaustive, FAISS flat, one vector"
 DEFAULT_SHARE = 0.07
-BEGIN, END = "<!-- index:begin -->", "<!-- index:end -->"
 
 
 def at_default(row: dict[str, Any]) -> dict[str, float]:
@@ -144,10 +145,6 @@ def _memory(row: dict[str, Any]) -> list[str]:
 
 def into_readme(results: dict[str, Any]) -> None:
     """The short table in the README, between its marks."""
-    path = Path(__file__).parents[1] / "README.md"
-    text = path.read_text(encoding="utf-8")
-    if BEGIN not in text:
-        return
     rows = results["million"]
     header = (
         "| one query, " + f"{rows[0]['n']:,} documents, ms | " + " | ".join(f"m = {row['m']}" for row in rows) + " |"
@@ -164,8 +161,7 @@ def into_readme(results: dict[str, Any]) -> None:
     lines.append(
         "| FAISS flat, a bi-encoder's vector | " + " | ".join(f"{row['ms'][ONE_VECTOR]:.1f}" for row in rows) + " |"
     )
-    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    path.write_text(text[:begin] + "\n" + "\n".join(lines) + "\n" + text[end:], encoding="utf-8")
+    put("index", lines, "README.md")
 
 
 def draw(results: dict[str, Any], path: Path) -> None:

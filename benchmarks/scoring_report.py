@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pages import put
+
 CODES = (1, 4, 16, 64, 360)
 FLAT, EIGHT_BITS, LANCE = "FAISS flat", "FAISS 8-bit", "LanceDB flat"
-BEGIN, END = "<!-- scoring:begin -->", "<!-- scoring:end -->"
 
 
 def ours(m: int) -> str:
@@ -127,9 +128,7 @@ def into_readme(results: dict[str, Any]) -> None:
         lines.append(f"| {label} | " + " | ".join(numbers) + " |")
     for name in (FLAT, EIGHT_BITS, LANCE):
         lines.append(f"| {name}, a bi-encoder's vector | {ms[name]:.1f} |" + " |" * (len(CODES) - 1))
-    path = Path(__file__).parent.parent / "README.md"
-    before, rest = path.read_text(encoding="utf-8").split(BEGIN)
-    path.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.split(END)[1], encoding="utf-8")
+    put("scoring", lines, "README.md")
 
 
 def _threads(row: dict[str, Any]) -> str:

@@ -56,7 +56,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few of each, writes no results")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     arguments = parser.parse_args()
-    from serving_report import markdown, plot, summary
+    from serving_report import into_pages, markdown, plot, summary
 
     path = RESULTS / "serving.json"
     results: dict[str, Any] = {}
@@ -74,6 +74,7 @@ def main() -> int:
         path.write_text(json.dumps(results, indent=1), encoding="utf-8")
         path.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
         plot(results, path.with_suffix(".png"))
+        into_pages(results)
     print(markdown(results))
     print(json.dumps(summary(results)))
     return int(bool(results.get("load", {}).get("wrong")) or bool(results.get("load", {}).get("errors")))

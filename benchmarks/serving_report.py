@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pages import put
+
 COLOURS = {"cached": "#2a7", "first time": "#2a7", "cross-encoder, bf16": "#888", "cross-encoder": "#888"}
 
 
@@ -143,3 +145,17 @@ def plot(results: dict[str, Any], path: Path) -> None:
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
+
+
+def into_pages(results: dict[str, Any]) -> None:
+    """The few rows that the README and docs/serving.md show."""
+    row = results["rerank"]
+    ms = row["ms"]
+    lines = [
+        f"| {row['candidates']} candidates of about {row['words']} words | ms | |",
+        "|---|---|---|",
+        f"| a cross-encoder of the same backbone, in process (sentence-transformers) | {ms['cross-encoder']:,.0f} | 1 |",
+    ]
+    for name, label in (("first time", "documents never seen"), ("cached", "documents seen before")):
+        lines.append(f"| **over HTTP, {label}** | {ms[name]:,.0f} | 1/{ms['cross-encoder'] / ms[name]:.3g} |")
+    put("serving", lines, "README.md", "docs/serving.md")

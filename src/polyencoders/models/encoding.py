@@ -1,4 +1,4 @@
-"""Many documents to vectors, fast: batches of like length that hold about as many tokens each, in bf16 where that pays.
+"""Many texts to vectors, fast: batches of like length that hold about as many tokens each, in bf16 where that pays.
 
 Knows bi- and poly-encoders; nothing of where texts come from or vectors go.
 """
@@ -13,11 +13,14 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers.util import batch_to_device
 
-from polyencoders.models.dual import DualEncoder
+from polyencoders.models.dual import DualEncoder, Task
 from polyencoders.models.precision import bf16_is_native
+from polyencoders.models.text import Query
 
 TOKENS_AT_ONCE = 4096
 """Tokens in a batch: enough to keep matrix products busy, few enough for the cache of a processor; measured."""
+QUERY_TOKENS_AT_ONCE = 512
+"""Of queries, which come a few at a time and of any length: less of a batch is padding; measured."""
 
 
 def encode_documents(
@@ -53,36 +56,75 @@ def encode_documents(
         A text is not one.
     """
     half = bf16_is_native(model.device) if bf16 is None else bf16
+    return _encode(model, texts, "document", TOKENS_AT_ONCE, half, advance)
+
+
+def encode_queries(model: DualEncoder, queries: Sequence[Query]) -> NDArray[np.float32]:
+    """Query codes, as `model.encode_query` gives them, in float32, with less padding and less around it.
+
+    Parameters
+    ----------
+    model
+        A bi- or poly-encoder.
+    queries
+        Texts, or conversations of turns, in any order; at least one.
+
+    Returns
+    -------
+    numpy.ndarray
+        `(q, m, d)`, or a bi-encoder's `(q, d)`, float32, in the order of the queries.
+
+    Raises
+    ------
+    TypeError
+        A query is not one.
+    """
+    return _encode(model, queries, "query", QUERY_TOKENS_AT_ONCE, False, lambda done: None)
+
+
+def _encode(
+    model: DualEncoder,
+    texts: Sequence[Query],
+    task: Task,
+    tokens_at_once: int,
+    half: bool,
+    advance: Callable[[int], object],
+) -> NDArray[np.float32]:
     vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), dtype=np.float32)
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=half):
-            prompt = model.prompts.get("document") or None
-            for places in _batches(texts, _lengths(model, texts) if texts else []):
-                features = model.preprocess([texts[place] for place in places], prompt=prompt, task="document")
-                out = model(batch_to_device(features, model.device), task="document")["sentence_embedding"]
-                vectors[places] = out.float().cpu().numpy()
+            prompt = model.prompts.get(task) or None
+            for places in _batches(_lengths(model, texts, task, prompt), tokens_at_once):
+                features = model.preprocess([texts[place] for place in places], prompt=prompt, task=task)
+                out = model(batch_to_device(features, model.device), task=task)["sentence_embedding"].float().cpu()
+                if vectors.shape[1:] != out.shape[1:]:  # queries with several codes
+                    vectors = np.empty((len(texts), *out.shape[1:]), dtype=np.float32)
+                vectors[places] = out.numpy()
                 advance(len(places))
     finally:
         model.train(was_training)
     return vectors
 
 
-def _batches(texts: Sequence[str], lengths: Sequence[int]) -> Iterator[list[int]]:
+def _batches(lengths: Sequence[int], tokens_at_once: int) -> Iterator[list[int]]:
     """Places of texts of about the same length, the longest first: what does not fit in memory shows at once."""
-    order = sorted(range(len(texts)), key=lambda place: -lengths[place])
+    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
     start = 0
     while start < len(order):
-        stop = start + max(1, TOKENS_AT_ONCE // max(1, lengths[order[start]]))
+        stop = start + max(1, tokens_at_once // max(1, lengths[order[start]]))
         yield order[start:stop]
         start = stop
 
 
-def _lengths(model: DualEncoder, texts: Sequence[str]) -> list[int]:
+def _lengths(model: DualEncoder, texts: Sequence[Query], task: Task, prompt: str | None) -> list[int]:
     """Tokens of each text, as many as are read. Telling them costs a twentieth of what padding by characters would."""
-    longest = model.document_length or model.max_seq_length
+    if len(texts) < 2:
+        return [1] * len(texts)
+    longest = (model.query_length if task == "query" else model.document_length) or model.max_seq_length
     tokenizer: Any = model.tokenizer
     cut = {"truncation": True, "max_length": longest} if longest else {}
-    tokens = tokenizer(list(texts), return_attention_mask=False, return_token_type_ids=False, **cut)["input_ids"]
+    plain = [model.text_of(text, task, prompt) for text in texts]
+    tokens = tokenizer(plain, return_attention_mask=False, return_token_type_ids=False, **cut)["input_ids"]
     return [len(ids) for ids in tokens]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from polyencoders.models.document_cache import DocumentCache
 from polyencoders.models.dual import DualEncoder
+from polyencoders.models.encoding import encode_queries
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.text import Query
 from polyencoders.serving.batching import Lane, Work, Worker
@@ -60,7 +62,7 @@ class Engine:
             self.cache = DocumentCache(model, settings.cache, settings.cache_bytes, settings.bf16)
             if before is not None and before.cache is not None:
                 self.cache.take_over(before.cache)
-            short, long = self._encode_queries, self.cache.vectors
+            short, long = functools.partial(encode_queries, model), self.cache.vectors
         else:
             short = long = self._predict
         # Counting tokens with the tokeniser that the model's thread uses would be a second thread in it.
@@ -130,10 +132,6 @@ class Engine:
 
     async def _ask(self, lane: Lane, items: list[Any]) -> Vectors:
         return await asyncio.wrap_future(self.worker.submit(lane, items))  # cancelled with the request
-
-    def _encode_queries(self, queries: list[Query]) -> Vectors:
-        assert isinstance(self.model, DualEncoder)
-        return np.asarray(self.model.encode_query(queries, batch_size=32, show_progress_bar=False), dtype=np.float32)
 
     def _predict(self, pairs: list[tuple[Query, str]]) -> Vectors:
         return np.asarray(self.model.predict(pairs, batch_size=32, show_progress_bar=False), dtype=np.float32)
