@@ -117,7 +117,7 @@ async def answer(served: Served, question: Question) -> Ranking:
     """
     engine, library = served.engine, served.library
     if library is not None:
-        ranking = await search(engine, library, question)
+        ranking, _ = await search(engine, library, question)
     else:
         ranking = await rerank(engine, question.query, given(question))
         ranking = replace(ranking, found=ranking.found[: question.k])
@@ -126,19 +126,20 @@ async def answer(served: Served, question: Question) -> Ranking:
     return await _with_reasons(engine, library, question.query, ranking)
 
 
-async def search(engine: Engine, library: Library, question: Question) -> Ranking:
-    """Search the index with a model whose document vectors it holds."""
+async def search(engine: Engine, library: Library, question: Question) -> tuple[Ranking, Vectors]:
+    """Search the index with a model whose document vectors it holds; gives the query codes as well."""
     clock = Clock()
     codes = await engine.query_vectors([question.query])
     clock.stop("query")
     temperature = engine.model.temperature if isinstance(engine.model, PolyEncoder) else 1.0
-    return await look_up(library, codes, question, Ranking(engine.name, kind_of(engine), "", {}, []), clock, temperature)
+    empty = Ranking(engine.name, kind_of(engine), "", {}, [])
+    return await look_up(library, codes, question, empty, clock, temperature), codes
 
 
 async def look_up(
     library: Library, codes: Vectors, question: Question, ranking: Ranking, clock: Clock, temperature: float
 ) -> Ranking:
-    """A ranking filled with what query codes find in the index."""
+    """A ranking, filled with what query codes find in the index."""
     (got,) = await asyncio.to_thread(
         library.search, codes, question.k, question.where, question.mode, None, temperature
     )

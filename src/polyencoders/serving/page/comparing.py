@@ -58,18 +58,17 @@ def averaged(codes: Vectors) -> Vectors:
 
 
 async def _in_index(served: Served, library: Library, question: Question) -> list[Ranking]:
-    first = await search(served.engine, library, replace(question, k=max(question.k, CANDIDATES)))
+    first, codes = await search(served.engine, library, replace(question, k=max(question.k, CANDIDATES)))
     rankings = [first]
     shown = replace(question, k=min(question.k, SHOWN))
     if has_control(served.engine):
         clock = Clock()
-        (codes,) = await served.engine.query_vectors([question.query])
-        clock.stop("query")
-        rankings.append(await look_up(library, averaged(codes)[None], shown, _control(served.engine), clock, 1.0))
+        clock.times["query"] = first.times["query"]  # they are the same codes
+        rankings.append(await look_up(library, averaged(codes[0])[None], shown, _control(served.engine), clock, 1.0))
     candidates = first.found[:CANDIDATES]
     for other in served.others:
         if other in served.searching:
-            rankings.append(await search(other, library, shown))
+            rankings.append((await search(other, library, shown))[0])
         else:
             ranked = await rerank(other, question.query, candidates)
             rankings.append(replace(ranked, did=f"reranked the {len(ranked.found)} that {first.name} found first"))

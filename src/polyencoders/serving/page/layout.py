@@ -53,35 +53,40 @@ def blocks(use: Use, settings: Settings) -> gr.Blocks:
     ask = _asking(use, settings)
 
     with gr.Blocks(title="polyencoders", analytics_enabled=False) as page:
-        head = gr.HTML(elem_id="pe-head")
-        with gr.Accordion("The conversation so far", open=False, elem_id="pe-turns"):
-            turns = gr.Textbox(
-                label="Earlier turns, one a line, the oldest first",
-                placeholder="Hi! How was your weekend?\nGood, we went hiking in the mountains.",
-                lines=3,
-                max_lines=12,
-            )
+        head = gr.HTML(_header(use), elem_id="pe-head", apply_default_css=False)
         if not has_index:
             documents = gr.Textbox(label="Documents to rank, one a line", value=DOCUMENTS, lines=5, max_lines=20)
-        with gr.Row(elem_id="pe-ask", equal_height=True):
+        with gr.Row(elem_id="pe-ask"):
             query = gr.Textbox(
-                label="Query, or the newest turn",
+                label="Query, or the newest turn of a conversation",
                 placeholder="Type, and press Enter",
+                show_label=False,
+                container=False,
                 autofocus=True,
                 lines=1,
                 max_lines=6,
                 scale=5,
             )
             button = gr.Button("Search" if has_index else "Rank", variant="primary", scale=0, min_width=110)
-        with gr.Row(elem_id="pe-options"):
-            view = gr.Radio([HITS, MODELS], value=HITS, label="Show", min_width=260)
-            k = gr.Number(10, label="Hits", precision=0, minimum=1, maximum=settings.limits.hits, min_width=90)
-            if has_index:
-                mode = gr.Radio(["exact", "fast"], value="exact", label="Search", min_width=170)
-                where = gr.Textbox(label=f"Filter on {columns}", placeholder="text LIKE '%weekend%'", min_width=220)
         with gr.Row(elem_id="pe-examples"):
             chips = [gr.Button(render.shortened(text), size="sm", min_width=60) for _, text in examples]
-        found = gr.HTML(elem_id="pe-found")
+        with gr.Row(elem_id="pe-more", equal_height=False):
+            with gr.Accordion("What was said before", open=False, elem_id="pe-turns"):
+                turns = gr.Textbox(
+                    label="Earlier turns, one a line, the oldest first; the newest stands above",
+                    placeholder="Hi! How was your weekend?\nGood, we went hiking in the mountains.",
+                    lines=3,
+                    max_lines=12,
+                )
+            with gr.Accordion("Options", open=False, elem_id="pe-options"), gr.Row():
+                k = gr.Number(10, label="Hits", precision=0, minimum=1, maximum=settings.limits.hits, min_width=80)
+                if has_index:
+                    mode = gr.Radio(["exact", "fast"], value="exact", label="Search", min_width=150)
+                    where = gr.Textbox(
+                        label=f"Filter, in SQL, on {columns}", placeholder="text LIKE '%weekend%'", min_width=200
+                    )
+        view = gr.Radio([HITS, MODELS], value=HITS, show_label=False, container=False, elem_id="pe-view")
+        found = gr.HTML(render.hint(), elem_id="pe-found", apply_default_css=False)
 
         rest = [view, k, mode, where] if has_index else [view, k, documents]
         page.load(lambda: _header(use), outputs=head, **_QUIET)

@@ -53,8 +53,8 @@ def why(reading: QueryReading, reason: Explanation) -> str:
     return (
         f'<div class="pe-reasons"><p class="pe-read">{_shaded(reading, reason.words)}</p>'
         '<table><thead><tr><th scope="col">code</th><th scope="col" colspan="2">weight</th>'
-        '<th scope="col">product</th><th scope="col">reads most</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table><p>{_in_words(reason, len(there))}</p></div>"
+        '<th scope="col">y · c</th><th scope="col">reads most</th></tr></thead>'
+        f'<tbody>{rows}</tbody></table><p class="pe-verdict">{_in_words(reason, len(there))}</p></div>'
     )
 
 
