@@ -90,4 +90,4 @@ async def _averaged_of(engine: Engine, question: Question, documents: list[Found
 
 
 def _control(engine: Engine) -> Ranking:
-    return Ranking("averaged codes", f"the codes of {engine.name} as one vector: a bi-encoder", "", {}, [])
+    return Ranking(f"{engine.name}, averaged", "bi-encoder: the mean of the codes", "", {}, [])
