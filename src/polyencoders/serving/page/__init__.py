@@ -12,6 +12,7 @@ from importlib.resources import files
 import gradio
 from fastapi import FastAPI
 
+from polyencoders.serving import refusals
 from polyencoders.serving.page.confined import Confined
 from polyencoders.serving.page.layout import THEME, blocks
 from polyencoders.serving.served import Served
@@ -47,4 +48,5 @@ def mount(api: FastAPI, use: Callable[[], AbstractContextManager[Served]], setti
     )
     # Gradio mounts itself in front of everything that has no route, and so of "method not allowed", too.
     page = api.router.routes.pop().app  # type: ignore[attr-defined]
+    refusals.install(page)
     api.router.default = Confined(page)

@@ -50,10 +50,10 @@ class Question:
         """
         check_query(self.query, limits)
         if not 1 <= self.k <= limits.hits:
-            raise TooLargeError(f"hits: from 1 to {limits.hits:,}, not {self.k:,}")
+            raise TooLargeError(f"Hits can be from 1 to {limits.hits:,}, not {self.k:,}.")
         if not has_index:
             if not self.documents:
-                raise DataError("there is nothing to rank: type documents, one a line")
+                raise DataError("Type documents to rank, one a line.")
             check_texts("documents", self.documents, limits)
 
 

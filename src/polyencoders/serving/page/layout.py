@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from polyencoders.errors import PolyencodersError
+from polyencoders.errors import DataError, PolyencodersError
 from polyencoders.models.text import Query
 from polyencoders.serving.page import render
 from polyencoders.serving.page.answers import Question, answer, kind_of
@@ -42,7 +42,12 @@ DOCUMENTS = (
     "Refunds reach your account within five working days.\n"
     "Students get 20 percent off with a valid student card."
 )
-_QUIET: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "minimal"}
+_QUIET: dict[str, Any] = {
+    "queue": False,
+    "api_visibility": "private",
+    "show_progress": "minimal",
+    "preprocess": False,  # what is wrong with what was typed is said by us
+}
 
 
 def blocks(use: Use, settings: Settings) -> gr.Blocks:
@@ -79,7 +84,7 @@ def blocks(use: Use, settings: Settings) -> gr.Blocks:
                     max_lines=12,
                 )
             with gr.Accordion("Options", open=False, elem_id="pe-options"), gr.Row():
-                k = gr.Number(10, label="Hits", precision=0, minimum=1, maximum=settings.limits.hits, min_width=80)
+                k = gr.Number(10, label="Hits", precision=0, min_width=80)
                 if has_index:
                     mode = gr.Radio(["exact", "fast"], value="exact", label="Search", min_width=150)
                     where = gr.Textbox(
@@ -102,24 +107,13 @@ def blocks(use: Use, settings: Settings) -> gr.Blocks:
 def _asking(use: Use, settings: Settings) -> Callable[..., Any]:
     """What happens when somebody asks: an answer as HTML, or what is wrong in a sentence."""
 
-    async def ask(turns: str, query: str, view: str, k: float | None, *rest: Any) -> str:
-        said = [line.strip() for line in (turns or "").splitlines() if line.strip()]
-        newest = (query or "").strip()
-        whole: Query = [*said, newest] if said else newest
-        if not newest:
-            return render.notice("Type a query first.")
-        number = int(k) if k is not None else 10
-        if settings.index is not None:
-            mode, where = rest
-            question = Question(whole, number, "fast" if mode == "fast" else "exact", (where or "").strip() or None)
-        else:
-            lines = [line.strip() for line in (rest[0] or "").splitlines()]
-            question = Question(whole, number, documents=tuple(line for line in lines if line))
+    async def ask(*typed: Any) -> str:
         try:
+            question = _question(settings.index is not None, *typed)
             question.check(settings.limits, settings.index is not None)
             with use() as served:
-                if view == MODELS:
-                    return render.side_by_side(await compare(served, question), min(number, SHOWN))
+                if typed[2] == MODELS:
+                    return render.side_by_side(await compare(served, question), min(question.k, SHOWN))
                 return render.hits(await answer(served, question))
         except PolyencodersError as error:
             return render.notice(without_paths(str(error)))
@@ -128,6 +122,35 @@ def _asking(use: Use, settings: Settings) -> Callable[..., Any]:
             return render.notice("Something went wrong here; the server's log says what.")
 
     return ask
+
+
+def _question(has_index: bool, turns: Any, query: Any, view: Any, k: Any, *rest: Any) -> Question:
+    """What was typed, as the browser sent it.
+
+    Raises
+    ------
+    DataError
+        It is no question.
+    """
+    newest = _line(query)
+    if not newest:
+        raise DataError("Type a query first.")
+    said = _lines(turns)
+    whole: Query = [*said, newest] if said else newest
+    if not isinstance(k, int | float) or not k == k // 1:
+        raise DataError("Hits, under Options, is to be a whole number.")
+    if not has_index:
+        return Question(whole, int(k), documents=tuple(_lines(*rest)))
+    mode, where = rest
+    return Question(whole, int(k), "fast" if mode == "fast" else "exact", _line(where) or None)
+
+
+def _line(typed: Any) -> str:
+    return typed.strip() if isinstance(typed, str) else ""
+
+
+def _lines(typed: Any) -> list[str]:
+    return [line.strip() for line in _line(typed).splitlines() if line.strip()]
 
 
 def _filling(ask: Callable[..., Any], turns: str, query: str) -> Callable[..., Any]:
