@@ -347,12 +347,10 @@ def test_nothing_can_be_left_there(page_server, path):
     assert answer.status_code == 404
 
 
-def test_what_is_no_call_of_the_page_is_refused_without_a_trace(page_server):
-    for body in ({"fn_index": 99, "data": []}, {"fn_index": 1, "data": [1]}, {"data": []}, [], {"fn_index": "x"}):
+def test_what_is_no_call_of_the_page_is_refused(page_server):
+    for body in ({"fn_index": 99, "data": []}, {"fn_index": 1, "data": [1]}, {"data": []}, [], {"fn_index": "x"}, {"fn_index": [], "data": 1}, "x"):
         answer = page_server.client.post("/gradio_api/run/predict", json=body)
-        assert answer.status_code in (422, 500)
-        assert "Traceback" not in answer.text
-        assert ".py" not in answer.text
+        assert answer.status_code == 422, body
     strange = [None, ["a"], {"a": 1}, float(1 << 62), "fast", 5]
     answer = page_server.client.post("/gradio_api/run/predict", json={"fn_index": 1, "data": strange})
     assert "pe-notice" in answer.json()["data"][0]
@@ -362,9 +360,9 @@ def test_the_api_is_where_it_was(page_server, serve, models):
     bare = serve(model=str(models / "poly"), page=False)
     for method, path in (("GET", "/openapi.json"), ("GET", "/rerank"), ("GET", "/health/"), ("GET", "/v1/models"), ("GET", "/nobody")):
         with_page, without = (one.client.request(method, path) for one in (page_server, bare))
-        assert (with_page.status_code, with_page.headers["content-type"]) == (
+        assert (with_page.status_code, with_page.headers.get("content-type")) == (
             without.status_code,
-            without.headers["content-type"],
+            without.headers.get("content-type"),
         ), path
     described = page_server.client.get("/openapi.json").json()
     assert described == bare.client.get("/openapi.json").json()

@@ -12,7 +12,6 @@ from importlib.resources import files
 import gradio
 from fastapi import FastAPI
 
-from polyencoders.serving import refusals
 from polyencoders.serving.page.confined import Confined
 from polyencoders.serving.page.layout import THEME, blocks
 from polyencoders.serving.served import Served
@@ -31,9 +30,10 @@ def mount(api: FastAPI, use: Callable[[], AbstractContextManager[Served]], setti
     settings
         Of the server: the limits, and whether there is an index.
     """
+    page = blocks(use, settings)
     gradio.mount_gradio_app(
         api,
-        blocks(use, settings),
+        page,
         path="/",
         footer_links=[],
         run_history=False,
@@ -47,6 +47,5 @@ def mount(api: FastAPI, use: Callable[[], AbstractContextManager[Served]], setti
         css=files(__name__).joinpath("page.css").read_text(encoding="utf-8"),
     )
     # Gradio mounts itself in front of everything that has no route, and so of "method not allowed", too.
-    page = api.router.routes.pop().app  # type: ignore[attr-defined]
-    refusals.install(page)
-    api.router.default = Confined(page)
+    mounted = api.router.routes.pop().app  # type: ignore[attr-defined]
+    api.router.default = Confined(mounted, {number: len(function.inputs) for number, function in page.fns.items()})

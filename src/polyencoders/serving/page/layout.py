@@ -46,6 +46,7 @@ _QUIET: dict[str, Any] = {
     "queue": False,
     "api_visibility": "private",
     "show_progress": "minimal",
+    "trigger_mode": "always_last",
     "preprocess": False,  # what is wrong with what was typed is said by us
 }
 
