@@ -37,7 +37,9 @@ def test_weights_score_and_words(tiny_backbone, codes, query, normalize):
         assert reason.mean == pytest.approx(sum(products) / present, abs=1e-5)
         entropy = -sum(w * math.log(w) for w in weights if w > 0)
         assert reason.evenness == pytest.approx(entropy / math.log(present) if present > 1 else 1.0, abs=1e-4)
-        words = [sum(w * row[j] for w, row in zip(weights, reading.shares, strict=True)) for j in range(len(reading.words))]
+        words = [
+            sum(w * row[j] for w, row in zip(weights, reading.shares, strict=True)) for j in range(len(reading.words))
+        ]
         np.testing.assert_allclose(reason.words, words, atol=1e-5)
         assert reason.words.sum() == pytest.approx(1, abs=1e-4)
 

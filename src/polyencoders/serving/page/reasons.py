@@ -39,22 +39,25 @@ def why(reading: QueryReading, reason: Explanation) -> str:
     """The codes that a document attended to, with their words, and what that makes of the score."""
     there = np.flatnonzero((reading.codes != 0).any(axis=1))
     order = there[np.argsort(-reason.weights[there], kind="stable")]
-    rows = "".join(
-        f'<tr><th scope="row">{number + 1}</th><td class="pe-bar"><span style="--w:{reason.weights[number]:.4f}"></span></td>'
-        f"<td>{reason.weights[number]:.1%}</td><td>{reason.inner_products[number]:.3f}</td>"
-        f'<td class="pe-words">{_most(reading, reading.shares[number])}</td></tr>'
-        for number in order[:CODES]
-    )
+    rows = "".join(_row(reading, reason, number) for number in order[:CODES])
     rest = order[CODES:]
     if len(rest):
-        rows += (
-            f'<tr><th></th><td colspan="4">and {len(rest)} more codes, {reason.weights[rest].sum():.1%} together</td></tr>'
-        )
+        together = f"and {len(rest)} more codes, {reason.weights[rest].sum():.1%} together"
+        rows += f'<tr><th></th><td colspan="4">{together}</td></tr>'
     return (
         f'<div class="pe-reasons"><p class="pe-read">{_shaded(reading, reason.words)}</p>'
         '<table><thead><tr><th scope="col">code</th><th scope="col" colspan="2">weight</th>'
         '<th scope="col">y · c</th><th scope="col">reads most</th></tr></thead>'
         f'<tbody>{rows}</tbody></table><p class="pe-verdict">{_in_words(reason, len(there))}</p></div>'
+    )
+
+
+def _row(reading: QueryReading, reason: Explanation, number: int) -> str:
+    weight = reason.weights[number]
+    return (
+        f'<tr><th scope="row">{number + 1}</th><td class="pe-bar"><span style="--w:{weight:.4f}"></span></td>'
+        f"<td>{weight:.1%}</td><td>{reason.inner_products[number]:.3f}</td>"
+        f'<td class="pe-words">{_most(reading, reading.shares[number])}</td></tr>'
     )
 
 
