@@ -303,6 +303,19 @@ class Index:
         found = [rows[id] for id in wanted if id in rows]
         return [{"id": row["id"], "text": row["text"], **metadata_of(row, as_json)} for row in found]
 
+    def vectors(self, ids: Sequence[str | int]) -> dict[str, NDArray[np.float32]]:
+        """Vectors of documents by id, each `(d,)`; of those that are there."""
+        rows = self.snapshot.table.find("id", [str(id) for id in ids], ["id", "vector"]).to_pydict()
+        return {id: np.array(vector, dtype=np.float32) for id, vector in zip(rows["id"], rows["vector"], strict=True)}
+
+    def sample(self, number: int) -> list[dict[str, Any]]:
+        """Some of its documents, from all over it; the same ones as long as it does not change."""
+        snapshot = self.snapshot
+        live = [np.flatnonzero(segment.live) for segment in snapshot.segments]
+        there = np.array([(part, place) for part, places in enumerate(live) for place in _spread(places, number)])
+        read = [snapshot.read(segment, place) for segment, place in _spread(there, number)]
+        return [{"id": id, "text": text, **metadata} for id, text, metadata in read]
+
     def info(self) -> IndexInfo:
         """What there is to know of it."""
         snapshot = self.snapshot
@@ -589,6 +602,11 @@ def verify(path: str | os.PathLike[str], advance: Callable[[int], object] = lamb
         There is no index.
     """
     return list(verifying.problems(Path(path), advance))
+
+
+def _spread(rows: NDArray[Any], number: int) -> NDArray[Any]:
+    """At most so many rows, at even distances."""
+    return rows[np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(int)]
 
 
 @contextmanager

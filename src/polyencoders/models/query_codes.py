@@ -90,13 +90,29 @@ class QueryCodes(Module):
 
     def attend(self, outputs: Tensor, mask: Tensor) -> Tensor:
         """`y_i = sum_j softmax_j(c_i . h_j) h_j` over the real outputs: `(b, t, d) -> (b, m, d)`."""
-        assert self.codes is not None
-        logits = torch.einsum("md,btd->bmt", self.codes, outputs)
-        weights = logits.masked_fill(~mask[:, None, :], torch.finfo(logits.dtype).min).softmax(-1)
-        return weights @ outputs
+        return self.attention(outputs, mask) @ outputs
+
+    def attention(self, outputs: Tensor, mask: Tensor) -> Tensor:
+        """What each code is made of, before its map: the share of every output in it, `(b, t, d) -> (b, m, t)`.
+
+        Of a learnt code, `softmax_j(c_i . h_j)` over the real outputs; of any other, 1 at the output that it is. All
+        zeros where a code is absent.
+        """
+        if self.codes is not None:
+            logits = torch.einsum("md,btd->bmt", self.codes, outputs)
+            return logits.masked_fill(~mask[:, None, :], torch.finfo(logits.dtype).min).softmax(-1)
+        index, present = self._chosen(mask)
+        shares = torch.zeros(*index.shape, mask.shape[1], dtype=outputs.dtype, device=outputs.device)
+        return shares.scatter(2, index[..., None], present[..., None].to(outputs.dtype))
 
     def select(self, outputs: Tensor, mask: Tensor) -> Tensor:
         """The first m, the last m, or the last m and the first output: `(b, t, d) -> (b, m or m + 1, d)`."""
+        index, present = self._chosen(mask)
+        chosen = outputs.gather(1, index[..., None].expand(-1, -1, outputs.shape[-1]))
+        return chosen * present[..., None]
+
+    def _chosen(self, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Which output each code is, `(b, m)`, and whether there is one."""
         # Real outputs to the front, in order, whichever side the padding is on.
         order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
         lengths = mask.sum(dim=1, keepdim=True)
@@ -111,9 +127,7 @@ class QueryCodes(Module):
             # In a text of m outputs or fewer, h_1 is among the last m already and must not count twice.
             position = torch.cat([first, position], dim=1)
             present = torch.cat([lengths > self.m, present], dim=1)
-        index = order.gather(1, position.clamp(max=order.shape[1] - 1))
-        chosen = outputs.gather(1, index[..., None].expand(-1, -1, outputs.shape[-1]))
-        return chosen * present[..., None]
+        return order.gather(1, position.clamp(max=order.shape[1] - 1)), present
 
     def get_embedding_dimension(self) -> int:
         """d, of each code."""

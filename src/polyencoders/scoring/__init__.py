@@ -6,7 +6,7 @@ documents with the highest scores among millions.
 
 from polyencoders.scoring.kernel import search_path
 from polyencoders.scoring.prepared import PreparedDocuments, TopK, search
-from polyencoders.scoring.reference import attend, present_codes, score_all_pairs, score_pairwise
+from polyencoders.scoring.reference import attend, code_weights, present_codes, score_all_pairs, score_pairwise
 from polyencoders.scoring.selection import Selection
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Selection",
     "TopK",
     "attend",
+    "code_weights",
     "present_codes",
     "score_all_pairs",
     "score_pairwise",

@@ -46,8 +46,33 @@ def attend(inner_products: Tensor, present: Tensor, temperature: float = 1.0) ->
     >>> attend(torch.tensor([[1.0, 1.0, 0.0]]), torch.tensor([[True, True, False]]))
     tensor([1.])
     """
+    return (code_weights(inner_products, present, temperature) * inner_products).sum(-1)
+
+
+def code_weights(inner_products: Tensor, present: Tensor, temperature: float = 1.0) -> Tensor:
+    """What share each code has in the score: `w = softmax(s / temperature)` over the codes that are present.
+
+    Parameters
+    ----------
+    inner_products
+        `(..., m)`, `s_i = y_i . c`.
+    present
+        Broadcastable to `(..., m)`. An absent code weighs 0; with none present the weights mean nothing.
+    temperature
+        1 is the paper's.
+
+    Returns
+    -------
+    Tensor
+        `(..., m)`.
+
+    Examples
+    --------
+    >>> code_weights(torch.tensor([2.0, 2.0, 0.0]), torch.tensor([True, True, False]))
+    tensor([0.5000, 0.5000, 0.0000])
+    """
     logits = (inner_products / temperature).masked_fill(~present, torch.finfo(inner_products.dtype).min)
-    return (logits.softmax(-1) * inner_products).sum(-1)
+    return logits.softmax(-1)
 
 
 def score_all_pairs(

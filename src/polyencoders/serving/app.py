@@ -56,7 +56,7 @@ class Server:
         if settings.page:
             from polyencoders.serving.page import mount
 
-            mount(self.api, self.current.use)
+            mount(self.api, self.current.use, settings)
         gate = Gate(self.api, settings)
         self._app: App = Bookkeeper(gate, books)
         state = self.api.state

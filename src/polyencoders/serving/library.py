@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyencoders.index import Added, Answer, Index, IndexInfo
+from polyencoders.index import Added, Answer, Index, IndexInfo, Maker
+from polyencoders.models import BiEncoder, PolyEncoder
 
 Encode = Callable[[list[str], Callable[[int], object]], NDArray[np.float32]]
 
@@ -55,17 +56,36 @@ class Library:
         return self._about
 
     def search(
-        self, codes: NDArray[np.float32], k: int, where: str | None, mode: str, share: float | None
+        self,
+        codes: NDArray[np.float32],
+        k: int,
+        where: str | None,
+        mode: str,
+        share: float | None,
+        temperature: float | None = None,
     ) -> list[Answer]:
-        """Hits of query codes `(q, m, d)` or vectors `(q, d)`.
+        """Hits of query codes `(q, m, d)` or vectors `(q, d)`; the temperature is that of the index's own model.
 
         Raises
         ------
         IndexingError
             The filter cannot be used.
         """
-        answers: list[Answer] = self._index.search(codes, k, where, mode, share)
+        answers: list[Answer] = self._index.search(codes, k, where, mode, share, temperature)
         return answers
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Document vectors by id, each `(d,)`; of those that are there."""
+        return self._index.vectors(ids)
+
+    def sample(self, number: int) -> list[dict[str, Any]]:
+        """Some documents, from all over the index."""
+        return self._index.sample(number)
+
+    def has_vectors_of(self, model: BiEncoder | PolyEncoder) -> bool:
+        """Whether the index's vectors are those that this model would make of its documents."""
+        maker = self._index.maker
+        return maker is not None and Maker.of(model).documents == maker.documents
 
     def get(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """Documents by id; those that are there."""

@@ -29,6 +29,14 @@ class Served:
         self.engine = engine
         self.library = library
         self.others = others or []
+        self.searching = [
+            other
+            for other in self.others
+            if library is not None
+            and isinstance(other.model, BiEncoder | PolyEncoder)
+            and library.has_vectors_of(other.model)
+        ]
+        """Of the others, those that can search the index: its vectors are those that they would make."""
         self.users = 0
 
     @classmethod

@@ -1,0 +1,91 @@
+"""The screenshots of docs/serving-page.md: the page of `polyencoders serve` on what `polyencoders demo` left behind.
+
+    python benchmarks/page_screenshots.py --index models/demo-index --compare sentence-transformers/all-MiniLM-L6-v2
+
+Needs polyencoders[dev] and a Chromium. Serves in a process of its own, on a free port.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+QUERY = "Any plans for the weekend?"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+def asked(page: Page) -> None:
+    """Ask twice: the first query of a process warms it up."""
+    for _ in range(2):
+        page.wait_for_timeout(500)
+        page.evaluate("document.querySelector('#pe-found section')?.remove()")
+        page.fill("#pe-ask textarea", QUERY)
+        page.press("#pe-ask textarea", "Enter")
+        page.wait_for_selector("#pe-found section")
+    page.wait_for_timeout(500)
+
+
+def take(page: Page, folder: Path, name: str, height: int) -> None:
+    """The upper part of the page."""
+    page.set_viewport_size({"width": page.viewport_size["width"], "height": height})
+    page.mouse.move(0, 0)
+    page.screenshot(path=folder / f"page-{name}.png")
+
+
+def main() -> None:
+    """Serve, ask, look."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--index", default="models/demo-index")
+    parser.add_argument("--compare", action="append", default=[])
+    parser.add_argument("--output", type=Path, default=Path("docs/images"))
+    given = parser.parse_args()
+    given.output.mkdir(parents=True, exist_ok=True)
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+
+    compare = [part for name in given.compare for part in ("--compare", name)]
+    command = [sys.executable, "-m", "polyencoders", "serve", "--index", given.index, "--port", "0", *compare]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with log.open("wb") as stream:
+            server = subprocess.Popen(command, stdout=stream, stderr=stream)
+        try:
+            while not (found := re.search(r"http://localhost:\d+", log.read_text())):
+                if server.poll() is not None:
+                    sys.exit(log.read_text())
+                time.sleep(0.2)
+            with sync_playwright() as driver:
+                browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+                for width, scheme in ((1100, "light"), (390, "dark")):
+                    page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
+                    page.goto(found[0])
+                    page.wait_for_selector("#pe-ask textarea")
+                    asked(page)
+                    if width < 500:
+                        page.click("summary.pe-hit >> nth=0")
+                        take(page, given.output, "phone", 1100)
+                        continue
+                    take(page, given.output, "search", 780)
+                    page.click(".pe-reading summary")
+                    page.click("summary.pe-hit >> nth=0")
+                    page.wait_for_timeout(300)
+                    take(page, given.output, "why", 860)
+                    page.click("text=Models side by side")
+                    page.wait_for_selector(".pe-compare")
+                    asked(page)
+                    take(page, given.output, "models", 820)
+                browser.close()
+        finally:
+            server.terminate()
+            server.wait()
+
+
+if __name__ == "__main__":
+    main()

