@@ -63,6 +63,26 @@ def test_haystack(reranking, texts, best):
     assert [texts.index(one.content) for one in found] == best[0]
 
 
+def test_haystack_as_text_embeddings_inference(reranking, serve, texts, best):
+    rankers = pytest.importorskip("haystack_integrations.components.rankers.huggingface_api")
+    haystack = pytest.importorskip("haystack")
+    from haystack.utils import Secret
+
+    documents = [haystack.Document(content=text) for text in texts]
+    ranker = rankers.HuggingFaceTEIRanker(url=reranking.url, top_k=5)
+    for found in (ranker.run(QUERY, documents), asyncio.run(ranker.run_async(QUERY, documents))):
+        assert [texts.index(one.content) for one in found["documents"]] == best[0]
+        np.testing.assert_allclose([one.score for one in found["documents"]], best[1], atol=1e-5)
+    raw = rankers.HuggingFaceTEIRanker(url=reranking.url, top_k=5, raw_scores=True).run(QUERY, documents)["documents"]
+    np.testing.assert_allclose([(1 + one.score) / 2 for one in raw], best[1], atol=1e-5)
+    closed = serve(key="right", bf16=False)
+    token = Secret.from_token("right")
+    found = rankers.HuggingFaceTEIRanker(url=closed.url, top_k=5, token=token).run(QUERY, documents)["documents"]
+    assert [texts.index(one.content) for one in found] == best[0]
+    with pytest.raises(RuntimeError, match="401"):
+        rankers.HuggingFaceTEIRanker(url=closed.url, token=Secret.from_token("wrong")).run(QUERY, documents)
+
+
 def test_llama_index_as_cohere(reranking, texts, best):
     module = pytest.importorskip("llama_index.postprocessor.cohere_rerank")
     reranker = module.CohereRerank(api_key="none", base_url=reranking.url, model="any", top_n=5)

