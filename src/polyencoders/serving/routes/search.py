@@ -8,7 +8,7 @@ import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
 
 from polyencoders.serving.library import Library
 from polyencoders.serving.refusals import TooLargeError
@@ -18,6 +18,7 @@ from polyencoders.serving.routes.common import (
     ServedNow,
     Text,
     TheLimits,
+    check_length,
     check_query,
     check_texts,
     errors,
@@ -84,6 +85,7 @@ async def search(request: SearchRequest, served: ServedNow, limits: TheLimits) -
     check_query(request.query, limits)
     if request.k > limits.hits:
         raise TooLargeError(f"k: {request.k:,} hits, the most is {limits.hits:,}")
+    check_length("where", request.where or "", limits)
     started = time.perf_counter()
     codes = await served.engine.query_vectors([request.query])
     encoded = time.perf_counter()
@@ -125,7 +127,7 @@ class NewDocument(BaseModel):
 class AddRequest(Body):
     """`POST /documents`."""
 
-    documents: Annotated[list[NewDocument], Field(min_length=1)]
+    documents: Annotated[list[NewDocument], Field(min_length=1), FailFast()]
 
 
 class AddAnswer(BaseModel):
@@ -143,14 +145,14 @@ async def add(request: AddRequest, served: ServedNow, limits: TheLimits) -> AddA
     library = _library(served)
     check_texts("documents", [document.text for document in request.documents], limits)
     rows = [document.model_dump(exclude_none=True) for document in request.documents]
-    done, version = await asyncio.to_thread(library.add, rows, served.engine.encode_for_index)
+    done, version = await library.add(rows, served.engine.encode_for_index)
     return AddAnswer(added=done.added, replaced=done.replaced, unchanged=done.unchanged, version=version)
 
 
 class DeleteRequest(Body):
     """`POST /documents/delete`: by ids, or by a condition."""
 
-    ids: list[Text] | None = None
+    ids: Annotated[list[Text], FailFast()] | None = None
     where: Text | None = None
 
     @model_validator(mode="after")
@@ -172,7 +174,8 @@ async def delete(request: DeleteRequest, served: ServedNow, limits: TheLimits) -
     """Delete documents by id or by a condition; those that are not there are no error."""
     library = _library(served)
     check_texts("ids", request.ids or [], limits)
-    number, version = await asyncio.to_thread(library.delete, request.ids, request.where)
+    check_length("where", request.where or "", limits)
+    number, version = await library.delete(request.ids, request.where)
     return DeleteAnswer(deleted=number, version=version)
 
 
