@@ -23,6 +23,8 @@ _PLAIN = re.compile(
 )
 _PART = re.compile(r"\w+|[^\w\s(),]+")
 _JOINS = frozenset(("and", "or"))
+_GROWS = re.compile(r"\b(repeat|[lr]pad|range|generate_series|(?:array|list)_(?:repeat|resize))\s*\(", re.IGNORECASE)
+"""A few characters of filter could ask for gigabytes."""
 _ENDS_A_FILTER = re.compile(r";|--|/\*")
 """What follows would be ignored, without a word."""
 
@@ -47,6 +49,8 @@ def check_filter(where: str) -> None:
         raise IndexingError(
             f"the filter {shown(where)} cannot be used: it is one SQL condition, without ';' or comments"
         )
+    if (grows := _GROWS.search(bare)) is not None:
+        raise IndexingError(f"the filter {shown(where)} cannot be used: {grows[1]} is not for filters")
     rest = _PLAIN.sub(" ", _LISTS.sub("[]", _QUOTED_NAMES.sub("x", bare)))
     parts = sum(part.lower() not in _JOINS for part in _PART.findall(rest))
     if parts > INTRICATE:

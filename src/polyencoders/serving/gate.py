@@ -60,12 +60,24 @@ class Gate:
             await self._run(scope, receive, send, b"")
             return
         self.inside += 1
+        inside = True
         parts: list[bytes] = []
+
+        def leave() -> None:
+            nonlocal inside
+            self.inside -= inside
+            inside = False
+
+        async def last(message: Message) -> None:
+            if _is_the_last(message):
+                leave()  # before: a client that has its answer may ask again at once
+            await send(message)
+
         try:
-            if await self._whole(scope, receive, send, parts):
-                await self._run(scope, receive, send, b"".join(parts))
+            if await self._whole(scope, receive, last, parts):
+                await self._run(scope, receive, last, b"".join(parts))
         finally:
-            self.inside -= 1
+            leave()
             self._held -= sum(map(len, parts))
 
     def _refused(self, scope: Scope) -> tuple[int, str, dict[str, str]] | None:
@@ -113,7 +125,7 @@ class Gate:
                     if size > self._limits.body:
                         refused = 413, f"the body has more than {self._limits.body:,} bytes", {}
                         break
-                    if self._held > self._limits.bodies:
+                    if self._held > max(self._limits.bodies, self._limits.body):
                         refused = 429, "as much as fits into memory has come already", {"retry-after": "1"}
                         break
                     if not message.get("more_body", False):
@@ -139,7 +151,7 @@ class Gate:
 
         async def noted(message: Message) -> None:
             nonlocal answered
-            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
+            answered = _is_the_last(message)
             await send(message)
 
         work = asyncio.ensure_future(self.app(scope, replay, noted))
@@ -155,6 +167,10 @@ class Gate:
         finally:
             work.cancel()
             gone.cancel()
+
+
+def _is_the_last(message: Message) -> bool:
+    return message["type"] == "http.response.body" and not message.get("more_body", False)
 
 
 async def _disconnected(receive: Receive) -> None:

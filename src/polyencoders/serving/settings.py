@@ -19,6 +19,8 @@ class Limits:
     text: int = 200_000
     """Characters of a text, and of all turns of a conversation. A model reads the beginning of a document (the end of a
     conversation) and cuts the rest."""
+    names: int = 100
+    """Of metadata, in the documents of one request. Each name is a column of the index for good."""
     turns: int = 200
     """Of a conversation."""
     hits: int = 1_000

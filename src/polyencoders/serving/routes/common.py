@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.text import Query
@@ -23,7 +23,7 @@ class Body(BaseModel):
 
 Text = Annotated[str, Field(min_length=1)]
 # A million wrong items would be a million complaints, a gigabyte of them.
-Texts = Annotated[list[Text], Field(min_length=1), FailFast()]
+Texts = Annotated[list[Text], Field(min_length=1, fail_fast=True)]
 QueryText = Annotated[
     Text | Texts,
     Field(description="A text, or the turns of a conversation, the oldest first."),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter
 from numpy.typing import NDArray
-from pydantic import BaseModel, FailFast, Field
+from pydantic import BaseModel, Field
 
 from polyencoders.errors import DataError
 from polyencoders.models.text import Query
@@ -89,10 +89,9 @@ class CohereRequestV1(CohereRequest):
 
     documents: Annotated[  # type: ignore[assignment]
         list[Text | dict[str, Any]],
-        Field(min_length=1, description="Texts; or objects, whose `text`, or `rank_fields`, are read."),
-        FailFast(),
+        Field(min_length=1, fail_fast=True, description="Texts; or objects, whose `text`, or `rank_fields`, are read."),
     ]
-    rank_fields: Annotated[list[Text], FailFast()] | None = None
+    rank_fields: Annotated[list[Text], Field(fail_fast=True)] | None = None
 
 
 @router.post("/v2/rerank", summary="As Cohere's API, version 2", response_model_exclude_none=True)
@@ -140,6 +139,10 @@ def _text(place: int, document: str | dict[str, Any], fields: list[str]) -> str:
     if not isinstance(text, str) or not text:
         wanted = f"any of the rank_fields {', '.join(fields)}" if fields else "a `text`, and rank_fields are not given"
         raise DataError(f"documents.{place}: the object lacks {wanted}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"documents.{place}: a lone surrogate: expected text that can be written") from None
     return text
 
 

@@ -8,7 +8,7 @@ import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from polyencoders.serving.library import Library
 from polyencoders.serving.refusals import TooLargeError
@@ -127,7 +127,7 @@ class NewDocument(BaseModel):
 class AddRequest(Body):
     """`POST /documents`."""
 
-    documents: Annotated[list[NewDocument], Field(min_length=1), FailFast()]
+    documents: Annotated[list[NewDocument], Field(min_length=1, fail_fast=True)]
 
 
 class AddAnswer(BaseModel):
@@ -144,6 +144,9 @@ async def add(request: AddRequest, served: ServedNow, limits: TheLimits) -> AddA
     """Add documents, or replace those whose ids are there. When it answers they are on disk, and are found."""
     library = _library(served)
     check_texts("documents", [document.text for document in request.documents], limits)
+    names = {name for document in request.documents for name in document.model_extra or ()}
+    if len(names) > limits.names:
+        raise TooLargeError(f"documents: {len(names):,} names of metadata, the most in one request is {limits.names:,}")
     rows = [document.model_dump(exclude_none=True) for document in request.documents]
     done, version = await library.add(rows, served.engine.encode_for_index)
     return AddAnswer(added=done.added, replaced=done.replaced, unchanged=done.unchanged, version=version)
@@ -152,7 +155,7 @@ async def add(request: AddRequest, served: ServedNow, limits: TheLimits) -> AddA
 class DeleteRequest(Body):
     """`POST /documents/delete`: by ids, or by a condition."""
 
-    ids: Annotated[list[Text], FailFast()] | None = None
+    ids: Annotated[list[Text], Field(fail_fast=True)] | None = None
     where: Text | None = None
 
     @model_validator(mode="after")
