@@ -13,11 +13,11 @@ import torch
 pytest.importorskip("fastapi", reason="needs polyencoders[serve]")
 uvicorn = pytest.importorskip("uvicorn", reason="needs polyencoders[serve]")
 
-from polyencoders import BiEncoder, CrossEncoder, PolyEncoder
-from polyencoders.index import Index
-from polyencoders.serving.app import Server
-from polyencoders.serving.run import configuration
-from polyencoders.serving.settings import Settings
+from polyencoders import BiEncoder, CrossEncoder, PolyEncoder  # noqa: E402
+from polyencoders.index import Index  # noqa: E402
+from polyencoders.serving.app import Server  # noqa: E402
+from polyencoders.serving.run import configuration  # noqa: E402
+from polyencoders.serving.settings import Settings  # noqa: E402
 
 WORDS = ["tea", "bread", "rain", "train", "music", "garden", "winter", "letter", "kitchen", "river", "doctor", "paint"]
 

@@ -9,7 +9,7 @@ import time
 import httpx
 import pytest
 
-from polyencoders.serving import run
+from polyencoders.serving import protocol
 from polyencoders.serving.settings import Limits
 
 ASK = {"query": "Any tea?", "texts": ["tea", "bread"]}
@@ -97,7 +97,7 @@ def test_a_body_too_slow(serve):
     "beginning", [b"", b"POST /rerank HT", b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\nGET /hea"]
 )
 def test_headers_too_slow(serve, monkeypatch, beginning):
-    monkeypatch.setattr(run, "HEADER_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "HEADER_SECONDS", 0.3)
     server = serve()
     started = time.monotonic()
     raw(server.port, beginning)

@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from polyencoders.errors import IndexingError, MissingExtraError
+from polyencoders.index.filters import check_filter, shown
 from polyencoders.index.seals import Seals
 
 NAME = "documents"
@@ -27,9 +28,6 @@ _LOCK = ".lock"
 _LISTED_AT_ONCE = 10_000
 _CACHE_BYTES = 64 << 20
 _IN_THE_ENGINE = re.compile(r",? ?/\S+\.rs:\d+:\d+")
-_IN_QUOTES = re.compile(r"'(?:[^']|'')*'")
-_ENDS_A_FILTER = re.compile(r";|--|/\*")
-"""What follows would be ignored, without a word."""
 _OF_A_FILTER = ("schema error", "parse", "sql", "type", "return a boolean", "filter expression")
 """What the engine says of a filter that it cannot use, and of nothing else."""
 
@@ -258,8 +256,8 @@ def quoted(text: str) -> str:
 @contextmanager
 def _explained(path: Path, where: str | None = None) -> Iterator[None]:
     """Errors of the engine, with what they are about."""
-    if where is not None and _ENDS_A_FILTER.search(_IN_QUOTES.sub("", where)):
-        raise IndexingError(f"the filter {where!r} cannot be used: it is one SQL condition, without ';' or comments")
+    if where is not None:
+        check_filter(where)
     try:
         yield
     except (OSError, RuntimeError, ValueError, pa.ArrowException) as error:
@@ -274,7 +272,7 @@ def _explained(path: Path, where: str | None = None) -> Iterator[None]:
         if where is not None and any(sign in said.lower() for sign in _OF_A_FILTER):
             # Columns that are ours alone are nobody's to filter by.
             said = re.sub(r"`(text_hash|content_hash|vector)`, ", "", said).replace("Invalid input, ", "")
-            raise IndexingError(f"the filter {where!r} cannot be used: {said}") from error
+            raise IndexingError(f"the filter {shown(where)} cannot be used: {said[:500]}") from error
         raise IndexingError(
             f"{path}: the index could not be read or written: {said}. `polyencoders index verify {path}` checks every "
             "file of it"

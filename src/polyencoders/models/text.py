@@ -71,26 +71,42 @@ def cut(tokenizer: Any, text: str, max_tokens: int, keep: Literal["newest", "old
     as many characters as fit are kept, at the same end.
     """
     # A token stands for at least one character, so a text this short fits.
-    if len(text) <= max_tokens or number_of_tokens(tokenizer, text) <= max_tokens:
-        return text
     words = re.findall(r"\s*\S+", text)
-    return _most_that_fits(tokenizer, words, max_tokens, keep) or _most_that_fits(
-        tokenizer, list(words[-1] if keep == "newest" else words[0]), max_tokens, keep
-    )
+    if len(text) <= max_tokens or not words:
+        return text
+    fits = _most_that_fit(tokenizer, words, max_tokens, keep)
+    if fits == len(words):
+        return text
+    if fits:
+        return _kept(words, fits, keep)
+    characters = list(words[-1] if keep == "newest" else words[0])
+    return _kept(characters, _most_that_fit(tokenizer, characters, max_tokens, keep), keep)
 
 
-def _most_that_fits(tokenizer: Any, pieces: list[str], max_tokens: int, keep: Literal["newest", "oldest"]) -> str:
-    def kept(number: int) -> str:
-        return "".join(pieces[len(pieces) - number :] if keep == "newest" else pieces[:number]).strip()
+def _kept(pieces: list[str], number: int, keep: Literal["newest", "oldest"]) -> str:
+    return "".join(pieces[len(pieces) - number :] if keep == "newest" else pieces[:number]).strip()
 
-    fits, too_many = 0, len(pieces) + 1
+
+def _most_that_fit(tokenizer: Any, pieces: list[str], max_tokens: int, keep: Literal["newest", "oldest"]) -> int:
+    """How many pieces fit. Of a text that is far too long, little more than what fits is tokenised."""
+
+    def fit(number: int) -> bool:
+        return number_of_tokens(tokenizer, _kept(pieces, number, keep)) <= max_tokens
+
+    fits, more = 0, min(len(pieces), max(1, max_tokens))
+    while fit(more):
+        fits = more
+        if fits == len(pieces):
+            return fits
+        more = min(len(pieces), 2 * more)
+    too_many = more
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
-        if number_of_tokens(tokenizer, kept(middle)) <= max_tokens:
+        if fit(middle):
             fits = middle
         else:
             too_many = middle
-    return kept(fits)
+    return fits
 
 
 def number_of_tokens(tokenizer: Any, text: str) -> int:

@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from polyencoders import __version__
-from polyencoders.errors import PolyencodersError
+from polyencoders.errors import ModelError
 from polyencoders.serving import refusals
+from polyencoders.serving.batching import BusyError
 from polyencoders.serving.books import Bookkeeper, Books
 from polyencoders.serving.gate import App, Gate, Receive, Scope, Send
 from polyencoders.serving.routes import embeddings, operations, rerank, search
@@ -41,6 +42,7 @@ class Server:
 
     def __init__(self, settings: Settings) -> None:
         books = Books()
+        self._asked = self._reloading = False
         self.current = Current(settings, books.batch)
         self.api = FastAPI(
             title="polyencoders",
@@ -84,12 +86,23 @@ class Server:
                 if served.library is not None:
                     try:
                         await asyncio.to_thread(served.library.refresh)
-                    except (PolyencodersError, OSError) as error:
+                    except Exception as error:  # whatever is wrong with it now, it may be mended
                         logger.warning("the index could not be looked at: %s", error)
 
     async def _reload(self) -> None:
-        try:
-            await asyncio.to_thread(self.current.reload)
-            logger.info("loaded again")
-        except (PolyencodersError, OSError) as error:
-            logger.error("not loaded again, the old is served still: %s", error)
+        """Load again; what is asked for meanwhile is done after it, once."""
+        self._asked = True
+        if self._reloading:
+            return
+        self._reloading = True
+        while self._asked:
+            self._asked = False
+            try:
+                await asyncio.to_thread(self.current.reload)
+                logger.info("loaded again")
+            except BusyError:
+                self._asked = True
+                await asyncio.sleep(0.2)
+            except ModelError as error:
+                logger.error("%s", error)
+        self._reloading = False

@@ -52,7 +52,7 @@ class Worker:
     wait
         Seconds of work that may wait; `BusyError` beyond.
     longest
-        Characters of an item that count: the rest is cut, and costs next to nothing.
+        Characters of an item that count in full: the rest is tokenised and cut, at a fiftieth of the cost.
     watch
         Called after each batch with its lane, its number of items and its seconds.
 
@@ -99,7 +99,7 @@ class Worker:
         BusyError
             More waits than can be done in time. With nothing waiting, no request is too large.
         """
-        job = _Job([(item, min(_size(item), self._longest) + OVERHEAD) for item in items])
+        job = _Job([(item, self._cost(_size(item))) for item in items])
         with self._changed:
             backlog = self.backlog
             if self._closing or backlog > self._wait:
@@ -124,6 +124,9 @@ class Worker:
             self._closing = True
             self._changed.notify()
         self._thread.join()
+
+    def _cost(self, size: int) -> int:
+        return min(size, self._longest) + max(0, size - self._longest) // 50 + OVERHEAD
 
     def _run(self) -> None:
         while True:

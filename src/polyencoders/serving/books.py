@@ -19,7 +19,7 @@ from polyencoders.serving.served import Current
 
 logger = logging.getLogger("polyencoders.access")
 
-disable_created_metrics()  # a second series for each, of when it was begun
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, of when it was begun
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _REQUEST_ID = re.compile(r"[\w.-]{1,100}")

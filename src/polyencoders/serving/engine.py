@@ -9,6 +9,7 @@ import asyncio
 import copy
 import functools
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,7 @@ class Engine:
             short = long = self._predict
         # Counting tokens with the tokeniser that the model's thread uses would be a second thread in it.
         self._counting: Any = copy.deepcopy(model.tokenizer)
+        self._counter = ThreadPoolExecutor(1, "tokens")
         self.worker = Worker(short, long, wait=settings.limits.wait, watch=watch)
 
     @property
@@ -118,15 +120,20 @@ class Engine:
         """Do something else with the model, in its thread."""
         return await asyncio.wrap_future(self.worker.call(function))
 
-    def tokens(self, texts: Sequence[str]) -> int:
+    async def tokens(self, texts: Sequence[str]) -> int:
         """How many tokens texts have, as many as are read."""
         longest = self.model.max_seq_length
-        ids = self._counting(list(texts), truncation=longest is not None, max_length=longest, verbose=False)
-        return sum(map(len, ids["input_ids"]))
+
+        def count() -> int:
+            ids = self._counting(list(texts), truncation=longest is not None, max_length=longest, verbose=False)
+            return sum(map(len, ids["input_ids"]))
+
+        return await asyncio.get_running_loop().run_in_executor(self._counter, count)
 
     def close(self) -> None:
         """Work off what waits, and let go of everything."""
         self.worker.close()
+        self._counter.shutdown(wait=False, cancel_futures=True)
         if self.cache is not None:
             self.cache.close()
 

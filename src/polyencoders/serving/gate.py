@@ -11,7 +11,6 @@ import binascii
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
@@ -25,7 +24,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = ("/health", "/ready")
-"""Answered without a key, and however busy it is."""
+"""Answered without a key, and however busy it is; so a body that comes with it is not read."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -38,13 +37,16 @@ class Gate:
 
     def __init__(self, app: App, settings: Settings) -> None:
         self.app = app
-        self._key = settings.key
+        # As the environment gave it: bytes that are no UTF-8 are kept in a text as surrogates.
+        self._key = settings.key.encode("utf-8", "surrogateescape") if settings.key is not None else None
         self._limits = settings.limits
         # Bound to all addresses, it cannot know by which names it is reached unless it is told.
         everywhere = settings.host in ("", "0.0.0.0", "::") and not settings.hosts
-        self._hosts = None if everywhere or "*" in settings.hosts else {settings.host, *LOOPBACK, *settings.hosts}
+        names = {name.lower() for name in (settings.host, *LOOPBACK, *settings.hosts)}
+        self._hosts = None if everywhere or "*" in names else names
         self.inside = 0
         """Requests in progress."""
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,23 +56,38 @@ class Gate:
         if refused is not None:
             await refusal(scope, *refused)(scope, receive, send)
             return
-        counted = scope["path"] not in OPEN
-        self.inside += counted
+        if scope["path"] in OPEN:
+            await self._run(scope, receive, send, b"")
+            return
+        self.inside += 1
+        inside = True
+        parts: list[bytes] = []
+
+        def leave() -> None:
+            nonlocal inside
+            self.inside -= inside
+            inside = False
+
+        async def last(message: Message) -> None:
+            if _is_the_last(message):
+                leave()  # before: a client that has its answer may ask again at once
+            await send(message)
+
         try:
-            body = await self._body(scope, receive, send)
-            if body is not None:
-                await self._run(scope, receive, send, body)
+            if await self._whole(scope, receive, last, parts):
+                await self._run(scope, receive, last, b"".join(parts))
         finally:
-            self.inside -= counted
+            leave()
+            self._held -= sum(map(len, parts))
 
     def _refused(self, scope: Scope) -> tuple[int, str, dict[str, str]] | None:
         """Status, reason and headers, if a request is not let in."""
         headers = Headers(scope=scope)
-        host = _name(headers.get("host", ""))
-        if self._hosts is not None and host not in self._hosts:
-            return 421, f"this server is not {host!r}: start it with --allow-host for that name", {}
-        origin = headers.get("origin")
-        if origin is not None and origin != "null" and urlsplit(origin).netloc != headers.get("host"):
+        host = headers.get("host", "").lower()
+        if self._hosts is not None and _name(host) not in self._hosts:
+            return 421, f"this server is not {_name(host)!r}: start it with --allow-host for that name", {}
+        # Also of none of its own ("null"), as of a frame in a sandbox, which any page can make.
+        if headers.get("origin", f"http://{host}").lower() not in (f"http://{host}", f"https://{host}"):
             return 403, "a page of another site asked: requests from browsers must come from this server's page", {}
         if scope["path"] in OPEN:
             return None
@@ -92,28 +109,32 @@ class Gate:
             )
         return None
 
-    async def _body(self, scope: Scope, receive: Receive, send: Send) -> bytes | None:
-        """The whole body; None when it is too long, too slow, or its client has gone."""
-        parts: list[bytes] = []
+    async def _whole(self, scope: Scope, receive: Receive, send: Send, parts: list[bytes]) -> bool:
+        """Whether a body has come whole, in `parts`; not when it is too long, too slow, or its client has gone."""
         size = 0
+        refused: tuple[int, str, dict[str, str]]
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        return None
+                        return False
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
+                    self._held += len(parts[-1])
                     if size > self._limits.body:
-                        reason = f"the body has more than {self._limits.body:,} bytes"
-                        await refusal(scope, 413, reason, {"connection": "close"})(scope, receive, send)
-                        return None
+                        refused = 413, f"the body has more than {self._limits.body:,} bytes", {}
+                        break
+                    if self._held > max(self._limits.bodies, self._limits.body):
+                        refused = 429, "as much as fits into memory has come already", {"retry-after": "1"}
+                        break
                     if not message.get("more_body", False):
-                        return b"".join(parts)
+                        return True
         except TimeoutError:
-            reason = f"the body did not arrive within {self._limits.body_seconds:g} s"
-            await refusal(scope, 408, reason, {"connection": "close"})(scope, receive, send)
-            return None
+            refused = 408, f"the body did not arrive within {self._limits.body_seconds:g} s", {}
+        status, reason, more = refused
+        await refusal(scope, status, reason, {"connection": "close", **more})(scope, receive, send)
+        return False
 
     async def _run(self, scope: Scope, receive: Receive, send: Send, body: bytes) -> None:
         """The application, until it has answered or the client has gone."""
@@ -130,7 +151,7 @@ class Gate:
 
         async def noted(message: Message) -> None:
             nonlocal answered
-            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
+            answered = _is_the_last(message)
             await send(message)
 
         work = asyncio.ensure_future(self.app(scope, replay, noted))
@@ -148,6 +169,10 @@ class Gate:
             gone.cancel()
 
 
+def _is_the_last(message: Message) -> bool:
+    return message["type"] == "http.response.body" and not message.get("more_body", False)
+
+
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -159,10 +184,10 @@ def _name(host: str) -> str:
     >>> _name("localhost:8080"), _name("[::1]:8080"), _name("example.org")
     ('localhost', '::1', 'example.org')
     """
-    return host[1:].split("]")[0] if host.startswith("[") else host.rsplit(":", 1)[0].lower()
+    return host[1:].split("]")[0] if host.startswith("[") else host.rsplit(":", 1)[0]
 
 
-def _has_key(headers: Headers, key: str) -> bool:
+def _has_key(headers: Headers, key: bytes) -> bool:
     scheme, _, rest = headers.get("authorization", "").partition(" ")
     given = (rest.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")).encode("latin-1")
     if scheme.lower() == "basic":
@@ -170,4 +195,4 @@ def _has_key(headers: Headers, key: str) -> bool:
             given = base64.b64decode(rest.strip(), validate=True).partition(b":")[2]
         except (binascii.Error, ValueError):
             return False
-    return hmac.compare_digest(given, key.encode())
+    return hmac.compare_digest(given, key)

@@ -5,10 +5,12 @@ Knows indexes; nothing of HTTP.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +18,13 @@ from numpy.typing import NDArray
 from polyencoders.index import Added, Answer, Index, IndexInfo, Maker
 from polyencoders.models import BiEncoder, PolyEncoder
 
+T = TypeVar("T")
 Encode = Callable[[list[str], Callable[[int], object]], NDArray[np.float32]]
 
 
 class Library:
-    """An index that is searched at its latest version, whoever wrote it. Its methods block; any thread may call them.
+    """An index that is searched at its latest version, whoever wrote it. Its methods block, but those that change it;
+    any thread may call them.
 
     A search holds on to the version that it began with; a change becomes visible when it is whole.
 
@@ -33,6 +37,8 @@ class Library:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._changing = threading.Lock()
+        # A thread of their own: changes wait for one another, and searches must not wait for a thread behind them.
+        self._changer = ThreadPoolExecutor(1, "changes")
         self._about: IndexInfo | None = None
         _ = index.snapshot  # vectors are read now, not with the first request
 
@@ -91,7 +97,7 @@ class Library:
         """Documents by id; those that are there."""
         return self._index.get(ids)
 
-    def add(self, documents: Sequence[Any], encode: Encode) -> tuple[Added, int]:
+    async def add(self, documents: Sequence[Any], encode: Encode) -> tuple[Added, int]:
         """Add documents, or replace those whose ids are there: once it returns they are on disk, and are found.
 
         Returns
@@ -104,13 +110,22 @@ class Library:
         DataError, IndexingError
             A document cannot be used, or none could be written.
         """
-        with self._changing:
-            return self._index.add(documents, encode=encode), self._index.version
+        return await self._change(lambda: self._index.add(documents, encode=encode))
 
-    def delete(self, ids: Sequence[str] | None, where: str | None) -> tuple[int, int]:
+    async def delete(self, ids: Sequence[str] | None, where: str | None) -> tuple[int, int]:
         """Delete documents by id or by a filter; gives how many, and the version without them."""
-        with self._changing:
-            return self._index.delete(ids, where=where), self._index.version
+        return await self._change(lambda: self._index.delete(ids, where=where))
+
+    async def _change(self, how: Callable[[], T]) -> tuple[T, int]:
+        def change() -> tuple[T, int]:
+            with self._changing:
+                return how(), self._index.version
+
+        return await asyncio.get_running_loop().run_in_executor(self._changer, change)
+
+    def close(self) -> None:
+        """Leave changes that wait; one that is under way ends."""
+        self._changer.shutdown(wait=False, cancel_futures=True)
 
     def refresh(self) -> None:
         """Look at the latest version, unless a change is under way, which ends by doing so."""

@@ -1,56 +1,27 @@
-"""From settings to a listening server: uvicorn, logs, and connections that must not dawdle.
+"""From settings to a listening server: uvicorn, signals and logs.
 
 Knows the process; nothing of what is answered.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import signal
 import socket
 import sys
 
-import h11
 import uvicorn
 from pythonjsonlogger.json import JsonFormatter
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from polyencoders.serving.app import Server
+from polyencoders.serving.protocol import PromptProtocol
 from polyencoders.serving.settings import Settings
 
-HEADER_SECONDS = 10.0
-"""Until a new connection has sent a request's headers."""
 GRACE = 30
 """Seconds that requests in progress have to end when the server stops."""
-CONNECTIONS = 1_024
-"""Open at once; beyond, 503 at once."""
-
-
-class PromptProtocol(H11Protocol):
-    """HTTP that hangs up on clients whose headers do not arrive: a body's time is the gate's to keep."""
-
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock."""
-        super().connection_made(transport)
-        self._deadline = self.loop.call_later(HEADER_SECONDS, transport.close)
-
-    def data_received(self, data: bytes) -> None:
-        """Stop the clock when a request has begun, start it when the beginning of another is there."""
-        super().data_received(data)
-        begun = self.conn.their_state is not h11.IDLE
-        if self._deadline is not None and begun:
-            self._deadline.cancel()
-            self._deadline = None
-        elif self._deadline is None and not begun:
-            self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.close)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop it."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-        super().connection_lost(exc)
+KEEP_ALIVE = 75
+"""Seconds that a connection is kept for another request: longer than proxies keep theirs, which would else use one in
+the moment in which it is closed."""
 
 
 def bound(settings: Settings) -> socket.socket:
@@ -75,6 +46,8 @@ def bound(settings: Settings) -> socket.socket:
 
 def serve(server: Server, at: socket.socket) -> None:
     """Answer until the process is told to stop (SIGTERM, SIGINT); then requests in progress are answered still."""
+    # uvicorn gives the signal that stopped it to whom it would have gone without it: to be told to stop is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.Server(configuration(server)).run(sockets=[at])
 
 
@@ -87,7 +60,7 @@ def configuration(server: Server) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from polyencoders.errors import ModelError
 from polyencoders.models import ArcII, BiEncoder, CrossEncoder, PolyEncoder
 from polyencoders.models.loading import load_model
+from polyencoders.serving.batching import BusyError
 from polyencoders.serving.engine import Engine, Watch
 from polyencoders.serving.library import Library
 from polyencoders.serving.settings import Settings
@@ -62,12 +63,14 @@ class Served:
             model = load_model(name)
         else:
             raise ModelError("nothing to serve: give a model, an index, or both")
+        compared = [(load_model(path), called(path)) for path in settings.compare]  # before an engine has a thread
         engine = Engine(model, called(name), settings, before.engine if before is not None else None, watch)
-        others = [Engine(load_model(path), called(path), settings) for path in settings.compare]
-        return cls(engine, library, others)
+        return cls(engine, library, [Engine(*other, settings) for other in compared])
 
     def close(self) -> None:
         """Let go of all of it."""
+        if self.library is not None:
+            self.library.close()
         for engine in (self.engine, *self.others):
             engine.close()
 
@@ -115,15 +118,23 @@ class Current:
 
         Raises
         ------
-        ModelError, IndexingError
+        ModelError
             It cannot be loaded: the old is served still.
+        BusyError
+            It is being loaded already.
         """
-        with self._reloading:
+        if not self._reloading.acquire(blocking=False):
+            raise BusyError(1)
+        try:
             fresh = Served.load(self._settings, self._served, self._watch)
             with self._lock:
                 self._retired.add(self._served)
                 self._served = fresh
                 self.generation += 1
+        except Exception as error:  # half-written files have many ways to be wrong
+            raise ModelError(f"not loaded again, the old is served still: {error}") from error
+        finally:
+            self._reloading.release()
         self._close_unused()
 
     def close(self) -> None:

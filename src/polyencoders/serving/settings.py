@@ -12,10 +12,15 @@ class Limits:
 
     body: int = 8_000_000
     """Bytes of a request's body; 413 beyond."""
+    bodies: int = 256_000_000
+    """Bytes of all bodies that are being answered; 429 beyond."""
     documents: int = 1_000
     """Documents, or texts to embed, of one request."""
     text: int = 200_000
-    """Characters of a text. A model reads the beginning of a document (the end of a conversation) and cuts the rest."""
+    """Characters of a text, and of all turns of a conversation. A model reads the beginning of a document (the end of a
+    conversation) and cuts the rest."""
+    names: int = 100
+    """Of metadata, in the documents of one request. Each name is a column of the index for good."""
     turns: int = 200
     """Of a conversation."""
     hits: int = 1_000

@@ -22,8 +22,10 @@ class Body(BaseModel):
 
 
 Text = Annotated[str, Field(min_length=1)]
+# A million wrong items would be a million complaints, a gigabyte of them.
+Texts = Annotated[list[Text], Field(min_length=1, fail_fast=True)]
 QueryText = Annotated[
-    Text | Annotated[list[Text], Field(min_length=1)],
+    Text | Texts,
     Field(description="A text, or the turns of a conversation, the oldest first."),
 ]
 
@@ -53,12 +55,13 @@ def check_query(query: Query, limits: Limits) -> Query:
         It is.
     """
     if isinstance(query, str):
-        _check_length("query", query, limits)
+        check_length("query", query, limits)
     else:
         if len(query) > limits.turns:
             raise TooLargeError(f"query: {len(query):,} turns, the most is {limits.turns:,}")
         for number, turn in enumerate(query):
-            _check_length(f"query.{number}", turn, limits)
+            check_length(f"query.{number}", turn, limits)
+        check_length("query: all turns", "".join(query), limits)
     return query
 
 
@@ -73,10 +76,17 @@ def check_texts(name: str, texts: Sequence[str], limits: Limits) -> None:
     if len(texts) > limits.documents:
         raise TooLargeError(f"{name}: {len(texts):,} texts, the most in one request is {limits.documents:,}")
     for number, text in enumerate(texts):
-        _check_length(f"{name}.{number}", text, limits)
+        check_length(f"{name}.{number}", text, limits)
 
 
-def _check_length(name: str, text: str, limits: Limits) -> None:
+def check_length(name: str, text: str, limits: Limits) -> None:
+    """Refuse a text that is longer than a request may hold.
+
+    Raises
+    ------
+    TooLargeError
+        It is.
+    """
     if len(text) > limits.text:
         raise TooLargeError(f"{name}: {len(text):,} characters, the most is {limits.text:,}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from fastapi import APIRouter
@@ -13,6 +13,7 @@ from polyencoders.serving.routes.common import (
     Body,
     ServedNow,
     Text,
+    Texts,
     TheLimits,
     check_has_vectors,
     check_texts,
@@ -25,7 +26,7 @@ router = APIRouter(prefix="/v1", tags=["embeddings"], responses=errors(404))
 class EmbeddingsRequest(Body):
     """`POST /v1/embeddings`."""
 
-    input: Text | Annotated[list[Text], Field(min_length=1)] = Field(description="Documents; not token ids.")
+    input: Text | Texts = Field(description="Documents; not token ids.")
     model: str = Field("", description="Any name: there is one model here.")
     encoding_format: Literal["float", "base64"] = "float"
 
@@ -61,7 +62,7 @@ async def embeddings(request: EmbeddingsRequest, served: ServedNow, limits: TheL
     texts = [request.input] if isinstance(request.input, str) else request.input
     check_texts("input", texts, limits)
     vectors = await served.engine.document_vectors(texts)
-    tokens = served.engine.tokens(texts)
+    tokens = await served.engine.tokens(texts)
     packed = request.encoding_format == "base64"
     return EmbeddingsAnswer(
         data=[

@@ -17,6 +17,7 @@ from polyencoders.serving.routes.common import (
     QueryText,
     ServedNow,
     Text,
+    Texts,
     TheLimits,
     check_query,
     check_texts,
@@ -28,7 +29,6 @@ from polyencoders.serving.settings import Limits
 router = APIRouter(tags=["rerank"], responses=errors())
 
 Positive = Annotated[int, Field(ge=1)]
-Documents = Annotated[list[Text], Field(min_length=1)]
 
 
 async def ranked(
@@ -55,7 +55,7 @@ class CohereRequest(Body):
     """`POST /v2/rerank`."""
 
     query: QueryText
-    documents: Documents
+    documents: Texts
     model: str = Field("", description="Any name: there is one model here.")
     top_n: Positive | None = None
     max_tokens_per_doc: Positive | None = Field(None, description="Not used: the model cuts at its own length.")
@@ -89,9 +89,9 @@ class CohereRequestV1(CohereRequest):
 
     documents: Annotated[  # type: ignore[assignment]
         list[Text | dict[str, Any]],
-        Field(min_length=1, description="Texts; or objects, whose `text`, or `rank_fields`, are read."),
+        Field(min_length=1, fail_fast=True, description="Texts; or objects, whose `text`, or `rank_fields`, are read."),
     ]
-    rank_fields: list[str] | None = None
+    rank_fields: Annotated[list[Text], Field(fail_fast=True)] | None = None
 
 
 @router.post("/v2/rerank", summary="As Cohere's API, version 2", response_model_exclude_none=True)
@@ -103,7 +103,9 @@ async def cohere(request: CohereRequest, served: ServedNow, limits: TheLimits) -
 @router.post("/v1/rerank", summary="As Cohere's API, version 1", response_model_exclude_none=True)
 async def cohere_v1(request: CohereRequestV1, served: ServedNow, limits: TheLimits) -> CohereAnswer:
     """Documents by their relevance to a query, as `cohere.Client.rerank` asks for it."""
-    texts = [_text(place, document, request.rank_fields) for place, document in enumerate(request.documents)]
+    check_texts("rank_fields", request.rank_fields or [], limits)
+    fields = list(dict.fromkeys(request.rank_fields or []))
+    texts = [_text(place, document, fields) for place, document in enumerate(request.documents)]
     return await _cohere(request, texts, "1", served, limits)
 
 
@@ -126,7 +128,7 @@ async def _cohere(
     )
 
 
-def _text(place: int, document: str | dict[str, Any], fields: list[str] | None) -> str:
+def _text(place: int, document: str | dict[str, Any], fields: list[str]) -> str:
     """The text of a document, which may be an object."""
     if isinstance(document, str):
         return document
@@ -137,6 +139,10 @@ def _text(place: int, document: str | dict[str, Any], fields: list[str] | None) 
     if not isinstance(text, str) or not text:
         wanted = f"any of the rank_fields {', '.join(fields)}" if fields else "a `text`, and rank_fields are not given"
         raise DataError(f"documents.{place}: the object lacks {wanted}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"documents.{place}: a lone surrogate: expected text that can be written") from None
     return text
 
 
@@ -147,7 +153,7 @@ class TeiRequest(Body):
     """`POST /rerank`."""
 
     query: QueryText
-    texts: Documents
+    texts: Texts
     raw_scores: bool = Field(False, description="The model's own scores, in place of ones between 0 and 1.")
     return_text: bool = False
     truncate: bool = Field(True, description="Not used: what is too long is always cut.")

@@ -18,6 +18,7 @@ from polyencoders.serving.routes.common import (
     ServedNow,
     Text,
     TheLimits,
+    check_length,
     check_query,
     check_texts,
     errors,
@@ -84,6 +85,7 @@ async def search(request: SearchRequest, served: ServedNow, limits: TheLimits) -
     check_query(request.query, limits)
     if request.k > limits.hits:
         raise TooLargeError(f"k: {request.k:,} hits, the most is {limits.hits:,}")
+    check_length("where", request.where or "", limits)
     started = time.perf_counter()
     codes = await served.engine.query_vectors([request.query])
     encoded = time.perf_counter()
@@ -125,7 +127,7 @@ class NewDocument(BaseModel):
 class AddRequest(Body):
     """`POST /documents`."""
 
-    documents: Annotated[list[NewDocument], Field(min_length=1)]
+    documents: Annotated[list[NewDocument], Field(min_length=1, fail_fast=True)]
 
 
 class AddAnswer(BaseModel):
@@ -142,15 +144,18 @@ async def add(request: AddRequest, served: ServedNow, limits: TheLimits) -> AddA
     """Add documents, or replace those whose ids are there. When it answers they are on disk, and are found."""
     library = _library(served)
     check_texts("documents", [document.text for document in request.documents], limits)
+    names = {name for document in request.documents for name in document.model_extra or ()}
+    if len(names) > limits.names:
+        raise TooLargeError(f"documents: {len(names):,} names of metadata, the most in one request is {limits.names:,}")
     rows = [document.model_dump(exclude_none=True) for document in request.documents]
-    done, version = await asyncio.to_thread(library.add, rows, served.engine.encode_for_index)
+    done, version = await library.add(rows, served.engine.encode_for_index)
     return AddAnswer(added=done.added, replaced=done.replaced, unchanged=done.unchanged, version=version)
 
 
 class DeleteRequest(Body):
     """`POST /documents/delete`: by ids, or by a condition."""
 
-    ids: list[Text] | None = None
+    ids: Annotated[list[Text], Field(fail_fast=True)] | None = None
     where: Text | None = None
 
     @model_validator(mode="after")
@@ -172,7 +177,8 @@ async def delete(request: DeleteRequest, served: ServedNow, limits: TheLimits) -
     """Delete documents by id or by a condition; those that are not there are no error."""
     library = _library(served)
     check_texts("ids", request.ids or [], limits)
-    number, version = await asyncio.to_thread(library.delete, request.ids, request.where)
+    check_length("where", request.where or "", limits)
+    number, version = await library.delete(request.ids, request.where)
     return DeleteAnswer(deleted=number, version=version)
 
 

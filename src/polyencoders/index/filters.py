@@ -1,0 +1,69 @@
+"""What a filter may be, before the engine sees it: one condition, not so intricate that the engine's stack overflows.
+
+Knows what SQL looks like, and nothing of tables.
+"""
+
+from __future__ import annotations
+
+import re
+
+from polyencoders.errors import IndexingError
+
+INTRICATE = 150
+"""Words and signs of a filter besides plain comparisons. LanceDB 0.40 walks expressions recursively, and a chain of 800
+(`year + year + ...`) ends the process; half as many, and any number of comparisons joined by AND and OR, do not."""
+_IN_QUOTES = re.compile(r"'(?:[^']|'')*'")
+_QUOTED_NAMES = re.compile(r'`[^`]*`|"[^"]*"')
+_LISTS = re.compile(r"\([-'\d.,\s]*\)")
+_LITERAL = r"(?:''|-?[\d.]+|true\b|false\b)"
+_PLAIN = re.compile(
+    rf"\b[a-z_]\w*\s*(?:[=<>!]{{1,2}}\s*{_LITERAL}|(?:\bnot\s+)?(?:\bi?like\s*''|\bin\s*\[\]|\bbetween\s+{_LITERAL}"
+    rf"\s+and\s+{_LITERAL})|\bis\s+(?:not\s+)?null\b)",
+    re.IGNORECASE,
+)
+_PART = re.compile(r"\w+|[^\w\s(),]+")
+_JOINS = frozenset(("and", "or"))
+_GROWS = re.compile(r"\b(repeat|[lr]pad|range|generate_series|(?:array|list)_(?:repeat|resize))\s*\(", re.IGNORECASE)
+"""A few characters of filter could ask for gigabytes."""
+_ENDS_A_FILTER = re.compile(r";|--|/\*")
+"""What follows would be ignored, without a word."""
+
+
+def check_filter(where: str) -> None:
+    """Refuse what the engine would cut short, or would not survive.
+
+    Raises
+    ------
+    IndexingError
+        Saying why.
+
+    Examples
+    --------
+    >>> check_filter("lang = 'en' AND year IN (2020, 2021)")
+    >>> check_filter(" + ".join(["year"] * 1000) + " > 1")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    polyencoders.errors.IndexingError: the filter 'year + year + ...' cannot be used: it is too intricate, ...
+    """
+    bare = _IN_QUOTES.sub("''", where)
+    if _ENDS_A_FILTER.search(bare):
+        raise IndexingError(
+            f"the filter {shown(where)} cannot be used: it is one SQL condition, without ';' or comments"
+        )
+    if (grows := _GROWS.search(bare)) is not None:
+        raise IndexingError(f"the filter {shown(where)} cannot be used: {grows[1]} is not for filters")
+    rest = _PLAIN.sub(" ", _LISTS.sub("[]", _QUOTED_NAMES.sub("x", bare)))
+    parts = sum(part.lower() not in _JOINS for part in _PART.findall(rest))
+    if parts > INTRICATE:
+        raise IndexingError(
+            f"the filter {shown(where)} cannot be used: it is too intricate, with {parts:,} words and signs besides "
+            f"plain comparisons, the most is {INTRICATE}"
+        )
+
+
+def shown(where: str, most: int = 200) -> str:
+    """A filter in quotes, or its beginning.
+
+    >>> shown("year > 2020"), shown("year > 2020", most=6)
+    ("'year > 2020'", "'year >...'")
+    """
+    return repr(where if len(where) <= most else where[:most] + "...")

@@ -1,0 +1,199 @@
+"""HTTP on a connection whose other end may dawdle, fall silent, hang up half-way or send what it was told not to.
+
+uvicorn's protocol with a clock for everything that only the client can do: send a request's headers, take an answer,
+stop sending. A body's time is the gate's to keep, an answer's is the model's. Knows nothing of what is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import Any, cast
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+logger = logging.getLogger("polyencoders.serving")
+
+CONNECTIONS = 512
+"""Open at once. Beyond, the one that has been silent for longest makes room; if all are at work, 503. Half of the files
+that a process may usually open: the index needs the others."""
+HEADER_SECONDS = 10.0
+"""Until a request's headers are there, from its first byte (of a new connection: from its beginning); and until the
+rest of a body is there that is no longer wanted."""
+READ_SECONDS = 30.0
+"""In which a client takes 64 kB of an answer, or the rest of it."""
+LINGER_SECONDS = 2.0
+"""In which a client that is still sending may read that it was refused. A connection closed at once would be reset, and
+the answer lost on its way."""
+PROBE_SECONDS = 0.25
+"""Between looks at whether a client that stopped sending has gone altogether."""
+_WORTH = 65_536
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class PromptProtocol(H11Protocol):
+    """A connection that is closed when its client keeps it waiting, and only then."""
+
+    _arriving: asyncio.TimerHandle | None = None
+    """Runs while the client owes us the rest of a request that is not being answered."""
+    _leaving: asyncio.TimerHandle | None = None
+    """Runs while the client does not take what it was sent."""
+    _probing: asyncio.TimerHandle | None = None
+    _unread = 0
+    _half_closed = False
+    silent_since = 0.0
+    """Since when no request is in progress."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock; make room if there are too many."""
+        transport.set_write_buffer_limits(high=0)  # `pause_writing` is called whenever anything is not taken at once
+        super().connection_made(cast(asyncio.Transport, LingeringTransport(transport, self)))
+        self.silent_since = self.loop.time()
+        self._keep_time()
+        if len(self.connections) > CONNECTIONS:
+            self._make_room()
+
+    def data_received(self, data: bytes) -> None:
+        """Go on with a request, unless the connection is only kept for the client to read that it was refused."""
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        self._keep_time()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """The client will send no more. If it has asked for something, it is answered; if not, that is the end."""
+        waits = self.waits_for_answer and not self.cycle.more_body
+        if self.transport.is_closing() or not waits:
+            return None
+        self._half_closed = True
+        self._probe()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clocks."""
+        for clock in (self._arriving, self._leaving, self._probing):
+            if clock is not None:
+                clock.cancel()
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request; or for the rest of a body that nobody wanted."""
+        super().on_response_complete()
+        self.silent_since = self.loop.time()
+        if self._half_closed and not self.waits_for_answer:
+            self.transport.close()
+        self._keep_time()
+
+    def send_400_response(self, msg: str) -> None:
+        """Say that this is no HTTP, if nothing else has been said yet."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """The server stops: what is in progress is answered, then the connection ends."""
+        if self.transport.is_closing() or self.conn.our_state is h11.ERROR:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
+    def pause_writing(self) -> None:
+        """The client has not taken all of what was sent: it has so long."""
+        super().pause_writing()
+        self._unread = self.transport.get_write_buffer_size()
+        self._leaving = self.loop.call_later(READ_SECONDS, self._still_unread)
+
+    def resume_writing(self) -> None:
+        """It has taken it all."""
+        super().resume_writing()
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+
+    @property
+    def waits_for_answer(self) -> bool:
+        """Whether a request is in progress."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def sends(self) -> bool:
+        """Whether the client may be in the middle of sending."""
+        return self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
+
+    def _keep_time(self) -> None:
+        """The clock runs from a request's first byte until its headers are there, however many bytes come between."""
+        begun = self.conn.their_state is not h11.IDLE or bool(self.conn.trailing_data[0])
+        if self.waits_for_answer or self.transport.is_closing() or (self.cycle is not None and not begun):
+            if self._arriving is not None:
+                self._arriving.cancel()
+                self._arriving = None
+            if self.timeout_keep_alive_task is None and not (self.waits_for_answer or self.transport.is_closing()):
+                after = self.timeout_keep_alive
+                self.timeout_keep_alive_task = self.loop.call_later(after, self.timeout_keep_alive_handler)
+        elif self._arriving is None:
+            self._arriving = self.loop.call_later(HEADER_SECONDS, self.transport.abort)
+
+    def _still_unread(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        if self._unread - left < _WORTH:
+            self.transport.abort()
+            return
+        self._unread = left
+        self._leaving = self.loop.call_later(READ_SECONDS, self._still_unread)
+
+    def _probe(self) -> None:
+        """A client that has closed its connection looks like one that only will not send any more, until it is sent
+        something: then its system answers that nobody is there. So it is told to continue, which every client of
+        HTTP/1.1 skips."""
+        if self.scope["http_version"] == "1.1" and not self.cycle.response_started:
+            self.transport.write(self.conn.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+        self._look()
+
+    def _look(self) -> None:
+        if not self.waits_for_answer or self.transport.is_closing():
+            return
+        if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.transport.abort()
+            return
+        self._probing = self.loop.call_later(PROBE_SECONDS, self._look)
+
+    def _make_room(self) -> None:
+        others = [cast(PromptProtocol, one) for one in self.connections if one is not self]
+        silent = [one for one in others if not one.waits_for_answer]
+        if silent:
+            min(silent, key=lambda one: one.silent_since).transport.abort()
+            return
+        logger.warning("%d connections are at work: another was refused", len(others))
+        self.transport.write(_FULL)
+        self.transport.close()
+
+
+class LingeringTransport:
+    """A transport whose `close` lets a client that is still sending read the answer first."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: PromptProtocol) -> None:
+        self._transport, self._protocol = transport, protocol
+        self._lingers = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or will be soon."""
+        return self._lingers or self._transport.is_closing()
+
+    def close(self) -> None:
+        """Send what is left, and close."""
+        if self.is_closing():
+            return
+        if not self._protocol.sends or not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._lingers = True
+        self._transport.write_eof()
+        self._transport.resume_reading()  # what comes is thrown away
+        self._protocol.loop.call_later(LINGER_SECONDS, self._transport.abort)
