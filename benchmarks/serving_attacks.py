@@ -36,14 +36,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import attacks
 import httpx
+
+import attacks
 from served import Served, served
 
 RESULTS = Path(__file__).parent / "results"
 MB = 1_000_000
 ASK = {"query": "Any tea in the garden?", "texts": ["tea in the garden", "bread", "rain"], "raw_scores": True}
-WORDS = "tea bread rain train music garden winter letter kitchen river doctor paint".split()
+WORDS = ["tea", "bread", "rain", "train", "music", "garden", "winter", "letter", "kitchen", "river", "doctor", "paint"]
 
 
 def main() -> None:

@@ -154,7 +154,7 @@ def into_pages(results: dict[str, Any]) -> None:
     lines = [
         f"| {row['candidates']} candidates of about {row['words']} words | ms | |",
         "|---|---|---|",
-        f"| a cross-encoder of the same backbone, in process (sentence-transformers) | {ms['cross-encoder']:,.0f} | 1 |",
+        f"| a cross-encoder of the same backbone, in process | {ms['cross-encoder']:,.0f} | 1 |",
     ]
     for name, label in (("first time", "documents never seen"), ("cached", "documents seen before")):
         lines.append(f"| **over HTTP, {label}** | {ms[name]:,.0f} | 1/{ms['cross-encoder'] / ms[name]:.3g} |")

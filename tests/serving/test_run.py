@@ -12,7 +12,7 @@ from polyencoders.serving.settings import Settings
 
 
 def test_answers_are_not_held_back():
-    """Small packets leave at once: with Nagle's algorithm on, an answer's second packet waits for an acknowledgement."""
+    """Small packets leave at once: with Nagle's algorithm on, a second packet waits for an acknowledgement."""
 
     async def option_of_a_connection():
         told = asyncio.get_running_loop().create_future()
