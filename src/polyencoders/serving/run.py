@@ -55,6 +55,7 @@ def configuration(server: Server) -> uvicorn.Config:
     """How uvicorn is to run."""
     return uvicorn.Config(
         server,
+        loop="asyncio",  # the same everywhere, whether or not another package brought uvloop
         http=PromptProtocol,
         ws="none",
         log_config=None,
