@@ -203,7 +203,7 @@ def test_signals_load_again_and_stop_gracefully(process, models):
     long = {"query": "tea", "texts": [f"{number} " + "bread " * 120 for number in range(900)]}
     asking = threading.Thread(target=lambda: answers.append(httpx.post(f"{url}/rerank", json=long, timeout=60)))
     asking.start()
-    while "polyencoders_requests_in_progress 1.0" not in httpx.get(f"{url}/metrics").text:
+    while "polyencoders_requests_in_progress 2.0" not in httpx.get(f"{url}/metrics").text:  # this one and the long one
         time.sleep(0.01)
         if answers:
             break
