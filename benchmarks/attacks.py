@@ -45,6 +45,10 @@ ODD_VALUES: list[Any] = [
     "year + " * 900 + "1",
     "NOT " * 500 + "true", "(" * 5000, "\u202e", "🎉" * 1000, "%s%n{0}${x}", "../../etc/passwd", "NaN",
 ]  # fmt: skip
+ODD_NAMES = [
+    "", "*", "\x00", "a\x00b", " ", "\n", ".", "a.b", "`", '"', "'", "\\", "_rowid", "_distance", "vector", "score",
+    "ID", "\ud800", "🎉", "x" * 3000, "--", ";", "/*", "select", "0", "a`b", "\u202e", "{", "$1", "%s",
+]  # fmt: skip
 ODD_PATHS = [
     "/documents/../..", "/documents/..%2f..%2fetc%2fpasswd", "/documents/%00", "/documents/%ff%fe", "/documents/", "//",
     "/documents/" + "a" * 5000, "/documents/" + "%2e%2e%2f" * 500, "/%2e%2e/%2e%2e", "/rerank/", "/RERANK",
@@ -123,6 +127,13 @@ def _wrong_value(draw: random.Random, path: str, body: bytes, port: int) -> byte
         at = at[key]
 
 
+def _odd_name(draw: random.Random, path: str, body: bytes, port: int) -> bytes:
+    """A document with metadata under an odd name; there are not so many that they make the index wide."""
+    name = draw.choice(ODD_NAMES)
+    document = {"text": "tea", "id": f"odd {draw.randrange(50)}", name: draw.choice([1, 2.5, "x", [1], None])}
+    return request("/documents", json.dumps({"documents": [document]}).encode(), port=port)
+
+
 def _wrong_number(draw: random.Random, path: str, body: bytes, port: int) -> bytes:
     number = draw.choice(
         [b"NaN", b"-Infinity", b"1e999", b"9" * draw.randint(20, 6000), b"-" * 9, b"0x10", b"01", b"1."]
@@ -166,6 +177,7 @@ _KINDS: list[tuple[str, Callable[[random.Random, str, bytes, int], bytes]]] = [
     ("truncated JSON", lambda draw, path, body, port: request(path, body[: draw.randrange(len(body))], port=port)),
     ("a wrong value", _wrong_value),
     ("a wrong value", _wrong_value),
+    ("an odd name", _odd_name),
     ("a number that is none", _wrong_number),
     ("deep nesting", _deep),
     ("flipped bytes", _flipped),
@@ -255,26 +267,23 @@ def vanish(port: int, data: bytes, reset: bool) -> None:
 
 
 def large_body(port: int, size: int, chunked: bool, path: str = "/rerank", headers: str = "") -> tuple[int, bytes]:
-    """Send a body of so many bytes until the server has had enough; gives the bytes that went out, and what it said."""
+    """Send a body of so many bytes until the server answers; gives the bytes that went out, and what it said."""
     piece = b" " * 65_536
     head = request(path, b"", headers=headers or "X: x", port=port, length=False)[:-2]
     head += b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"Content-Length: %d\r\n\r\n" % size
-    sent = 0
+    sent, said = 0, b""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-        connection.sendall(head)
-        said = b""
-        try:
-            while sent < size and b"\r\n\r\n" not in said:
+        with contextlib.suppress(OSError):
+            connection.sendall(head)
+            while sent < size and not statuses(said):
                 connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
                 sent += len(piece)
                 connection.setblocking(False)
                 with contextlib.suppress(BlockingIOError):
                     said += connection.recv(65_536)
                 connection.settimeout(30)
-        except OSError:
-            pass
         with contextlib.suppress(OSError):
-            while part := connection.recv(65_536):
+            while not said.endswith(b"}") and (part := connection.recv(65_536)):
                 said += part
     return sent, said
 

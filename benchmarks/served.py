@@ -18,8 +18,11 @@ from typing import Any
 import httpx
 
 processes = multiprocessing.get_context("forkserver")
-# Imports take most of a start; LanceDB, whose threads do not survive a fork, is imported by each process itself.
-processes.set_forkserver_preload(["polyencoders.serving.run", "polyencoders.index", "polyencoders.models.loading"])
+# Imports take most of a start; LanceDB, whose threads do not survive a fork, is imported by each process itself, but
+# what it imports is not.
+processes.set_forkserver_preload(
+    ["polyencoders.serving.run", "polyencoders.index", "polyencoders.models.loading", "pyarrow", "lance_namespace"]
+)
 
 
 def command(arguments: list[Any], port: int) -> list[str]:
@@ -49,13 +52,9 @@ class Served:
     forked
         Whether it is forked from a process that has imported everything, which is quicker, or is
         `python -m polyencoders`.
-    environment
-        More of it.
     """
 
-    def __init__(
-        self, arguments: list[Any], log: Path, forked: bool = False, environment: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, arguments: list[Any], log: Path, forked: bool = False) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
@@ -69,7 +68,7 @@ class Served:
             paths = os.pathsep.join(filter(None, sys.path))
             with log.open("ab") as file:
                 self._process = subprocess.Popen(
-                    whole, stdout=file, stderr=file, env={**os.environ, "PYTHONPATH": paths, **(environment or {})}
+                    whole, stdout=file, stderr=file, env={**os.environ, "PYTHONPATH": paths}
                 )
         self.pid: int = self._process.pid
 

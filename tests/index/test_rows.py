@@ -89,7 +89,23 @@ def test_contents_that_contain_themselves():
 
 
 @pytest.mark.parametrize(
-    "name", ["vector", "text_hash", "content_hash", "score", "_rowid", "_distance", "", "a`b", "a.b", 5, None]
+    "name",
+    [
+        "vector",
+        "text_hash",
+        "content_hash",
+        "score",
+        "_rowid",
+        "_distance",
+        "",
+        "*",
+        "a`b",
+        "a.b",
+        "\0",
+        "a\0",
+        5,
+        None,
+    ],
 )
 def test_names_that_metadata_cannot_have(name):
     with pytest.raises(DataError, match=r"document 0 \(id 'x'\): metadata cannot be named"):

@@ -84,10 +84,12 @@ def document(row: Any, place: int = 0) -> Document:
 def made(given: Any, text: str | None, metadata: dict[Any, Any], which: str) -> Document:
     """A document of parts of which the text is checked."""
     for name in metadata:
-        if not isinstance(name, str) or not name or name in RESERVED or name[0] == "_" or set(name) & {".", "`"}:
+        # LanceDB 0.40 ends a name at a null character, and cannot read a table again that has a name "" or "*".
+        if not isinstance(name, str) or name in ("", "*", *RESERVED) or name[0] == "_" or set(name) & {".", "`", "\0"}:
             raise DataError(
                 f"{which}: metadata cannot be named {name!r}: expected a text that is none of "
-                f"{', '.join(sorted(RESERVED))}, does not begin with an underscore, and has no dot or backtick"
+                f"{', '.join(sorted(RESERVED))} and *, does not begin with an underscore, and has no dot, backtick or "
+                "null character"
             )
     try:
         text_hash = text_hash_of(text) if text is not None else ""
