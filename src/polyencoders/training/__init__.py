@@ -7,6 +7,7 @@ who want the trainer itself.
 from polyencoders.training.freezing import freeze
 from polyencoders.training.in_batch import InBatchCrossEntropy
 from polyencoders.training.options import TrainingOptions
+from polyencoders.training.pretraining import PretrainingOptions, PretrainingResult, pretrain
 from polyencoders.training.sampled import SampledCrossEntropy
 from polyencoders.training.train import TrainingResult, train
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer
@@ -15,9 +16,12 @@ __all__ = [
     "DualEncoderTrainer",
     "InBatchCrossEntropy",
     "JointEncoderTrainer",
+    "PretrainingOptions",
+    "PretrainingResult",
     "SampledCrossEntropy",
     "TrainingOptions",
     "TrainingResult",
     "freeze",
+    "pretrain",
     "train",
 ]
