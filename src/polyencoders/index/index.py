@@ -196,7 +196,7 @@ class Index:
         index = cls(table, found, maker)
         if version is not None:
             index._pinned = version
-            index._snapshot = Snapshot(table.at(version))
+            index._snapshot = index._look(table.at(version))
         return index
 
     @classmethod
@@ -272,7 +272,7 @@ class Index:
     def snapshot(self) -> Snapshot:
         """The version that is looked at, with its vectors ready."""
         if self._snapshot is None:
-            self._snapshot = Snapshot(self._writer.at(self._writer.version))
+            self._snapshot = self._look(self._writer.at(self._writer.version))
         return self._snapshot
 
     @property
@@ -291,7 +291,7 @@ class Index:
         self._check_writable()
         self._writer.refresh()
         if self._snapshot is None or self._snapshot.version != self._writer.version:
-            self._snapshot = Snapshot(self._writer.at(self._writer.version), self._snapshot)
+            self._snapshot = self._look(self._writer.at(self._writer.version), self._snapshot)
 
     def get(self, ids: Sequence[str | int]) -> list[dict[str, Any]]:
         """Documents by id, as they were added; those that are there, in the order asked for."""
@@ -501,8 +501,7 @@ class Index:
             temperature = temperature_of(self.model) if self.model is not None else 1.0
         least = searching.LEAST if share is None else 0
         snapshot = self.snapshot  # one for all of it: another thread may refresh meanwhile
-        found = searching.find(snapshot, codes, k, temperature, where, part, least)
-        answers = self._answers(snapshot, found)
+        answers = self._find(snapshot, codes, k, temperature, where, part, least)
         return answers[0] if isinstance(queries, str) else answers
 
     def _codes(self, queries: Any) -> NDArray[np.float64]:
@@ -523,9 +522,18 @@ class Index:
             )
         return np.asarray(codes.numpy())
 
-    def _answers(self, snapshot: Snapshot, found: list[searching.Found]) -> list[Answer]:
+    def _find(
+        self,
+        snapshot: Snapshot,
+        codes: NDArray[np.float64],
+        k: int,
+        temperature: float,
+        where: str | None,
+        share: float | None,
+        least: int,
+    ) -> list[Answer]:
         answers = []
-        for one in found:
+        for one in searching.find(snapshot, codes, k, temperature, where, share, least):
             hits = []
             for score, segment, place in zip(one.scores.tolist(), one.segments, one.places, strict=True):
                 id, text, metadata = snapshot.read(segment, place)
@@ -535,6 +543,9 @@ class Index:
         return answers
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _look(self, table: Table, before: Snapshot | None = None) -> Snapshot:
+        return Snapshot(table, before)
 
     def _check_writable(self) -> None:
         if self._pinned is not None:

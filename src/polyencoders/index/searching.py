@@ -72,6 +72,19 @@ def find(
     least
         Documents to look at, if the share is of fewer; k in any case.
     """
+    return [merged(parts, k) for parts in in_segments(snapshot, codes, k, temperature, where, share, least)]
+
+
+def in_segments(
+    snapshot: Snapshot,
+    codes: NDArray[np.float64],
+    k: int,
+    temperature: float,
+    where: str | None = None,
+    share: float | None = None,
+    least: int = 0,
+) -> list[list[Found]]:
+    """The best documents of each query in each segment by itself; parameters as for `find`."""
     parts: list[list[Found]] = [[] for _ in codes]
     for number, selection in enumerate(snapshot.selections(where)):
         segment = snapshot.segments[number]
@@ -82,7 +95,7 @@ def find(
             some = _among_neighbours(segment, segment.layout, selection, codes, k, temperature, wanted)
         for part, found in zip(parts, some, strict=True):
             part.append(found._replace(segments=np.full(len(found.places), number)))
-    return [_merged(part, k) for part in parts]
+    return parts
 
 
 def _exactly(
@@ -165,7 +178,8 @@ def _worst(scores: NDArray[np.float64], k: int, there: int) -> float:
     return float(scores[-1]) if 0 < len(scores) == k and k < there else -np.inf
 
 
-def _merged(parts: list[Found], k: int) -> Found:
+def merged(parts: list[Found], k: int) -> Found:
+    """The best of what was found in several places."""
     if not parts:
         nothing = np.empty(0, dtype=np.int64)
         return Found(np.empty(0), nothing, nothing, -np.inf, True, 0)
@@ -181,3 +195,19 @@ def _merged(parts: list[Found], k: int) -> Found:
     looked_at = sum(part.looked_at for part in parts)
     bound = min(bound, worst) if certified else bound
     return Found(scores[best], segments[best], places[best], bound, certified, looked_at)
+
+
+def rejoined(parts: list[Found], k: int, exact: bool) -> Found:
+    """What was found in the shares of one segment, as if the segment had been searched by itself.
+
+    Parameters
+    ----------
+    parts
+        Of one query, with places in the whole segment.
+    k
+        How many were looked for.
+    exact
+        Whether every share was searched exactly: then all that is beyond the hits is known to be no better.
+    """
+    found = merged(parts, k)
+    return found._replace(bound=_worst(found.scores, k, found.looked_at)) if exact else found
