@@ -159,7 +159,7 @@ def test_a_document_that_no_shard_holds_is_noticed(spread, monkeypatch):
     sharded = spread(2)
     ask = sharded.shards.ask
     monkeypatch.setattr(
-        sharded.shards, "ask", lambda *arguments: [one._replace(documents=one.documents - 1) for one in ask(*arguments)]
+        sharded.shards, "ask", lambda *arguments, **settings: [one._replace(documents=one.documents - 1) for one in ask(*arguments)]
     )
     with pytest.raises(IndexingError, match="documents of version"):
         len(sharded)

@@ -27,6 +27,9 @@ from polyencoders.index.table import Table
 PATIENCE = 60.0
 """Seconds for which a lost shard is waited for."""
 
+BEGINNING = 300.0
+"""Seconds until all shards have started and read their shares; more, where patience is more."""
+
 
 @dataclass(frozen=True)
 class PartialAnswer(Answer):
@@ -147,11 +150,12 @@ class ShardedIndex(Index):
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _look(self, table: Table, before: Snapshot | None = None) -> Spread:
+        beginning = max(BEGINNING, self.shards.patience)
         for _ in range(5):
             view = View.of(table)
             self.shards.tell("load", view)  # replicas that are not asked below
             try:
-                loaded = self.shards.ask("load", view)
+                loaded = self.shards.ask("load", view, patience=self.shards.patience if before else beginning)
             except StaleViewError as error:
                 if View.of(table) == view:  # it is the newest, and cannot be read
                     raise IndexingError(str(error)) from error

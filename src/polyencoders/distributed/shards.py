@@ -88,8 +88,8 @@ class Shards:
         for actor in itertools.chain(*self.replicas):
             getattr(actor, method).remote(*arguments)
 
-    def ask(self, method: str, *arguments: Any) -> list[Any]:
-        """What a method returns, by share; None where no replica answered in time.
+    def ask(self, method: str, *arguments: Any, patience: float | None = None) -> list[Any]:
+        """What a method returns, by share; None where no replica answered in time, or in another time.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class Shards:
             What the method raised.
         """
         ray = the_ray()
-        deadline = time.monotonic() + self.patience
+        deadline = time.monotonic() + (self.patience if patience is None else patience)
         answers: list[Any] = [None] * len(self)
         missing = set(range(len(self)))
         pending: dict[Any, int] = {}
