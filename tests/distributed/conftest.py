@@ -4,6 +4,8 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +41,11 @@ def start_node(*arguments, folder):
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
     """The address of a cluster of a head with four processors and a worker with two; they are told of, not counted."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:  # paths of sockets are short
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:  # short: sockets
         port = free_port()
-        nodes = [start_node("--head", "--port", str(port), "--num-cpus", "4", "--include-dashboard", "false", folder=folder)]
+        nodes = [
+            start_node("--head", "--port", str(port), "--num-cpus", "4", "--include-dashboard", "false", folder=folder)
+        ]
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
             patch.setenv("RAY_TMPDIR", folder)
@@ -53,13 +55,13 @@ def cluster(tmp_path_factory):
                         probe.settimeout(1)
                         if probe.connect_ex(("127.0.0.1", port)) == 0:
                             break
-                    __import__("time").sleep(0.5)
+                    time.sleep(0.5)
                 nodes.append(start_node("--address", f"127.0.0.1:{port}", "--num-cpus", "2", folder=folder))
                 connect(f"127.0.0.1:{port}")
                 for _ in range(120):
                     if sum(node["Alive"] for node in ray.nodes()) == 2:
                         break
-                    __import__("time").sleep(0.25)
+                    time.sleep(0.25)
                 assert sum(node["Alive"] for node in ray.nodes()) == 2
                 yield f"127.0.0.1:{port}"
             finally:
@@ -87,7 +89,12 @@ def documents():
     """Several hundred distinct documents with metadata."""
     generator = np.random.default_rng(0)
     return [
-        {"id": f"d{i}", "text": f"{' '.join(generator.choice(WORDS, 4))} {i}", "year": 1900 + i % 100, "odd": bool(i % 2)}
+        {
+            "id": f"d{i}",
+            "text": f"{' '.join(generator.choice(WORDS, 4))} {i}",
+            "year": 1900 + i % 100,
+            "odd": bool(i % 2),
+        }
         for i in range(600)
     ]
 

@@ -5,12 +5,13 @@ import time
 
 import numpy as np
 import pytest
-
 import ray
+
 from polyencoders.distributed import PartialAnswer, ShardedIndex
 from polyencoders.distributed.shard import Shard
 from polyencoders.errors import ClusterError, IndexingError
 from polyencoders.index import Index
+from polyencoders.index.share import View
 
 CODES = np.random.default_rng(1).normal(size=(25, 3, 16))
 
@@ -159,7 +160,9 @@ def test_a_document_that_no_shard_holds_is_noticed(spread, monkeypatch):
     sharded = spread(2)
     ask = sharded.shards.ask
     monkeypatch.setattr(
-        sharded.shards, "ask", lambda *arguments, **settings: [one._replace(documents=one.documents - 1) for one in ask(*arguments)]
+        sharded.shards,
+        "ask",
+        lambda *arguments, **settings: [one._replace(documents=one.documents - 1) for one in ask(*arguments)],
     )
     with pytest.raises(IndexingError, match="documents of version"):
         len(sharded)
@@ -177,8 +180,7 @@ def test_what_is_wrong_is_said_as_on_one_machine(spread, cluster, index):
 
 def test_a_shard_begins_with_nothing_and_finds_all_in_storage(index):
     index.refresh()
-    view_of = __import__("polyencoders.index.share", fromlist=["View"]).View
-    view = view_of.of(index._writer)
+    view = View.of(index._writer)
     shards = [Shard(str(index.path), part, 5, 1) for part in range(5)]
     assert sum(shard.load(view).documents for shard in shards) == len(index)
     ids = [

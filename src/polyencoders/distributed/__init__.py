@@ -1,6 +1,6 @@
-"""The same work on many machines: encoding into an index and searching it, on Ray. Knows indexes and models.
+"""The same work on many machines, on Ray. Knows indexes and models.
 
-`ShardedIndex` searches an index whose shares lie in many processes; `add` encodes documents on all of a cluster.
+`ShardedIndex` searches an index whose shares lie in many processes.
 """
 
 from polyencoders.distributed.cluster import connect

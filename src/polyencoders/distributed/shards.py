@@ -75,7 +75,9 @@ class Shards:
             num_cpus=threads, max_restarts=-1, max_concurrency=_AT_ONCE, scheduling_strategy="SPREAD"
         )
         where = str(path.resolve())
-        return cls([[actor.remote(where, part, shards, threads) for _ in range(replicas)] for part in range(shards)], patience)
+        return cls(
+            [[actor.remote(where, part, shards, threads) for _ in range(replicas)] for part in range(shards)], patience
+        )
 
     def __len__(self) -> int:
         return len(self.replicas)

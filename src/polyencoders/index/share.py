@@ -87,7 +87,9 @@ class Share(Snapshot):
                 places = np.minimum(np.searchsorted(live, ids), max(0, len(live) - 1))
                 there &= live[places] == ids if len(live) else False
                 live = np.setdiff1d(live, everyone)
-            self._hold(Segment(held.documents, ids, there, held.records, held.numbers, held), tiles.start * TILE, LAID_OUT)
+            self._hold(
+                Segment(held.documents, ids, there, held.records, held.numbers, held), tiles.start * TILE, LAID_OUT
+            )
         else:
             live = np.sort(table.row_ids())
         self.beside = 0
