@@ -1,4 +1,4 @@
-"""A real Ray cluster of this machine, of two nodes, once for all tests, and a small index with a layout to spread over it."""
+"""A real Ray cluster of two nodes on this machine, once for all tests, and a small index to spread over it."""
 
 import os
 import socket
@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-ray = pytest.importorskip("ray", reason="needs polyencoders[ray]")
+pytest.importorskip("ray", reason="needs polyencoders[ray]")
+
+import ray
 
 from polyencoders import PolyEncoder
 from polyencoders.distributed.cluster import connect

@@ -1,4 +1,4 @@
-"""Search spread over shards is search on one machine: the same hits, certificates and bounds; a lost shard is no lie."""
+"""Search over shards is search on one machine: the same hits, certificates and bounds; a lost shard is no lie."""
 
 import threading
 import time

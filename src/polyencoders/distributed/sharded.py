@@ -193,6 +193,7 @@ class ShardedIndex(Index):
                 self._snapshot = None  # a shard that was started again cannot read it any more
                 self.refresh()
                 snapshot = self.snapshot
+        assert isinstance(snapshot, Spread)
         answered = [part for part in parts if part is not None]
         lost = [number for number, part in enumerate(parts) if part is None]
         if lost and not self.partial:

@@ -68,8 +68,8 @@ class Shards:
             threads = max(1, (processors - 1) // (shards * replicas))
         if shards * replicas * threads > processors:
             raise ClusterError(
-                f"{shards} shards, {replicas} of each and {threads} threads in each, want {shards * replicas * threads} "
-                f"processors, and the cluster has {processors}"
+                f"{shards} shards, {replicas} of each and {threads} threads in each, "
+                f"want {shards * replicas * threads} processors, and the cluster has {processors}"
             )
         actor = ray.remote(Shard).options(
             num_cpus=threads, max_restarts=-1, max_concurrency=_AT_ONCE, scheduling_strategy="SPREAD"
