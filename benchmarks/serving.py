@@ -88,7 +88,7 @@ def rerank(model: Path, quick: bool) -> dict[str, Any]:
     import torch
     from sentence_transformers import CrossEncoder
 
-    candidates, rounds, again = (40, 2, 3) if quick else (CANDIDATES, 7, 15)
+    candidates, rounds, again = (40, 2, 3) if quick else (CANDIDATES, 5, 15)
     texts = passages(candidates * (rounds + 1))
     queries = [" ".join(example.query) for example in chitchat(turns=1).test[: (rounds + 1) * again]]
     cross, alone = CrossEncoder(backbone(), num_labels=1), PolyEncoder(str(model))

@@ -142,7 +142,9 @@ def plot(results: dict[str, Any], path: Path) -> None:
         memory.set_ylim(0, None)
         lines = [*right.lines, *memory.lines]
         right.legend(lines, [line.get_label() for line in lines], loc="lower right")
-    for axes in (left, right):
+    else:
+        right.remove()
+    for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
 
