@@ -125,15 +125,18 @@ def plot(results: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+    panels = 1 + ("load" in results)
+    figure, ((left, *rest),) = pyplot.subplots(
+        1, panels, figsize=(5.5 * panels, 3.2), layout="constrained", squeeze=False
+    )
     if "rerank" in results:
         row = results["rerank"]
         names = [name for name in COLOURS if name in row["ms"]]
         bars = left.barh(names, [row["ms"][name] for name in names], color=[COLOURS[name] for name in names])
         left.bar_label(bars, [f"{row['ms'][name]:,.0f} ms" for name in names], padding=4)
         left.set(xscale="log", xlabel="ms", title=f"Reranking {row['candidates']} candidates of {row['words']} words")
-        left.set_xlim(right=3 * max(row["ms"].values()))
-    if "load" in results:
+        left.set_xlim(1, 3 * max(row["ms"].values()))
+    for right in rest:
         row = results["load"]
         right.plot(row["by second"], color="#2a7", label="requests answered a second")
         right.set(xlabel="seconds", ylim=(0, None), title=f"{row['clients']} clients")
@@ -142,8 +145,6 @@ def plot(results: dict[str, Any], path: Path) -> None:
         memory.set_ylim(0, None)
         lines = [*right.lines, *memory.lines]
         right.legend(lines, [line.get_label() for line in lines], loc="lower right")
-    else:
-        right.remove()
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
