@@ -52,8 +52,7 @@ class PromptProtocol(H11Protocol):
         super().connection_made(cast(asyncio.Transport, LingeringTransport(transport, self)))
         self.silent_since = self.loop.time()
         self._keep_time()
-        if len(self.connections) > CONNECTIONS:
-            self._make_room()
+        self._make_room()
 
     def data_received(self, data: bytes) -> None:
         """Go on with a request, unless the connection is only kept for the client to read that it was refused."""
@@ -120,6 +119,11 @@ class PromptProtocol(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     @property
+    def gone(self) -> bool:
+        """Whether the connection is closed, but for the formalities."""
+        return cast(LingeringTransport, self.transport).gone
+
+    @property
     def sends(self) -> bool:
         """Whether the client may be in the middle of sending."""
         return self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
@@ -162,7 +166,11 @@ class PromptProtocol(H11Protocol):
         self._probing = self.loop.call_later(PROBE_SECONDS, self._look)
 
     def _make_room(self) -> None:
-        others = [cast(PromptProtocol, one) for one in self.connections if one is not self]
+        # Those that were told to go are still among them when many come at once.
+        there = [cast(PromptProtocol, one) for one in self.connections]
+        others = [one for one in there if one is not self and not one.gone]
+        if len(others) < CONNECTIONS:
+            return
         silent = [one for one in others if not one.waits_for_answer]
         if silent:
             min(silent, key=lambda one: one.silent_since).transport.abort()
@@ -182,9 +190,14 @@ class LingeringTransport:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
+    @property
+    def gone(self) -> bool:
+        """Whether it is closed."""
+        return self._transport.is_closing()
+
     def is_closing(self) -> bool:
         """Whether it is closed, or will be soon."""
-        return self._lingers or self._transport.is_closing()
+        return self._lingers or self.gone
 
     def close(self) -> None:
         """Send what is left, and close."""
