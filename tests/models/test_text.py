@@ -172,3 +172,20 @@ def test_what_is_no_document_is_named(dual):
 def test_positions_are_never_exceeded(model):
     with torch.inference_mode():
         assert len(model.predict([("天" * 3000, "字" * 3000), (["word " * 3000], "word " * 3000)])) == 2
+
+
+@pytest.mark.parametrize("keep", ["newest", "oldest"])
+def test_of_a_text_that_is_far_too_long_little_is_tokenised(tokenizer, keep):
+    class Counting:
+        read = 0
+
+        def __call__(self, text, **more):
+            self.read += len(text)
+            return tokenizer(text, **more)
+
+    counting = Counting()
+    words = [f"word{number}" for number in range(100_000)]
+    kept = cut(counting, " ".join(words), 30, keep).split()
+    assert kept == (words[-len(kept) :] if keep == "newest" else words[: len(kept)])
+    assert 5 <= len(kept) <= 30
+    assert counting.read < 10_000
