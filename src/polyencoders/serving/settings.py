@@ -56,6 +56,7 @@ class Settings:
     cache_bytes: int = 512_000_000
     """Of document vectors in memory."""
     bf16: bool | None = None
-    """Whether documents are encoded in bf16. None: where the machine multiplies it in hardware."""
+    """Whether documents are encoded in bf16. None: where the machine multiplies it in hardware. A vector then depends
+    on the batch it was made in, by about as much as bf16 differs from float32; it is made once, and kept."""
     page: bool = True
     limits: Limits = field(default_factory=Limits)
