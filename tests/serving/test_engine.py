@@ -1,14 +1,17 @@
 """An engine answers as its model does, whoever else asks, and encodes each document once."""
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
 
 from polyencoders import ArcII, CrossEncoder, PolyEncoder
+from polyencoders.errors import ModelError
 from polyencoders.models.loading import load_model
+from polyencoders.serving.batching import BusyError
 from polyencoders.serving.engine import Engine
-from polyencoders.serving.served import Current, called
+from polyencoders.serving.served import Current, Served, called
 from polyencoders.serving.settings import Settings
 
 QUERIES = ["Any tea?", ["Hello.", "It rains.", "Do you take the train in winter?"], "music " * 60, "x"]
@@ -87,3 +90,37 @@ def test_a_new_query_side_keeps_the_document_vectors(models, tmp_path, documents
 def test_clients_see_names_and_never_paths(tmp_path):
     assert called(str(tmp_path)) == tmp_path.name
     assert called("/nowhere/at/all") == "all"
+
+
+def test_what_cannot_be_loaded_leaves_nothing_behind(models, tmp_path):
+    (tmp_path / "broken").mkdir()
+    for compared in (tmp_path / "broken", tmp_path / "nowhere"):
+        before = threading.active_count()
+        with pytest.raises(ModelError):
+            Current(Settings(model=str(models / "poly"), compare=(str(compared),)))
+        assert threading.active_count() == before
+
+
+def test_it_is_loaded_once_at_a_time(models, monkeypatch):
+    current = Current(Settings(model=str(models / "poly")))
+    go, begun, real = threading.Event(), threading.Event(), Served.load
+
+    def slow(*arguments, **more):
+        begun.set()
+        assert go.wait(10)
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(Served, "load", slow)
+    loading = threading.Thread(target=current.reload)
+    loading.start()
+    assert begun.wait(10)
+    with pytest.raises(BusyError):
+        current.reload()
+    go.set()
+    loading.join()
+    assert current.generation == 2
+    monkeypatch.setattr(Served, "load", lambda *arguments, **more: 1 / 0)
+    with pytest.raises(ModelError, match="the old is served still"):
+        current.reload()
+    assert current.generation == 2
+    current.close()

@@ -1,6 +1,7 @@
 """Who is let in, and with how much; and clients that do not behave."""
 
 import base64
+import hmac
 import json
 import socket
 import threading
@@ -208,3 +209,113 @@ def test_a_client_that_goes_away_is_not_worked_for(serve):
     worker.call(lambda: None).result(10)
     assert server.client.post("/rerank", json=ASK).status_code == 200
     assert len(server.application.current._served.engine.cache) < 100, "most of the 500 were left"
+
+
+# -- and more of who is let in -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE", "PUT"])
+def test_without_the_key_no_method_tells_what_there_is(serve, index, method):
+    server = serve(index=index, key="a-secret")
+    for path in (
+        "/rerank",
+        "/documents/r1",
+        "/metrics",
+        "/openapi.json",
+        "/reload",
+        "/nowhere",
+        "/health/",
+        "//health",
+    ):
+        assert server.client.request(method, path).status_code == 401, path
+    assert server.client.request(method, "/health").status_code == 405
+
+
+def test_keys_are_compared_in_constant_time(serve, monkeypatch):
+    from polyencoders.serving import gate
+
+    compared = []
+    monkeypatch.setattr(
+        gate.hmac,
+        "compare_digest",
+        lambda given, key, real=hmac.compare_digest: compared.append(key) or real(given, key),
+    )
+    server = serve(key="right")
+    for given in ("right", "wrong", "r"):
+        server.client.get("/v1/models", headers={"authorization": f"Bearer {given}"})
+    assert compared == [b"right"] * 3
+
+
+def test_a_key_that_is_no_utf8(serve):
+    key = b"k\xff\xfey".decode("utf-8", "surrogateescape")  # as the environment gives it
+    server = serve(key=key)
+    assert server.client.get("/v1/models", headers={"authorization": b"Bearer k\xff\xfey"}).status_code == 200
+    assert server.client.get("/v1/models", headers={"authorization": "Bearer k"}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "origin", ["null", "http://[", "://", "\xff", "http://localhost.evil.example", "localhost", ""]
+)
+def test_origins_that_are_none_of_ours(reranking, origin):
+    answer = reranking.client.post("/rerank", json=ASK, headers={"origin": origin.encode("latin-1")})
+    assert answer.status_code == 403
+
+
+def test_hosts_in_capitals(serve):
+    server = serve(hosts=("Search.Example",))
+    headers = {"host": "SEARCH.example:80", "origin": "https://search.example:80"}
+    assert server.client.post("/rerank", json=ASK, headers=headers).status_code == 200
+
+
+def test_by_default_it_listens_on_this_machine_alone(reranking):
+    from polyencoders.serving.run import bound
+    from polyencoders.serving.settings import Settings
+
+    with bound(Settings(port=0)) as taken:
+        assert taken.getsockname()[0] == "127.0.0.1"
+    (listening,) = reranking.server.servers
+    assert [one.getsockname()[0] for one in listening.sockets] == ["127.0.0.1"]
+
+
+def test_the_backlog_never_exceeds_what_may_wait_by_more_than_a_request(serve, monkeypatch):
+    from polyencoders.serving import batching
+
+    wait, seen, put = 0.05, [], batching._Lane.put
+    server = serve(limits=Limits(wait=wait))
+    worker = server.application.current._served.engine.worker
+
+    def noting(lane, job):  # called with the lock held: nothing changes meanwhile
+        seen.append(worker.backlog)
+        put(lane, job)
+
+    monkeypatch.setattr(batching._Lane, "put", noting)
+    statuses = []
+
+    def ask(number):
+        texts = [f"{number} {place} " + "bread " * 50 for place in range(40)]
+        answer = httpx.post(f"{server.url}/rerank", json={"query": "tea", "texts": texts}, timeout=60)
+        statuses.append(answer.status_code)
+        assert answer.status_code == 200 or int(answer.headers["retry-after"]) >= 1
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert set(statuses) == {200, 429}
+    assert len(statuses) == 40
+    assert max(seen) <= wait, "nothing is taken on top of more than may wait"
+    assert worker.backlog == 0
+
+
+def test_a_million_wrong_items_are_one_complaint(searching):
+    for path, name in (
+        ("/rerank", "texts"),
+        ("/v1/rerank", "documents"),
+        ("/documents", "documents"),
+        ("/search", "query"),
+    ):
+        content = b'{"query": "a", "%s": [%s0]}' % (name.encode(), b"0," * 1_000_000)
+        answer = searching.client.post(path, content=content, headers=JSON)
+        assert answer.status_code == 422
+        assert len(answer.content) < 300

@@ -1,5 +1,9 @@
 """Reranking in the shapes of Cohere and text-embeddings-inference, against the model asked directly."""
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
 import numpy as np
 import pytest
 
@@ -91,8 +95,6 @@ def test_equal_documents_keep_their_order(reranking):
     ],
 )
 def test_what_is_wrong_is_said_in_the_shape_the_client_knows(reranking, body, says):
-    import json
-
     for path in ("/v2/rerank", "/v1/rerank"):
         answer = reranking.client.post(path, content=json.dumps(body), headers={"content-type": "application/json"})
         assert answer.status_code == 422
@@ -117,3 +119,63 @@ def test_more_than_a_request_may_hold(serve):
         answer = server.client.post("/v2/rerank", json=body)
         assert answer.status_code == 413
         assert says in answer.json()["message"]
+
+
+def test_objects_whose_texts_cannot_be_written_or_are_too_many(reranking):
+    def post(**body):
+        content = json.dumps({"query": "a", **body})
+        return reranking.client.post("/v1/rerank", content=content, headers={"content-type": "application/json"})
+
+    assert post(documents=[{"text": "\ud800"}]).status_code == 422
+    assert post(documents=[{"a": "\ud800"}], rank_fields=["a"]).status_code == 422
+    assert post(documents=[{"a": "b"}], rank_fields=["a"] * 2000).status_code == 413
+    repeated = post(documents=[{"a": "b" * 1000}], rank_fields=["a"] * 900, return_documents=True).json()
+    assert repeated["results"][0]["document"]["text"] == "a: " + "b" * 1000
+
+
+def test_all_turns_together_are_not_too_long(serve):
+    from polyencoders.serving.settings import Limits
+
+    server = serve(limits=Limits(text=100))
+    assert server.client.post("/rerank", json={"query": ["a" * 50] * 3, "texts": ["b"]}).status_code == 413
+    assert server.client.post("/rerank", json={"query": ["a" * 50] * 2, "texts": ["b"]}).status_code == 200
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_an_answer_does_not_depend_on_who_else_asks(serve, texts, bf16):
+    """In fp32 but for rounding. In bf16 a vector depends on the batch it was made in, by some thousandths of its
+    length; it is made once, and kept: from then on answers are the same to the last bit of fp32."""
+    bodies = [
+        {"query": ["Good morning.", f"Any {text}?"] if number % 2 else f"Any {text}?", "texts": [*texts[number:], text]}
+        for number, text in enumerate(texts[:40])
+    ]
+
+    def scores(answer):
+        assert answer.status_code == 200
+        return {one["index"]: one["score"] for one in answer.json()}
+
+    def crowd(server):
+        with ThreadPoolExecutor(20) as pool:
+            return list(
+                pool.map(
+                    lambda body: scores(
+                        httpx.post(f"{server.url}/rerank", json={**body, "raw_scores": True}, timeout=60)
+                    ),
+                    bodies,
+                )
+            )
+
+    alone = serve(bf16=bf16)
+    expected = [scores(alone.client.post("/rerank", json={**body, "raw_scores": True})) for body in bodies]
+    together = serve(bf16=bf16)
+    first, second = crowd(together), crowd(together)
+    for one, two, wanted in zip(first, second, expected, strict=True):
+        places = sorted(wanted)
+        wanted = [wanted[place] for place in places]
+        np.testing.assert_allclose([one[place] for place in places], wanted, atol=2e-2 if bf16 else 1e-5)
+        np.testing.assert_allclose([two[place] for place in places], [one[place] for place in places], atol=1e-5)
+        if not bf16:
+            order = np.argsort(-np.array(wanted), kind="stable")
+            gaps = np.diff(np.array(wanted)[order])
+            if np.abs(gaps).min() > 1e-5:
+                assert list(one) == [places[place] for place in order]

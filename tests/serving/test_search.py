@@ -1,7 +1,9 @@
 """The index over HTTP, against the index asked directly; what is acknowledged is on disk, and found."""
 
+import threading
 import time
 
+import httpx
 import numpy as np
 import pytest
 
@@ -110,3 +112,62 @@ def test_without_an_index(reranking):
         answer = reranking.client.post(path, json=body)
         assert (answer.status_code, answer.json()["error_type"]) == (404, "NotFound")
         assert "--index" in answer.json()["error"]
+
+
+def test_a_filter_that_would_end_the_process(searching):
+    for where in ("year + " * 2000 + "1 > 0", "NOT " * 5000 + "true", "length(repeat('a', 2000000000)) > 1"):
+        answer = searching.client.post("/search", json={"query": "a", "where": where})
+        assert answer.status_code == 422
+        assert len(answer.content) < 1000
+        assert searching.client.post("/documents/delete", json={"where": where}).status_code == 422
+    assert searching.client.post("/search", json={"query": "a", "where": "a" * 300_000}).status_code == 413
+    assert len(search(searching)["hits"]) == 10
+
+
+@pytest.mark.parametrize("name", ["", "*", "\0", "a\0b", "a.b", "_rowid", "vector"])
+def test_names_that_would_spoil_the_index(searching, index, name):
+    answer = searching.client.post("/documents", json={"documents": [{"text": "a", name: 1}]})
+    assert answer.status_code == 422
+    assert "metadata cannot be named" in answer.json()["error"]
+    assert len(Index.open(index).search("a", k=100)) == 60
+
+
+def test_names_of_metadata_are_few(searching):
+    wide = [{"text": f"a {n}", f"name {n}": 1} for n in range(101)]
+    answer = searching.client.post("/documents", json={"documents": wide})
+    assert answer.status_code == 413
+    assert "101 names of metadata" in answer.json()["error"]
+
+
+def test_searches_do_not_wait_for_changes(searching):
+    """Changes wait for one another; were each to hold a thread, a few of them would leave none to search with."""
+    served = searching.application.current._served
+    go, begun = threading.Event(), threading.Event()
+    real = served.engine.encode_for_index
+
+    def slow(texts, done):
+        begun.set()
+        assert go.wait(20)
+        return real(texts, done)
+
+    served.engine.encode_for_index = slow
+    answers = []
+
+    def add(number):
+        body = {"documents": [{"id": f"slow {number}", "text": f"slow {number}"}]}
+        answers.append(httpx.post(f"{searching.url}/documents", json=body, timeout=30).status_code)
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    assert begun.wait(10)
+    try:
+        for _ in range(5):
+            assert len(search(searching)["hits"]) == 10
+            assert searching.client.get("/documents/r1").status_code == 200
+    finally:
+        go.set()
+        for thread in threads:
+            thread.join()
+    assert answers == [200] * 40
+    assert len(search(searching, where="id LIKE 'slow %'", k=50)["hits"]) == 40
