@@ -13,14 +13,14 @@ import numpy as np
 import sentence_transformers
 
 from polyencoders.models.base import SavedModel
-from polyencoders.models.ranking import as_pairs, check_lists, check_ranking, is_pair
+from polyencoders.models.ranking import as_pairs, check_lists, check_ranking, distinct, is_pair
 from polyencoders.models.text import Query, join_turns
 
 
 class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
     """Scores of pairs read together; use `CrossEncoder` or `ArcII`.
 
-    `predict` and `rank` are sentence-transformers' own, with their arguments.
+    `predict` and `rank` are sentence-transformers' own, with their arguments; equal pairs are read once.
     """
 
     score_scale = 1.0
@@ -46,6 +46,22 @@ class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
     def is_singular_input(self, inputs: Any) -> bool:  # type: ignore[override]
         """A pair's document is a text, and a pair is not: that tells one pair from a list of pairs."""
         return is_pair(inputs)
+
+    def predict(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Scores of pairs, as sentence-transformers' `predict` gives them; equal pairs have equal scores.
+
+        Read twice in one batch, a pair's scores may differ in the last bit, and with it the order of equal documents.
+
+        Raises
+        ------
+        TypeError
+            An input is not a pair of a query and a document.
+        """
+        if is_pair(inputs):
+            return super().predict(inputs, *args, **kwargs)
+        pairs, places = distinct(as_pairs(inputs))
+        scores = super().predict(pairs, *args, **kwargs)
+        return [scores[place] for place in places] if isinstance(scores, list) else scores[places]
 
     def rank(
         self,

@@ -6,12 +6,14 @@ Knows lists and arrays; the models decide what a score is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 
 from polyencoders.models.checks import shown
 from polyencoders.models.text import Query, check_document, check_query
+
+T = TypeVar("T")
 
 
 class Hit(TypedDict, total=False):
@@ -116,24 +118,28 @@ def hits(scores: np.ndarray, documents: Sequence[str], top_k: int | None, return
     return ranked
 
 
-def distinct(texts: Sequence[Query]) -> tuple[list[Query], list[int]]:
-    """Each distinct text once, and where in that list each text given is.
+def distinct(items: Sequence[T]) -> tuple[list[T], list[int]]:
+    """Each distinct query, text, or pair of them once, and where in that list each one given is.
 
     Examples
     --------
     >>> distinct(["b", "a", "b"])
     (['b', 'a'], [0, 1, 0])
     """
-    places: dict[str | tuple[str, ...], int] = {}
-    first: list[Query] = []
+    places: dict[Any, int] = {}
+    first: list[T] = []
     where: list[int] = []
-    for text in texts:
-        key = text if isinstance(text, str) else tuple(text)
+    for item in items:
+        key = _hashable(item)
         if key not in places:
             places[key] = len(first)
-            first.append(text)
+            first.append(item)
         where.append(places[key])
     return first, where
+
+
+def _hashable(item: Any) -> Any:
+    return item if isinstance(item, str) else tuple(map(_hashable, item))
 
 
 def _is_list(value: Any) -> bool:

@@ -184,7 +184,7 @@ class PreparedDocuments:
 
         Examples
         --------
-        >>> PreparedDocuments(np.eye(3)).estimate(np.array([[0.0, 1.0, 0.5]])).round(2)
+        >>> PreparedDocuments(np.eye(3)).estimate(np.array([[0.0, 1.0, 0.5]])).round(1)
         array([[0. , 1. , 0.5]], dtype=float32)
         """
         rows, queries, m = _rows_of_codes(vectors, self.rows.d)
