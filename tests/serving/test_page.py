@@ -117,9 +117,11 @@ def test_conversations_and_options(searching, visit, index, poly):
     page.click("text=What was said before")
     page.fill("#pe-turns textarea", "Hello!\n\n It rains. \n")
     page.click("text=Options")
-    page.fill("#pe-options input[type=number]", "3")
     page.fill("#pe-options input[type=text], #pe-options textarea", "lang = 'de' AND year > 2000")
     page.click("#pe-options >> text=fast")
+    # Last: filled the moment it opens, the number was once set back to what it starts with.
+    page.fill("#pe-options input[type=number]", "3")
+    page.press("#pe-options input[type=number]", "Tab")
     ask(page, QUERY)
     (expected,) = Index.open(index, poly).search(
         [["Hello!", "It rains.", QUERY]], k=3, where="lang = 'de' AND year > 2000"
