@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyencoders.serving.batching import LONG_AT_ONCE, SHORT_AT_ONCE, BusyError, Worker
+from polyencoders.serving.batching import LONG_AT_ONCE, SHORT_AT_ONCE, SLICE_SECONDS, BusyError, Worker
 
 
 def lengths(items):
@@ -63,9 +63,26 @@ def test_short_work_waits_for_a_slice_and_is_batched():
     go.set()
     assert all(future.result(10).tolist() == [[1, 1]] for future in quick)
     assert len(slow.result(10)) == 200
-    assert batches[:4] == [("long", 16), ("short", SHORT_AT_ONCE), ("long", 16), ("short", 3)]
+    assert [lane for lane, _ in batches[:4]] == ["long", "short", "long", "short"]
+    assert [size for lane, size in batches if lane == "short"] == [SHORT_AT_ONCE, 3]
     assert max(size for lane, size in batches if lane == "long") <= LONG_AT_ONCE / 1000
     worker.close()
+
+
+def test_slow_work_is_cut_into_smaller_slices():
+    sizes = []
+
+    def slow(items):
+        characters = sum(map(len, items))
+        sizes.append(characters)
+        time.sleep(2e-4 * characters)  # or longer: then slices are smaller still
+        return lengths(items)
+
+    worker = Worker(lengths, slow, wait=60)
+    worker.submit("long", ["x" * 50] * 250).result(30)
+    worker.close()
+    assert sizes[0] > 2 * SLICE_SECONDS / 2e-4, "it cannot be known at first"
+    assert sizes[-2] < 2 * SLICE_SECONDS / 2e-4
 
 
 def test_more_than_can_be_done_soon_is_refused_and_says_when_to_come_back():

@@ -27,7 +27,9 @@ Work = Callable[[list[Any]], NDArray[np.float32]]
 SHORT_AT_ONCE = 32
 """Items of the short lane in a batch."""
 LONG_AT_ONCE = 16_384
-"""Characters of the long lane in a slice: some 4,000 tokens, a fifth of a second on two cores."""
+"""Characters of the long lane in a slice, at most: some 4,000 tokens, as many as keep a processor busy."""
+SLICE_SECONDS = 0.25
+"""Of a slice, where that many characters would take longer: so long may short work have to wait."""
 OVERHEAD = 32
 """Characters that an item costs besides its own: special tokens, tokenising."""
 FIRST_PACE = 5e-5
@@ -138,7 +140,8 @@ class Worker:
                     call = self._calls.popleft()
                 elif any(self._lanes.values()):
                     name = self._next_lane()
-                    batch = self._lanes[name].take(SHORT_AT_ONCE if name == "short" else LONG_AT_ONCE, name == "short")
+                    lane = self._lanes[name]
+                    batch = lane.take(SHORT_AT_ONCE, True) if name == "short" else lane.take(lane.slice, False)
                 else:
                     return
             if call is not None:
@@ -227,6 +230,11 @@ class _Lane:
 
     def __len__(self) -> int:
         return len(self._jobs)
+
+    @property
+    def slice(self) -> int:
+        """Characters that are worked on at a time."""
+        return min(LONG_AT_ONCE, round(SLICE_SECONDS / self.pace))
 
     def put(self, job: _Job) -> None:
         self._jobs.append(job)
