@@ -111,6 +111,7 @@ def _overload(row: dict[str, Any]) -> list[str]:
         f"| answered | {row['answered']:,} |",
         *(f"| of those, {name}, s | {value:.2f} |" for name, value in took.items()),
         f"| refused with 429 | {row['refused']:,} |",
+        *(f"| of those, {name}, ms | {value:,.0f} |" for name, value in row["ms of those refused"].items()),
         f"| told to come back after, s | {row['retry after'][0]} to {row['retry after'][1]} |",
         f"| anything else | {row['other']} |",
         f"| ready afterwards | {'yes' if row['ready afterwards'] else 'no'} |",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyencoders.serving.batching import LONG_AT_ONCE, SHORT_AT_ONCE, SLICE_SECONDS, BusyError, Worker
+from polyencoders.serving.batching import LONG_AT_ONCE, SHORT_AT_ONCE, SLICE_SECONDS, BusyError, Worker, pace_of
 
 
 def lengths(items):
@@ -83,6 +83,18 @@ def test_slow_work_is_cut_into_smaller_slices():
     worker.close()
     assert sizes[0] > 2 * SLICE_SECONDS / 2e-4, "it cannot be known at first"
     assert sizes[-2] < 2 * SLICE_SECONDS / 2e-4
+
+
+def test_the_first_requests_are_refused_as_rightly_as_later_ones():
+    go = threading.Event()
+    pace = pace_of(lambda items: time.sleep(0.05) or lengths(items), ["x" * 68])
+    assert pace >= 0.05 / 100
+    worker = Worker(lengths, lambda items: go.wait(10) and lengths(items), wait=1, paces={"long": pace})
+    worker.submit("long", ["x" * 2000])  # a second, at least
+    with pytest.raises(BusyError):
+        worker.submit("long", ["x"])
+    go.set()
+    worker.close()
 
 
 def test_more_than_can_be_done_soon_is_refused_and_says_when_to_come_back():

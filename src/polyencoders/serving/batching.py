@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Literal
 
@@ -28,12 +28,12 @@ SHORT_AT_ONCE = 32
 """Items of the short lane in a batch."""
 LONG_AT_ONCE = 16_384
 """Characters of the long lane in a slice, at most: some 4,000 tokens, as many as keep a processor busy."""
-SLICE_SECONDS = 0.25
+SLICE_SECONDS = 0.5
 """Of a slice, where that many characters would take longer: so long may short work have to wait."""
 OVERHEAD = 32
 """Characters that an item costs besides its own: special tokens, tokenising."""
 FIRST_PACE = 5e-5
-"""Seconds a character takes, until batches have told."""
+"""Seconds a character takes, until it is told or batches have shown."""
 
 
 class BusyError(PolyencodersError):
@@ -57,6 +57,8 @@ class Worker:
         Characters of an item that count in full: the rest is tokenised and cut, at a fiftieth of the cost.
     watch
         Called after each batch with its lane, its number of items and its seconds.
+    paces
+        Seconds a character takes in a lane, at first; see `pace_of`.
 
     Examples
     --------
@@ -73,9 +75,12 @@ class Worker:
         wait: float = 10.0,
         longest: int = 2_000,
         watch: Callable[[Lane, int, float], object] = lambda lane, items, seconds: None,
+        paces: Mapping[Lane, float] | None = None,
     ) -> None:
         self._wait, self._longest, self._watch = wait, longest, watch
         self._lanes: dict[Lane, _Lane] = {"short": _Lane(short), "long": _Lane(long)}
+        for lane, pace in (paces or {}).items():
+            self._lanes[lane].pace = pace
         self._turn: Lane = "short"
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._changed = threading.Condition()
@@ -180,6 +185,14 @@ class Worker:
         for part in batch:
             part.job.add(rows[start : start + len(part.items)])
             start += len(part.items)
+
+
+def pace_of(work: Work, items: list[Any]) -> float:
+    """Seconds a character of such items takes: tried twice, as the first time prepares much that stays."""
+    work(items)
+    started = time.perf_counter()
+    work(items)
+    return (time.perf_counter() - started) / sum(_size(item) + OVERHEAD for item in items)
 
 
 class _Job:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from polyencoders.models.document_cache import DocumentCache
 from polyencoders.models.dual import DualEncoder
-from polyencoders.models.encoding import encode_queries
+from polyencoders.models.encoding import encode_documents, encode_queries
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.text import Query
-from polyencoders.serving.batching import Lane, Work, Worker
+from polyencoders.serving.batching import Lane, Work, Worker, pace_of
 from polyencoders.serving.settings import Settings
 
 Vectors = NDArray[np.float32]
@@ -59,17 +59,21 @@ class Engine:
         short: Work
         long: Work
         model.eval()
+        text = "How long does it take to read this? " * 8
         if isinstance(model, DualEncoder):
             self.cache = DocumentCache(model, settings.cache, settings.cache_bytes, settings.bf16)
             if before is not None and before.cache is not None:
                 self.cache.take_over(before.cache)
             short, long = functools.partial(encode_queries, model), self.cache.vectors
+            read = functools.partial(encode_documents, model, bf16=self.cache.bf16)
+            paces: dict[Lane, float] = {"short": pace_of(short, [text]), "long": pace_of(read, [text] * 8)}
         else:
             short = long = self._predict
+            paces = {"long": pace_of(long, [(text, f"{number} {text}") for number in range(8)])}
         # Counting tokens with the tokeniser that the model's thread uses would be a second thread in it.
         self._counting: Any = copy.deepcopy(model.tokenizer)
         self._counter = ThreadPoolExecutor(1, "tokens")
-        self.worker = Worker(short, long, wait=settings.limits.wait, watch=watch)
+        self.worker = Worker(short, long, wait=settings.limits.wait, watch=watch, paces=paces)
 
     @property
     def architecture(self) -> str:
