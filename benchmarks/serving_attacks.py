@@ -1,6 +1,6 @@
 """What a server takes: malformed requests, bodies of 100 MB, clients that dawdle or vanish, kills and signals.
 
-    python benchmarks/serving_attacks.py            # about eight minutes
+    python benchmarks/serving_attacks.py            # about twenty minutes
     python benchmarks/serving_attacks.py --quick    # under a minute; few of each, shows that it runs
     python benchmarks/serving_attacks.py --parts kills clients    # some of them
 
