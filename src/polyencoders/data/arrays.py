@@ -98,8 +98,12 @@ def _elements(path: Path, stream: io.BufferedIOBase) -> Iterator[tuple[int, Any]
                 raise DataError(f"{path}:{line + before}: not valid JSON ({error.msg})") from None
             except (RecursionError, ValueError) as error:
                 raise DataError(f"{path}:{line}: not usable JSON ({shortened(str(error))[1:-1]})") from None
-            # A number at the end of what was read may go on, too.
-            if end < len(text) or not more():
+            # So may a number, of which a part is one as well.
+            whole = not isinstance(element, int | float) or text[end : end + 1] in (*_SPACE, ",", "]")
+            if whole and end < len(text):
+                break
+            end -= at
+            if not more():
                 break
         yield line, element
         line += text.count("\n", at, end)

@@ -91,7 +91,7 @@ def _loaded(name: str, config: str | None, split: str | None) -> Any:
     import datasets
 
     try:
-        return datasets.load_dataset(name, config, split=split)
+        return datasets.load_dataset(name, config, split=split, trust_remote_code=False)
     except Exception as error:  # whatever a hub, a network, a file system or a parser says
         reason = shortened(" ".join(str(error).split()) or type(error).__name__)
         raise DataError(f"{name}: cannot be loaded ({reason})") from error

@@ -30,6 +30,7 @@ from polyencoders.data import (
 )
 from polyencoders.data.chitchat import chitchat
 from polyencoders.data.jsonl import read_jsonl
+from polyencoders.data.lines import did_you_mean
 from polyencoders.data.sides import Source
 from polyencoders.data.splits import Splits
 from polyencoders.errors import DataError
@@ -56,6 +57,9 @@ FORMATS: dict[str, Callable[[str, int], Source]] = {
     "wikiqa": wikiqa.source,
 }
 """What may stand before the colon in ``FORMAT:PATH``, and what reads it, given the path and a seed."""
+
+
+_EXPECTED = f"FORMAT:PATH with one of the formats {', '.join(FORMATS)}"
 
 
 def load_examples(source: str | os.PathLike[str], seed: int = 0) -> Splits:
@@ -99,6 +103,8 @@ def read_source(source: str | os.PathLike[str], seed: int = 0) -> Source:
     name = os.fspath(source)
     if name in BUILT_IN:
         return Source([], chitchat())
+    if Path(source).is_dir():
+        raise DataError(f"{name}: a directory, expected a file, or a format before it, {_EXPECTED}")
     if Path(source).exists():
         return Source(read_jsonl(source))
     kind, colon, path = name.partition(":")
@@ -107,12 +113,11 @@ def read_source(source: str | os.PathLike[str], seed: int = 0) -> Source:
             raise DataError(f"{name}: expected a path after the colon, as in {kind}:PATH")
         return FORMATS[kind](path, seed)
     if colon and len(kind) > 1:  # C:\\data is a path
-        match = difflib.get_close_matches(kind, FORMATS, n=1)
         raise DataError(
-            f"{name}: no file of this name, and no format {kind!r}"
-            + (f'; did you mean "{match[0]}"?' if match else "")
-            + f" The formats are {', '.join(FORMATS)}"
+            f"{name}: no file of this name, and no format {kind!r}{did_you_mean(kind, FORMATS)}; expected {_EXPECTED}"
         )
+    if name in FORMATS:
+        raise DataError(f"{name}: a format; expected a path after it, {name}:PATH")
     match = difflib.get_close_matches(name, BUILT_IN, n=1)
     raise DataError(
         f"{name}: neither a file nor a built-in data set ({', '.join(BUILT_IN)})"

@@ -16,7 +16,7 @@ from polyencoders.errors import DataError
 
 _MESSAGE = re.compile(r"\[\d\d:\d\d\] <([^>]*)> (.*)")
 _ACTION = re.compile(r"\[\d\d:\d\d\]\s+\* (\S+) (.*)")
-_ADDRESSED = re.compile(r"(\S+?)[:,] ?(?=\S)")
+_ADDRESSED = re.compile(r"(\S+?)[:,]\s*")
 
 
 def read_ubuntu_irc(path: str | os.PathLike[str], turns: int = 3) -> list[Example]:
