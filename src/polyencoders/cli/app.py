@@ -19,8 +19,9 @@ app = typer.Typer(
 )
 
 _DATA_HELP = (
-    '`chitchat`, the built-in conversations, or a JSON Lines file (plain or gzipped): `{"query": "..." or '
-    '["oldest turn", "...", "newest"], "positive": "..."}`, optionally `negatives` and `candidates`.'
+    '`chitchat`, the built-in conversations; a JSON Lines file (plain or gzipped): `{"query": "..." or '
+    '["oldest turn", "...", "newest"], "positive": "..."}`, optionally `negatives` and `candidates`; or FORMAT:PATH, '
+    "such as `mutual:data/mutual` or `beir:scifact` (docs/data.md)."
 )
 Data = Annotated[str, typer.Option(help=_DATA_HELP)]
 Backbone = Annotated[str, typer.Option(help="Any Hugging Face encoder: a directory, or a name on the hub.")]
@@ -75,7 +76,10 @@ def train(
     ] = None,
     data: Annotated[str | None, typer.Option(help=_DATA_HELP, show_default=False)] = None,
     validation: Annotated[
-        str | None, typer.Option(help="Held-out examples to choose the checkpoint by. [default: a tenth of --data]")
+        str | None,
+        typer.Option(
+            help="Held-out examples to choose the checkpoint by. [default: the set's own, or a tenth of --data]"
+        ),
     ] = None,
     architecture: Annotated[
         str,
@@ -137,8 +141,8 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Option(
-            help="`given`: the file's own `candidates`; `sampled`: the right answer among random others; `corpus`: "
-            "among all; `auto`: given where all examples have them, else sampled."
+            help="`given`: the data's own `candidates`; `sampled`: the right answer among random others; `corpus`: "
+            "among all; `auto`: given where all examples have them, the corpus where the set has one, else sampled."
         ),
     ] = "auto",
     candidates: Annotated[int, typer.Option(help="Documents each query ranks, when they are sampled.")] = 20,

@@ -14,9 +14,9 @@ from transformers import set_seed
 from polyencoders.cli.architectures import build_model
 from polyencoders.cli.display import TrainingProgress, console, progress, quieten, resumable
 from polyencoders.cli.recipes import Recipe
-from polyencoders.data import Example, load_examples, read_jsonl, split_examples
-from polyencoders.data.sources import BUILT_IN
-from polyencoders.errors import TrainingError
+from polyencoders.data import Example
+from polyencoders.data.sources import read_source
+from polyencoders.errors import DataError, TrainingError
 from polyencoders.training import TrainingResult, train
 from polyencoders.training.train import CHECKPOINTS
 
@@ -46,22 +46,15 @@ def run(recipe: Recipe, overwrite: bool = False) -> None:
 
 
 def _data(recipe: Recipe) -> tuple[list[Example], list[Example]]:
-    """Examples to train and to validate on; a tenth of a file is held out where no validation data is given."""
-    if recipe.train in BUILT_IN:
-        splits = load_examples(recipe.train)
-        examples, validation = splits.train, splits.validation
-    elif recipe.validation is None:
-        splits = split_examples(read_jsonl(recipe.train), validation=0.1, seed=recipe.options.seed)
-        examples, validation = splits.train, splits.validation
-    else:
-        examples, validation = read_jsonl(recipe.train), []
+    """Examples to train and to validate on: a set's own sides, or a tenth held out of what has none."""
+    source = read_source(recipe.train, recipe.options.seed)
     if recipe.validation is not None:
-        validation = (
-            load_examples(recipe.validation).validation
-            if recipe.validation in BUILT_IN
-            else read_jsonl(recipe.validation)
-        )
-    return examples, validation
+        return source.side("train"), read_source(recipe.validation, recipe.options.seed).side("validation")
+    try:
+        splits = source.split(validation=0.1, test=0.0, seed=recipe.options.seed)
+    except DataError as error:
+        raise DataError(f"{recipe.train}: {error}") from None
+    return splits.train, splits.validation
 
 
 def _report(result: TrainingResult, output: Path, recipe: Recipe) -> None:
