@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "data": FOUNDATION,
     "index": {"models", "scoring", *FOUNDATION},
     "evaluation": {"models", "index", "data", *FOUNDATION},
-    "training": {"models", "data", "evaluation", "scoring", *FOUNDATION},
+    "training": {"models", "data", "index", "evaluation", "scoring", *FOUNDATION},
     "integrations": {"index", "models", *FOUNDATION},
 }
 """What each floor knows; training asks evaluation how well it does, and every floor may use the foundation."""

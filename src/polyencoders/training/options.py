@@ -43,6 +43,9 @@ class TrainingOptions:
         Documents each of them ranks.
     bf16
         Whether to compute in bf16; default: where the machine multiplies it in hardware.
+    pull
+        By how much of its way from where it started each weight is drawn back in a step, at the highest learning rate;
+        0: not at all. See `pulling.py`.
     seed
         Of new weights, the order of the data, dropout and sampled negatives.
     """
@@ -59,6 +62,7 @@ class TrainingOptions:
     validation_queries: int = 500
     candidates: int = 20
     bf16: bool | None = None
+    pull: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,6 +80,8 @@ class TrainingOptions:
                 continue
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < inf:
                 raise TrainingError(f"{name} must be a number above 0, got {value!r}")
+        if not isinstance(self.pull, int | float) or isinstance(self.pull, bool) or not 0 <= self.pull < 1:
+            raise TrainingError(f"pull must be a number of at least 0 and below 1, got {self.pull!r}")
         if self.bf16 not in (None, True, False) or isinstance(self.bf16, int) != isinstance(self.bf16, bool):
             raise TrainingError(f"bf16 must be true, false or left out, got {self.bf16!r}")
         if not isinstance(self.freeze, Sequence) or not all(isinstance(name, str) for name in self.freeze):

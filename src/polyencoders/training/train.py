@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from accelerate import PartialState  # type: ignore[import-untyped]
 from sentence_transformers import CrossEncoderTrainingArguments, SentenceTransformerTrainingArguments
+from sentence_transformers.base.evaluation import BaseEvaluator
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 
 from polyencoders.data import Example, training_dataset
@@ -34,6 +35,7 @@ from polyencoders.training.freezing import freeze
 from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.in_batch import InBatchCrossEntropy
 from polyencoders.training.options import TrainingOptions
+from polyencoders.training.pulling import Pull
 from polyencoders.training.sampled import SampledCrossEntropy
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer, last_checkpoint
 
@@ -70,7 +72,7 @@ class TrainingResult:
 def train(
     model: DualEncoder | JointEncoder,
     examples: Sequence[Example],
-    validation: Sequence[Example] = (),
+    validation: Sequence[Example] | BaseEvaluator = (),
     output_dir: str | os.PathLike[str] | None = None,
     options: TrainingOptions | None = None,
     callbacks: Sequence[TrainerCallback] = (),
@@ -90,7 +92,8 @@ def train(
     examples
         To train on; each positive of each is a row.
     validation
-        To choose the checkpoint by: their own `candidates` where all have them, else sampled ones.
+        To choose the checkpoint by: their own `candidates` where all have them, else sampled ones. Or an evaluator of
+        sentence-transformers, of whose `primary_metric` more is better; its `get_config_dict` says what it measures.
     output_dir
         Where the model is saved, whole or not at all, and checkpoints are kept until then. None: a temporary folder,
         and nothing is saved.
@@ -136,7 +139,7 @@ CHECKPOINTS = "checkpoints"
 def _train(
     model: Any,
     examples: Sequence[Example],
-    validation: Sequence[Example],
+    validation: Sequence[Example] | BaseEvaluator,
     folder: Path,
     options: TrainingOptions,
     callbacks: Sequence[TrainerCallback],
@@ -155,18 +158,20 @@ def _train(
     evaluator = _evaluator(validation, options)
     trainer = _trainer(model, examples, table, evaluator, folder, options, callbacks)
     checkpoint = _checkpoint_to_resume(folder, model, table, evaluator, options)
+    if options.pull:
+        trainer.add_callback(Pull(model, options.pull, folder / CHECKPOINTS / "start.safetensors"))
 
     started = time.perf_counter()
     outputs = FrozenOutputs(model, bf16=options.bf16) if dual and options.frozen else None
     with outputs.applied() if outputs is not None and outputs.useful else nullcontext():
         if outputs is not None and outputs.useful:
-            _prepare(outputs, table, evaluator, on_texts)
+            _prepare(outputs, table, _task(evaluator), on_texts)
         before = None if evaluator is None else _measure(model, evaluator)
         set_seed(options.seed)
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.check_weights()
     seconds = time.perf_counter() - started
-    if "backbone" in options.frozen and dual:
+    if dual and "backbone" in options.frozen and "documents" not in options.frozen:
         model.fold_document_map()
     model.eval()
 
@@ -179,7 +184,7 @@ def _train(
     result = TrainingResult(
         steps=state.global_step,
         best_step=state.best_global_step if evaluator is not None else None,
-        metric=None if evaluator is None else evaluator.primary_metric,
+        metric=None if evaluator is None else str(evaluator.primary_metric),
         before=before,
         after=None if evaluator is None else state.best_metric,
         seconds=seconds,
@@ -189,7 +194,9 @@ def _train(
     return result
 
 
-def _evaluator(validation: Sequence[Example], options: TrainingOptions) -> RankingEvaluator | None:
+def _evaluator(validation: Sequence[Example] | BaseEvaluator, options: TrainingOptions) -> BaseEvaluator | None:
+    if isinstance(validation, BaseEvaluator):
+        return validation
     if not validation:
         return None
     # Neighbours in a file are often of one conversation or topic, so the first n would be few of them.
@@ -216,40 +223,40 @@ def _evaluator(validation: Sequence[Example], options: TrainingOptions) -> Ranki
     return RankingEvaluator(task, write_csv=False)
 
 
-def _task(evaluator: RankingEvaluator) -> CandidateTask:
-    assert isinstance(evaluator.task, CandidateTask)
-    return evaluator.task
+def _task(evaluator: BaseEvaluator | None) -> CandidateTask | None:
+    task = getattr(evaluator, "task", None)
+    return task if isinstance(task, CandidateTask) else None
 
 
-def _measure(model: Any, evaluator: RankingEvaluator) -> float:
-    return evaluator(model)[str(evaluator.primary_metric)]
+def _measure(model: Any, evaluator: BaseEvaluator) -> float:
+    return float(cast(dict[str, float], evaluator(model))[str(evaluator.primary_metric)])
 
 
 def _prepare(
-    outputs: FrozenOutputs, table: Any, evaluator: RankingEvaluator | None, on_texts: Callable[[str, int, int], None]
+    outputs: FrozenOutputs, table: Any, task: CandidateTask | None, on_texts: Callable[[str, int, int], None]
 ) -> None:
     documents = [text for column in table.column_names[1:] for text in table[column]]
     texts: dict[Any, list[Any]] = {"query": list(table["query"]), "document": documents}
-    if evaluator is not None:
-        texts["query"] += list(evaluator.task.queries)
-        texts["document"] += [text for listed in _task(evaluator).documents for text in listed]
-    for task in TASKS:
-        distinct = list(dict.fromkeys(text if isinstance(text, str) else tuple(text) for text in texts[task]))
+    if task is not None:
+        texts["query"] += list(task.queries)
+        texts["document"] += [text for listed in task.documents for text in listed]
+    for side in TASKS:
+        distinct = list(dict.fromkeys(text if isinstance(text, str) else tuple(text) for text in texts[side]))
         done = 0
 
-        def advance(number: int, task: str = task, total: int = len(distinct)) -> None:
+        def advance(number: int, side: str = side, total: int = len(distinct)) -> None:
             nonlocal done
             done += number
-            on_texts({"query": "queries", "document": "documents"}[task], done, total)
+            on_texts({"query": "queries", "document": "documents"}[side], done, total)
 
-        outputs.prepare(distinct, task, advance)
+        outputs.prepare(distinct, side, advance)
 
 
 def _trainer(
     model: Any,
     examples: Sequence[Example],
     table: Any,
-    evaluator: RankingEvaluator | None,
+    evaluator: BaseEvaluator | None,
     folder: Path,
     options: TrainingOptions,
     callbacks: Sequence[TrainerCallback],
@@ -318,7 +325,7 @@ def _has_learnt_codes(model: Any) -> bool:
 
 
 def _checkpoint_to_resume(
-    folder: Path, model: Any, table: Any, evaluator: RankingEvaluator | None, options: TrainingOptions
+    folder: Path, model: Any, table: Any, evaluator: BaseEvaluator | None, options: TrainingOptions
 ) -> str | None:
     """The last whole checkpoint of this very run, if it was interrupted.
 
@@ -328,7 +335,8 @@ def _checkpoint_to_resume(
         When the checkpoints are another run's.
     """
     shapes = {name: list(weights.shape) for name, weights in model.named_parameters()}
-    validation = None if evaluator is None else asdict(_task(evaluator))
+    task = _task(evaluator)
+    validation = asdict(task) if task is not None else evaluator and evaluator.get_config_dict()
     run = {
         "model": _digest([type(model).__name__, model._get_model_config(), shapes]),
         "data": _digest([table.column_names, *(table[name][:] for name in table.column_names)]),
