@@ -131,6 +131,41 @@ def train(
 
 
 @app.command()
+def upgrade(
+    index: Annotated[Path, typer.Option(help="The index: a folder.")],
+    data: Data,
+    held_out: Annotated[
+        str | None,
+        typer.Option(help="Pairs to decide by. [default: a fifth of --data]", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Where the new model is saved. [default: beside the index]", show_default=False),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="The index's model. [default: from where it was when the index was made]", show_default=False),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Updates of codes and maps, at most. [default: 200]", show_default=False)
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Make the queries of an index better with pairs of your own; its vectors stay as they are.
+
+    About a minute on one core. Held-out pairs are searched for in the index, before and after: what they do not
+    confirm is refused, and the index stays as it was.
+
+    Example:
+
+        polyencoders upgrade --index answers --data pairs.jsonl
+    """
+    from polyencoders.cli import upgrade as command
+
+    command.run(index, data, held_out, output, model, steps, seed)
+
+
+@app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model directory, or a backbone, which is measured as it comes.")],
     data: Data,

@@ -322,7 +322,7 @@ class Index:
         found = self.snapshot.table.find("text_hash", sorted(hashes), ["text", "vector"])
         flat = found["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         wanted = set(texts)
-        rows = zip(found["text"].to_pylist(), flat.reshape(len(found), -1), strict=True)
+        rows = zip(found["text"].to_pylist(), flat.reshape(len(found), self._writer.dimension), strict=True)
         return {text: vector for text, vector in rows if text in wanted}
 
     def info(self) -> IndexInfo:

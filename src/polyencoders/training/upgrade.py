@@ -29,7 +29,7 @@ from polyencoders.training.options import TrainingOptions
 from polyencoders.training.train import TrainingResult, train
 
 OPTIONS = TrainingOptions(
-    steps=400, batch_size=32, freeze=("backbone", "documents"), evaluate_every=40, patience=4, pull=0.01
+    steps=200, batch_size=32, freeze=("backbone", "documents"), evaluate_every=20, patience=4, pull=0.05
 )
 """What suits a hundred to some thousand pairs; see docs/design.md."""
 
