@@ -22,9 +22,7 @@ def _write(path: Path, pairs: list[tuple[str, str]]) -> None:
     path.write_text("".join(json.dumps({"query": query, "positive": text}) + "\n" for query, text in pairs))
 
 
-def test_upgraded_or_refused(
-    run: Run, tiny_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_upgraded_or_refused(run: Run, tiny_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # So small a model has far to go.
     options = TrainingOptions(steps=60, learning_rate=2e-2, evaluate_every=30, patience=None)
     monkeypatch.setattr("polyencoders.cli.upgrade.OPTIONS", options)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,9 +64,7 @@ def test_confirmed_and_used_by_itself(index, tmp_path):
     assert done.confirmed
     assert done.queries == 64
     assert done.difference["MRR@100"].low > 0
-    assert done.after["MRR@100"].mean == pytest.approx(
-        done.before["MRR@100"].mean + done.difference["MRR@100"].mean
-    )
+    assert done.after["MRR@100"].mean == pytest.approx(done.before["MRR@100"].mean + done.difference["MRR@100"].mean)
 
     again = Index.open(tmp_path / "answers")
     assert np.array_equal(vectors_of(again), vectors)
@@ -113,7 +112,8 @@ def test_refused_on_shuffled_labels(index, tmp_path):
 def test_answers_that_are_not_in_the_index_are_ranked_as_if_they_were(index):
     model = index.loaded_model()
     outside = [Example(f"now {text}", f"{text} and more") for text in TEXTS[:10]]
-    made = {text: vector for e in outside for text, vector in zip(e.positives, model.encode_document(list(e.positives)))}
+    texts = [example.positives[0] for example in outside]
+    made = dict(zip(texts, model.encode_document(texts), strict=True))
     values = RetrievalEvaluator(index, outside, made).values(model)
     queries = model.encode_query([" ".join(example.query) for example in outside], convert_to_tensor=True)
     among = model.similarity(queries, torch.from_numpy(vectors_of(index)))
@@ -205,7 +205,7 @@ upgrade(Index.open(sys.argv[2]), PAIRS, HELD_OUT, options=OPTIONS, callbacks=[Sa
 def test_kill_9_leaves_the_index_as_it_was(index, tmp_path):
     before = contents(index.path)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-c", KILLED, os.path.dirname(__file__), str(index.path)]
+    command = [sys.executable, "-c", KILLED, Path(__file__).parent, index.path]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert "step" in process.stdout.readline()

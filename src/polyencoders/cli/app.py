@@ -92,6 +92,14 @@ def train(
         float | None, typer.Option(help="The highest of the run. [default: 5e-5; 1e-4 on a frozen backbone]")
     ] = None,
     freeze: Freeze = None,
+    hard_negatives: Annotated[
+        int | None,
+        typer.Option(
+            help="Wrong documents a query that the model itself ranks highest, mined anew every 500 steps, beside the "
+            "other queries' documents (bi- and poly-encoders). [default: none]",
+            show_default=False,
+        ),
+    ] = None,
     seed: Seed = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace a model that is there already.")] = False,
 ) -> None:
@@ -121,6 +129,8 @@ def train(
     training: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "seed": seed, "freeze": freeze or []}
     if learning_rate is not None:
         training["learning_rate"] = learning_rate
+    if hard_negatives is not None:
+        training["hard_negatives"] = {"number": hard_negatives}
     content = {
         "model": {"architecture": architecture, "backbone": backbone},
         "data": {"train": data, "validation": validation},
@@ -144,7 +154,9 @@ def upgrade(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="The index's model. [default: from where it was when the index was made]", show_default=False),
+        typer.Option(
+            help="The index's model. [default: from where it was when the index was made]", show_default=False
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Updates of codes and maps, at most. [default: 200]", show_default=False)

@@ -68,7 +68,9 @@ def _table(done: Upgrade) -> Table:
     for name in done.before:
         gap = done.difference[name]
         table.add_row(
-            name, f"{done.before[name].mean:.3f}", f"{done.after[name].mean:.3f}",
+            name,
+            f"{done.before[name].mean:.3f}",
+            f"{done.after[name].mean:.3f}",
             f"{gap.mean:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})",
         )
     return table

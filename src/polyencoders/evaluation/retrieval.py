@@ -53,7 +53,7 @@ class RetrievalEvaluator(BaseEvaluator):
     """
 
     def __init__(self, index: Any, examples: Sequence[Example], vectors: Mapping[str, NDArray[np.float32]]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.index = index
         self.primary_metric = MEASURES[0]
         self.right: dict[tuple[str, ...], dict[str, None]] = {}
@@ -67,7 +67,9 @@ class RetrievalEvaluator(BaseEvaluator):
         if missing:
             raise DataError(f"{len(missing)} right answers are neither in the index nor among the vectors given")
 
-    def __call__(self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1) -> dict[str, float]:
+    def __call__(
+        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
+    ) -> dict[str, float]:
         """The mean of each measure, by name."""
         return {name: float(values.mean()) for name, values in self.values(model).items()}
 

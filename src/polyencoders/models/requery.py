@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
@@ -21,7 +22,7 @@ from polyencoders.models.query_codes import QueryCodes
 CODES = 4
 
 
-def with_new_query_side(model: DualEncoder) -> DualEncoder:
+def with_new_query_side(model: BiEncoder | PolyEncoder) -> BiEncoder | PolyEncoder:
     """A copy of a model whose document vectors are the same and whose queries can be trained apart from them.
 
     Of a bi-encoder that averages its outputs (`mean` or `attention`) a poly-encoder of four learnt codes, a map each;
@@ -36,7 +37,7 @@ def with_new_query_side(model: DualEncoder) -> DualEncoder:
 
     Returns
     -------
-    DualEncoder
+    BiEncoder or PolyEncoder
         Its transformers are copies of the model's.
     """
     if isinstance(model, BiEncoder) and model.reduction in ("mean", "attention"):

@@ -6,18 +6,21 @@ who want the trainer itself.
 
 from polyencoders.training.freezing import freeze
 from polyencoders.training.in_batch import InBatchCrossEntropy
-from polyencoders.training.options import TrainingOptions
+from polyencoders.training.mining import mine_hard_negatives
+from polyencoders.training.options import HardNegatives, TrainingOptions
 from polyencoders.training.sampled import SampledCrossEntropy
 from polyencoders.training.train import TrainingResult, train
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer
 
 __all__ = [
     "DualEncoderTrainer",
+    "HardNegatives",
     "InBatchCrossEntropy",
     "JointEncoderTrainer",
     "SampledCrossEntropy",
     "TrainingOptions",
     "TrainingResult",
     "freeze",
+    "mine_hard_negatives",
     "train",
 ]

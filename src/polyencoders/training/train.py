@@ -34,7 +34,8 @@ from polyencoders.models.precision import bf16_is_native
 from polyencoders.training.freezing import freeze
 from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.in_batch import InBatchCrossEntropy
-from polyencoders.training.options import TrainingOptions
+from polyencoders.training.mining import Miner
+from polyencoders.training.options import HardNegatives, TrainingOptions
 from polyencoders.training.pulling import Pull
 from polyencoders.training.sampled import SampledCrossEntropy
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer, last_checkpoint
@@ -158,6 +159,8 @@ def _train(
     evaluator = _evaluator(validation, options)
     trainer = _trainer(model, examples, table, evaluator, folder, options, callbacks)
     checkpoint = _checkpoint_to_resume(folder, model, table, evaluator, options)
+    if isinstance(options.hard_negatives, HardNegatives):
+        trainer.use_mined(Miner(model, examples, options.hard_negatives, seed=options.seed), folder / CHECKPOINTS)
     if options.pull:
         trainer.add_callback(Pull(model, options.pull, folder / CHECKPOINTS / "start.safetensors"))
 

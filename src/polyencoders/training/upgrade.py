@@ -22,7 +22,7 @@ from polyencoders.errors import TrainingError
 from polyencoders.evaluation import Interval, bootstrap_interval, paired_difference
 from polyencoders.evaluation.retrieval import MEASURES, RetrievalEvaluator
 from polyencoders.index import Index, Maker
-from polyencoders.models.dual import DualEncoder
+from polyencoders.index.maker import Model
 from polyencoders.models.encoding import encode_documents
 from polyencoders.models.requery import with_new_query_side
 from polyencoders.training.options import TrainingOptions
@@ -141,7 +141,7 @@ def upgrade(
 
     before, after = judge.values(model), judge.values(new)
     difference = {name: paired_difference(after[name], before[name]) for name in MEASURES}
-    confirmed = difference[judge.primary_metric].low > 0
+    confirmed = difference[MEASURES[0]].low > 0
     if confirmed:
         folder = folder or index.path.with_name(f"{index.path.name}-model-{Maker.of(new).queries[:8]}")
         new.save_pretrained(str(folder))
@@ -177,9 +177,7 @@ def _parts(
     return examples, choose[:MOST], decide[:MOST]
 
 
-def _missing_vectors(
-    index: Index, model: DualEncoder, examples: Sequence[Example]
-) -> dict[str, NDArray[np.float32]]:
+def _missing_vectors(index: Index, model: Model, examples: Sequence[Example]) -> dict[str, NDArray[np.float32]]:
     """Vectors of right answers that are not in the index, as the model that made it makes them."""
     texts = list(dict.fromkeys(text for example in examples for text in example.positives))
     stored = index.stored(texts)
