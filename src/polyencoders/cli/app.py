@@ -165,7 +165,7 @@ def upgrade(
 ) -> None:
     """Make the queries of an index better with pairs of your own; its vectors stay as they are.
 
-    About a minute on one core. Held-out pairs are searched for in the index, before and after: what they do not
+    A minute or two on one core. Held-out pairs are searched for in the index, before and after: what they do not
     confirm is refused, and the index stays as it was.
 
     Example:
