@@ -178,6 +178,42 @@ def upgrade(
 
 
 @app.command()
+def pretrain(
+    data: Annotated[
+        str,
+        typer.Option(
+            help='`chitchat`, the built-in conversations; a JSON Lines file of `{"turns": ["oldest", "...", "newest"]}` '
+            "or lists of turns; or plain text, a turn a line, with blank lines between conversations."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Where the backbone is saved, whole or not at all.")] = Path(
+        "models/backbone"
+    ),
+    backbone: Backbone = "sentence-transformers/all-MiniLM-L6-v2",
+    from_scratch: Annotated[
+        bool, typer.Option(help="Take the architecture and the tokeniser of --backbone only, with new weights.")
+    ] = False,
+    steps: Annotated[int, typer.Option(help="Updates of the weights.")] = 10_000,
+    batch_size: Annotated[int, typer.Option(help="Pairs of a context and an utterance in a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="The highest of the run.")] = 5e-5,
+    max_length: Annotated[int, typer.Option(help="The most tokens of a pair; the oldest of a context are cut.")] = 128,
+    seed: Seed = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a backbone that is there already.")] = False,
+) -> None:
+    """Pre-train a backbone on unlabelled conversations; an interrupted run goes on where it stopped.
+
+    Masked words and next utterances, as in the paper; then `polyencoders train --backbone models/backbone`.
+    """
+    from polyencoders.cli import pretrain as command
+    from polyencoders.training.pretraining import PretrainingOptions
+
+    options = PretrainingOptions(
+        steps=steps, batch_size=batch_size, learning_rate=learning_rate, max_length=max_length, seed=seed
+    )
+    command.run(data, output, backbone, from_scratch, options, overwrite)
+
+
+@app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model directory, or a backbone, which is measured as it comes.")],
     data: Data,

@@ -8,6 +8,7 @@ from polyencoders.training.freezing import freeze
 from polyencoders.training.in_batch import InBatchCrossEntropy
 from polyencoders.training.mining import mine_hard_negatives
 from polyencoders.training.options import HardNegatives, TrainingOptions
+from polyencoders.training.pretraining import PretrainingOptions, PretrainingResult, pretrain
 from polyencoders.training.sampled import SampledCrossEntropy
 from polyencoders.training.train import TrainingResult, train
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer
@@ -17,10 +18,13 @@ __all__ = [
     "HardNegatives",
     "InBatchCrossEntropy",
     "JointEncoderTrainer",
+    "PretrainingOptions",
+    "PretrainingResult",
     "SampledCrossEntropy",
     "TrainingOptions",
     "TrainingResult",
     "freeze",
     "mine_hard_negatives",
+    "pretrain",
     "train",
 ]
