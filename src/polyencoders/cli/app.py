@@ -182,8 +182,8 @@ def pretrain(
     data: Annotated[
         str,
         typer.Option(
-            help='`chitchat`, the built-in conversations; a JSON Lines file of `{"turns": ["oldest", "...", "newest"]}` '
-            "or lists of turns; or plain text, a turn a line, with blank lines between conversations."
+            help='`chitchat`, the built-in conversations; JSON Lines of `{"turns": ["oldest", "...", "newest"]}` or of '
+            "lists of turns; or plain text, a turn a line, with blank lines between conversations."
         ),
     ],
     output: Annotated[Path, typer.Option(help="Where the backbone is saved, whole or not at all.")] = Path(

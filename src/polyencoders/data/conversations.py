@@ -1,4 +1,4 @@
-"""Unlabelled conversations: the built-in ones, or a file of the user's own; in two parts, to train on and to validate on.
+"""Unlabelled conversations: the built-in ones, or a file of the user's own; a part of them held out.
 
 Knows files and turns; nothing of what is learnt from them.
 """
@@ -21,9 +21,7 @@ Conversation = list[str]
 """Turns, the oldest first."""
 
 
-def load_conversations(
-    source: str | os.PathLike[str], seed: int = 0
-) -> tuple[list[Conversation], list[Conversation]]:
+def load_conversations(source: str | os.PathLike[str], seed: int = 0) -> tuple[list[Conversation], list[Conversation]]:
     """Conversations to train on (about 90% of a file), and to validate on; all have two turns at least.
 
     Parameters

@@ -1,7 +1,7 @@
 """What pre-training reads: pairs of a context and an utterance that follows it, or does not, with tokens masked.
 
-Knows conversations and tokenisers; nothing of models. Whatever is drawn at place k of a run is decided by the seed and k
-alone, so that an interrupted run goes on with what it would have read.
+Knows conversations and tokenisers; nothing of models. Whatever is drawn at place k of a run is decided by the seed and
+k alone, so that an interrupted run goes on with what it would have read.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class PretrainingOptions:
     learning_rate: float = 5e-5
     max_length: int = 128
     evaluate_every: int | None = None
-    validation_pairs: int = 1000
+    validation_pairs: int = 500
     bf16: bool | None = None
     seed: int = 0
 
@@ -195,7 +195,7 @@ def pretrain(
 
 
 class _PretrainingTrainer(Trainer):
-    """transformers' trainer: reads pairs in their order, pickles nothing of a model, and stops when the loss is none."""
+    """transformers' trainer: reads pairs in their order, pickles nothing of a model, stops at a loss that is none."""
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         if isinstance(resume_from_checkpoint, str) and (state := finished_state(Path(resume_from_checkpoint))):

@@ -22,7 +22,7 @@ class PretrainingModel(nn.Module):
     """`loss = CE(masked tokens) + BCE(w . h_1 + b, follows)` (Humeau et al. 2020, section 4.1; Devlin et al. 2018).
 
     `h_1..h_N` are the encoder's outputs for (context, utterance) with some tokens masked. The head for masked tokens is
-    transformers' own of the backbone's family; the other is one linear map of the first output, the same for any family.
+    transformers' own of the backbone's family; the other is a linear map of the first output, the same for any family.
 
     Parameters
     ----------
