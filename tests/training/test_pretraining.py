@@ -10,8 +10,8 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, BertCo
 from polyencoders import BiEncoder, CrossEncoder, PolyEncoder
 from polyencoders.errors import ModelError, TrainingError
 from polyencoders.training import PretrainingOptions, pretrain
-from polyencoders.training.next_utterance import MaskingCollator, NextUtterancePairs
-from polyencoders.training.pretraining_model import load_for_pretraining
+from polyencoders.training.next_utterance import IGNORED, MaskingCollator, NextUtterancePairs
+from polyencoders.training.pretraining_model import PretrainingModel, load_for_pretraining
 
 WORDS = ["tea", "milk", "bread", "rain", "snow", "music", "chess", "trains"]
 TALKS = [[f"about {word}?", f"yes {word}!"] for word in WORDS]
@@ -108,6 +108,28 @@ def test_the_loss_is_that_of_transformers_own_head_and_a_binary_cross_entropy(sm
     expected = model.masked_lm(**tokens, labels=batch["labels"]).loss - right.log().mean()
     assert torch.allclose(model(**batch)["loss"], expected, atol=1e-5)
     assert set(tokens["token_type_ids"].unique().tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes"),
+    [
+        ("distilbert", {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}),
+        ("roberta", {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}),
+        ("modernbert", {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}),
+    ],
+)
+def test_the_other_head_reads_the_encoders_own_first_output_in_any_family(family, sizes):
+    special = {"pad_token_id": 0, "bos_token_id": 1, "cls_token_id": 1, "eos_token_id": 2, "sep_token_id": 2}
+    config = AutoConfig.for_model(family, vocab_size=50, **sizes, **special)
+    model = PretrainingModel(AutoModelForMaskedLM.from_config(config)).eval()
+    tokens = torch.randint(3, 50, (4, 8), generator=torch.Generator().manual_seed(0))
+    asked = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    labels = torch.full_like(tokens, IGNORED)
+    result = model(labels=labels, follows=torch.ones(4), **asked)
+    first = model.encoder(**asked).last_hidden_state[:, 0]
+    assert torch.allclose(result["next_logits"], model.follows(first)[:, 0], atol=1e-5)
+    # Nothing is masked: the other loss is all there is.
+    assert torch.allclose(result["loss"], -torch.sigmoid(result["next_logits"]).log().mean(), atol=1e-5)
 
 
 def test_a_backbone_without_its_head_gets_a_tied_one_and_is_told_so(backbone, caplog):

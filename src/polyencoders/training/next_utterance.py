@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
@@ -114,8 +114,8 @@ class MaskingCollator(DataCollatorForLanguageModeling):
         """Pairs of `NextUtterancePairs` to padded tensors, `labels` (`IGNORED` where nothing is masked), `follows`."""
         self.generator = torch.Generator().manual_seed(drawn(self.run_seed, "mask", examples[0]["place"]))
         follows = torch.tensor([example["follows"] for example in examples])
-        tokens = [{name: example[name] for name in example if name not in ("follows", "place")} for example in examples]
-        return {**cast(dict[str, Any], super().torch_call(tokens)), "follows": follows}
+        tokens: list[Any] = [{name: row[name] for name in row if name not in ("follows", "place")} for row in examples]
+        return {**super().torch_call(tokens), "follows": follows}
 
 
 def drawn(seed: int, what: str, k: int) -> int:
