@@ -58,16 +58,23 @@ class PretrainingModel(nn.Module):
             `loss`; `next_logits` `(b,)`; `masked_loss` and `masked` `(b,)`: the summed loss, and the number, of masked
             tokens.
         """
-        outputs: list[Tensor] = []
-        # Caught on the way to the head: not every family's hidden_states end with what its encoder puts out.
-        hook = self.encoder.register_forward_hook(lambda module, given, output: outputs.append(output[0]))
+        masked = labels != -100
+        firsts: list[Tensor] = []
+
+        def keep_masked(module: nn.Module, given: Any, output: Any) -> Any:
+            # On the way to the head, which reads tokens one by one: the six of seven that are not to be predicted would
+            # cost a product with the whole vocabulary each.
+            firsts.append(output[0][:, 0])
+            output["last_hidden_state"] = output[0][masked][None]
+            return output
+
+        hook = self.encoder.register_forward_hook(keep_masked)
         try:
-            logits = self.masked_lm(**tokens).logits
+            logits = self.masked_lm(**tokens).logits[0]
         finally:
             hook.remove()
-        masked = labels != -100
-        token_losses = functional.cross_entropy(logits[masked].float(), labels[masked], reduction="none")
-        next_logits = self.follows(outputs[0][:, 0])[:, 0].float()
+        token_losses = functional.cross_entropy(logits.float(), labels[masked], reduction="none")
+        next_logits = self.follows(firsts[0])[:, 0].float()
         next_loss = functional.binary_cross_entropy_with_logits(next_logits, follows.float())
         rows = masked.nonzero()[:, 0]
         per_pair = torch.zeros(len(labels), device=labels.device).index_add(0, rows, token_losses.detach())
