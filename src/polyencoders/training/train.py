@@ -160,7 +160,9 @@ def _train(
     trainer = _trainer(model, examples, table, evaluator, folder, options, callbacks)
     checkpoint = _checkpoint_to_resume(folder, model, table, evaluator, options)
     if isinstance(options.hard_negatives, HardNegatives):
-        trainer.use_mined(Miner(model, examples, options.hard_negatives, seed=options.seed), folder / CHECKPOINTS)
+        miner = Miner(model, examples, options.hard_negatives, seed=options.seed)  # refuses models that cannot search
+        assert isinstance(trainer, DualEncoderTrainer)
+        trainer.use_mined(miner, folder / CHECKPOINTS)
     if options.pull:
         trainer.add_callback(Pull(model, options.pull, folder / CHECKPOINTS / "start.safetensors"))
 

@@ -199,6 +199,3 @@ def _preprocess(model: DualEncoder, texts: Sequence[Query], prompt: str | None, 
 
 class JointEncoderTrainer(_SafeTrainer, CrossEncoderTrainer):
     """The trainer of `CrossEncoder` and `ArcII`; a `CrossEncoderTrainer`. Pass it a `SampledCrossEntropy`."""
-
-    def use_mined(self, miner: Miner, folder: Path) -> None:
-        """Nothing: a `Miner` is of a model that can search."""
