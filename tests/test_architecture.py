@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "models": {"scoring", *FOUNDATION},
     "data": FOUNDATION,
     "index": {"models", "scoring", *FOUNDATION},
-    "evaluation": {"models", "index", "data", *FOUNDATION},
+    "evaluation": {"models", "index", "scoring", "data", *FOUNDATION},
     "training": {"models", "data", "index", "evaluation", "scoring", *FOUNDATION},
     "integrations": {"index", "models", *FOUNDATION},
 }

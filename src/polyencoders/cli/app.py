@@ -114,16 +114,8 @@ def train(
     from polyencoders.cli import train as command
     from polyencoders.cli.recipes import parse_recipe, read_recipe
 
-    if (recipe is None) == (data is None):
-        raise typer.BadParameter("give a recipe, or --data FILE")
+    _check_recipe(context, recipe, data)
     if recipe is not None:
-        beside = [
-            f"--{name.replace('_', '-')}"
-            for name in context.params
-            if name not in ("recipe", "overwrite") and "COMMANDLINE" in str(context.get_parameter_source(name))
-        ]
-        if beside:
-            raise typer.BadParameter(f"{', '.join(beside)}: a recipe says these itself; change them in {recipe}")
         command.run(read_recipe(recipe), overwrite)
         return
     training: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "seed": seed, "freeze": freeze or []}
@@ -138,6 +130,85 @@ def train(
         "output": str(output),
     }
     command.run(parse_recipe(content), overwrite)
+
+
+@app.command()
+def distill(
+    context: typer.Context,
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(help="A recipe in YAML (see recipes/distill.yaml); or give --data instead.", show_default=False),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help=_DATA_HELP, show_default=False)] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="What scores: a cross-encoder, or any other model; a directory, or a name on the hub.",
+            show_default=False,
+        ),
+    ] = None,
+    validation: Annotated[
+        str | None, typer.Option(help="Held-out examples to choose the checkpoint by. [default: a tenth of --data]")
+    ] = None,
+    architecture: Annotated[str, typer.Option(help="Of the model that learns: `bi`, `poly-M` and so on.")] = "poly-4",
+    backbone: Backbone = "sentence-transformers/all-MiniLM-L6-v2",
+    output: Annotated[Path, typer.Option(help="Where the model is saved, whole or not at all.")] = Path(
+        "models/distilled"
+    ),
+    steps: Annotated[int, typer.Option(help="Updates of the weights.")] = 1000,
+    batch_size: Annotated[int, typer.Option(help="Queries in a step, each with its list.")] = 32,
+    freeze: Freeze = None,
+    seed: Seed = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a model that is there already.")] = False,
+) -> None:
+    """Train a bi- or poly-encoder on the scores of a slower model, by a recipe or on a file of pairs.
+
+    For each pair the teacher scores the right answer, wrong ones that the student ranks high, and random ones, once;
+    the scores are kept. An interrupted run goes on where it stopped.
+
+    Example:
+
+        polyencoders distill --teacher models/cross --data mine.jsonl --output models/distilled
+    """
+    from polyencoders.cli import train as command
+    from polyencoders.cli.recipes import parse_recipe, read_recipe
+
+    _check_recipe(context, recipe, data)
+    if recipe is not None:
+        found = read_recipe(recipe)
+        if found.options.distillation is None:
+            raise typer.BadParameter(f"{recipe} has no `distillation` under `training`; `polyencoders train` runs it")
+        command.run(found, overwrite)
+        return
+    if teacher is None:
+        raise typer.BadParameter("give --teacher, whose scores are to be learnt")
+    training = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "seed": seed,
+        "freeze": freeze or [],
+        "distillation": {"teacher": teacher},
+    }
+    content = {
+        "model": {"architecture": architecture, "backbone": backbone},
+        "data": {"train": data, "validation": validation},
+        "training": training,
+        "output": str(output),
+    }
+    command.run(parse_recipe(content), overwrite)
+
+
+def _check_recipe(context: typer.Context, recipe: Path | None, data: str | None) -> None:
+    """A recipe, which then says all there is to say, or data: one of the two."""
+    if (recipe is None) == (data is None):
+        raise typer.BadParameter("give a recipe, or --data FILE")
+    beside = [
+        f"--{name.replace('_', '-')}"
+        for name in context.params
+        if name not in ("recipe", "overwrite") and "COMMANDLINE" in str(context.get_parameter_source(name))
+    ]
+    if recipe is not None and beside:
+        raise typer.BadParameter(f"{', '.join(beside)}: a recipe says these itself; change them in {recipe}")
 
 
 @app.command()

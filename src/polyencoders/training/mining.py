@@ -172,6 +172,40 @@ class Miner:
         self.model.train(was_training)
         return found
 
+    def others(
+        self, query: tuple[str, ...], taken: Sequence[str], number: int, generator: np.random.Generator
+    ) -> list[str]:
+        """Random wrong documents of a query, beside those that are taken.
+
+        Raises
+        ------
+        TrainingError
+            There are too few.
+        """
+        excluded = {self._plain[text] for text in self.right[query]}
+        found: dict[str, None] = {}
+        # A few draws are enough but where few documents are left.
+        for place in generator.integers(len(self.documents), size=4 * number).tolist():
+            if len(found) == number:
+                break
+            text = self.documents[place]
+            if text not in taken and self._plain[text] not in excluded:
+                found[text] = None
+        if len(found) < number:
+            left = [
+                text
+                for text in self.documents
+                if text not in taken and text not in found and self._plain[text] not in excluded
+            ]
+            if len(left) < number - len(found):
+                raise TrainingError(
+                    f"{number} random negatives beside {len(taken)} others need more documents than there are: "
+                    f"{len(self.documents)}, right answers included; ask for fewer, or give more examples"
+                )
+            drawn = generator.choice(len(left), size=number - len(found), replace=False).tolist()
+            found.update(dict.fromkeys(left[place] for place in drawn))
+        return list(found)
+
     def _chosen(
         self, query: tuple[str, ...], positive: float, ranked: list[tuple[int, float]], generator: np.random.Generator
     ) -> list[str]:

@@ -18,24 +18,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from accelerate import PartialState  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 from sentence_transformers import CrossEncoderTrainingArguments, SentenceTransformerTrainingArguments
 from sentence_transformers.base.evaluation import BaseEvaluator
+from torch import nn
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 
 from polyencoders.data import Example, training_dataset
 from polyencoders.errors import TrainingError
 from polyencoders.evaluation import CandidateTask, given_candidates, sampled_candidates
+from polyencoders.evaluation.attention import attention
 from polyencoders.evaluation.evaluator import RankingEvaluator
 from polyencoders.files import whole_file
 from polyencoders.models.dual import TASKS, DualEncoder
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.precision import bf16_is_native
+from polyencoders.training.distillation_loss import DistillationLoss
 from polyencoders.training.freezing import freeze
 from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.in_batch import InBatchCrossEntropy
 from polyencoders.training.mining import Miner
-from polyencoders.training.options import HardNegatives, TrainingOptions
+from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
 from polyencoders.training.pulling import Pull
 from polyencoders.training.sampled import SampledCrossEntropy
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer, last_checkpoint
@@ -59,6 +64,9 @@ class TrainingResult:
         Of training, its validations and the preparation of a frozen backbone's outputs included.
     history
         `(step, value)` of each validation.
+    attention_entropy
+        Of a poly-encoder, on the validation lists: the entropy of a document's attention over the codes, in nats, and
+        that of an attention to all codes alike.
     """
 
     steps: int
@@ -68,6 +76,7 @@ class TrainingResult:
     after: float | None
     seconds: float
     history: list[tuple[int, float]]
+    attention_entropy: tuple[float, float] | None = None
 
 
 def train(
@@ -78,6 +87,7 @@ def train(
     options: TrainingOptions | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     on_texts: Callable[[str, int, int], None] = lambda what, done, total: None,
+    teacher_scores: NDArray[np.float32] | None = None,
 ) -> TrainingResult:
     """Train a model on examples, in place, and save it.
 
@@ -104,6 +114,9 @@ def train(
         `transformers` callbacks.
     on_texts
         Told of the progress of encoding for a frozen backbone: what, texts done, texts in all.
+    teacher_scores
+        Where `options.distillation` is given: a teacher's scores `(pairs, k + 1)` of the right answer of each pair and
+        its k negatives. `distill` makes them.
 
     Returns
     -------
@@ -121,10 +134,11 @@ def train(
     options = options or TrainingOptions()
     if output_dir is None:
         with tempfile.TemporaryDirectory() as temporary:
-            return _train(model, examples, validation, Path(temporary), options, callbacks, on_texts)
+            folder = Path(temporary)
+            return _train(model, examples, validation, folder, options, callbacks, on_texts, teacher_scores)
     # Absolute, because a checkpoint remembers where the best one is.
     folder = Path(output_dir).absolute()
-    result = _train(model, examples, validation, folder, options, callbacks, on_texts)
+    result = _train(model, examples, validation, folder, options, callbacks, on_texts, teacher_scores)
     processes = PartialState()
     processes.wait_for_everyone()
     if processes.is_main_process:
@@ -136,6 +150,9 @@ def train(
 CHECKPOINTS = "checkpoints"
 """The folder of a run's output directory that is there until the run has ended."""
 
+SCORES = "label"
+"""The column of a teacher's scores, by the name that sentence-transformers' collator and trainer know."""
+
 
 def _train(
     model: Any,
@@ -145,12 +162,17 @@ def _train(
     options: TrainingOptions,
     callbacks: Sequence[TrainerCallback],
     on_texts: Callable[[str, int, int], None],
+    teacher_scores: NDArray[np.float32] | None,
 ) -> TrainingResult:
     if not examples:
         raise TrainingError("no examples to train on")
     dual = isinstance(model, DualEncoder)
     freeze(model, options.frozen)
     table = training_dataset(examples)
+    if (options.distillation is not None) != (teacher_scores is not None):
+        raise TrainingError("distillation needs a teacher's scores, and they need it: use distill")
+    if teacher_scores is not None:
+        table = _with_scores(model, table, teacher_scores)
     if dual and min(options.batch_size, len(table)) < 2:
         raise TrainingError(
             "in-batch negatives need at least 2 pairs of a query and a document in a batch, got "
@@ -175,6 +197,7 @@ def _train(
         set_seed(options.seed)
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.check_weights()
+        undecided = attention(model, task) if (task := _task(evaluator)) is not None else None
     seconds = time.perf_counter() - started
     if dual and "backbone" in options.frozen and "documents" not in options.frozen:
         model.fold_document_map()
@@ -194,6 +217,7 @@ def _train(
         after=None if evaluator is None else state.best_metric,
         seconds=seconds,
         history=history,
+        attention_entropy=undecided,
     )
     model.training_record = _record(result, len(table), options)
     return result
@@ -228,6 +252,17 @@ def _evaluator(validation: Sequence[Example] | BaseEvaluator, options: TrainingO
     return RankingEvaluator(task, write_csv=False)
 
 
+def _with_scores(model: Any, table: Any, scores: NDArray[np.float32]) -> Any:
+    if not isinstance(model, DualEncoder):
+        raise TrainingError(f"a {type(model).__name__} reads pairs: what is distilled is a bi- or poly-encoder")
+    expected = (len(table), len(table.column_names) - 1)
+    if scores.shape != expected:
+        raise TrainingError(f"expected a teacher's scores {expected} of pairs and documents, got {scores.shape}")
+    if not np.isfinite(scores).all():
+        raise TrainingError("a teacher's score is not a number")
+    return table.add_column(SCORES, scores.tolist())
+
+
 def _task(evaluator: BaseEvaluator | None) -> CandidateTask | None:
     task = getattr(evaluator, "task", None)
     return task if isinstance(task, CandidateTask) else None
@@ -240,7 +275,8 @@ def _measure(model: Any, evaluator: BaseEvaluator) -> float:
 def _prepare(
     outputs: FrozenOutputs, table: Any, task: CandidateTask | None, on_texts: Callable[[str, int, int], None]
 ) -> None:
-    documents = [text for column in table.column_names[1:] for text in table[column]]
+    columns = [name for name in table.column_names[1:] if name != SCORES]
+    documents = [text for column in columns for text in table[column]]
     texts: dict[Any, list[Any]] = {"query": list(table["query"]), "document": documents}
     if task is not None:
         texts["query"] += list(task.queries)
@@ -308,21 +344,24 @@ def _trainer(
     )
     # Before the loss, because the number of processes is known from here on.
     training_arguments = arguments_class(**arguments)
-    loss = (
-        InBatchCrossEntropy(model, options.mini_batch_size, gather_across_devices=training_arguments.world_size > 1)
-        if dual
-        else SampledCrossEntropy(model, examples, options.negatives)
-    )
     trainer = trainer_class(
         model=model,
         args=training_arguments,
         train_dataset=table,
-        loss=loss,
+        loss=_loss(model, examples, options, gather=training_arguments.world_size > 1),
         evaluator=evaluator,
         callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _loss(model: Any, examples: Sequence[Example], options: TrainingOptions, gather: bool) -> nn.Module:
+    if not isinstance(model, DualEncoder):
+        return SampledCrossEntropy(model, examples, options.negatives)
+    if isinstance(options.distillation, Distillation):
+        return DistillationLoss(model, options.distillation, options.mini_batch_size, gather)
+    return InBatchCrossEntropy(model, options.mini_batch_size, gather)
 
 
 def _has_learnt_codes(model: Any) -> bool:
@@ -375,8 +414,13 @@ def _record(result: TrainingResult, rows: int, options: TrainingOptions) -> dict
         "Frozen": ", ".join(options.frozen) or "nothing",
         "Seed": options.seed,
     }
+    if isinstance(options.distillation, Distillation):
+        record["Distilled from"] = options.distillation.teacher or "a teacher"
     if result.metric is not None and result.before is not None and result.after is not None:
         record[f"Validation {result.metric}"] = (
             f"{result.before:.3f} before, {result.after:.3f} after step {result.best_step}"
         )
+    if result.attention_entropy is not None:
+        mean, uniform = result.attention_entropy
+        record["Entropy of the attention"] = f"{mean:.2f} nats, {uniform:.2f} if all codes were alike"
     return record
