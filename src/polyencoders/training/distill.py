@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from transformers import TrainerCallback
 from polyencoders.data import Example
 from polyencoders.errors import TrainingError
 from polyencoders.models.dual import DualEncoder
+from polyencoders.training.freezing import freeze
+from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.lists import candidate_lists, kept_lists
 from polyencoders.training.options import Distillation, TrainingOptions
 from polyencoders.training.teacher import Teacher
@@ -82,11 +85,18 @@ def distill(
     teaching = teacher if isinstance(teacher, Teacher) else Teacher(teacher, bf16=options.bf16)
     if teaching.model is model:
         raise TrainingError("a model cannot be its own teacher: load it a second time")
-    if output_dir is None:
-        lists = candidate_lists(model, examples, chosen, corpus, options.seed)
-    else:
-        file = Path(output_dir).absolute() / CHECKPOINTS / "lists.json"
-        lists = kept_lists(file, model, examples, chosen, corpus, options.seed)
+    freeze(model, options.frozen)
+    outputs = FrozenOutputs(model, bf16=options.bf16) if options.frozen else None
+    with outputs.applied() if outputs is not None and outputs.useful else nullcontext():
+        if outputs is not None and outputs.useful and chosen.hard_negatives is not None:
+            documents = [text for example in examples for text in example.positives]
+            queries = [example.query for example in examples]
+            outputs.prepare_all({"query": queries, "document": [*documents, *corpus]}, on_texts)
+        if output_dir is None:
+            lists = candidate_lists(model, examples, chosen, corpus, options.seed)
+        else:
+            file = Path(output_dir).absolute() / CHECKPOINTS / "lists.json"
+            lists = kept_lists(file, model, examples, chosen, corpus, options.seed)
     scores = teaching.score(lists, on_pairs)
     options = replace(options, distillation=replace(chosen, teacher=chosen.teacher or teaching.name))
     return train(model, lists, validation, output_dir, options, callbacks, on_texts, scores)

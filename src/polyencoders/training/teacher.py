@@ -47,7 +47,7 @@ class Teacher:
     bf16
         Whether to compute in bf16; by default where the machine multiplies it in hardware.
     shard
-        Pairs that are scored before they are written; default 4,096, or 65,536 where each text is read by itself.
+        Pairs that are scored before they are written; default 512, or 65,536 where each text is read by itself.
 
     Raises
     ------
@@ -76,7 +76,7 @@ class Teacher:
             )
         self.model: Any = model
         self.bf16 = bf16_is_native(model.device) if bf16 is None else bf16
-        self.shard = shard or (65_536 if isinstance(model, DualEncoder) else 4_096)
+        self.shard = shard or (65_536 if isinstance(model, DualEncoder) else 512)
         settings = {
             "format": _FORMAT,
             "bf16": self.bf16,
@@ -87,6 +87,7 @@ class Teacher:
         parts = model.route("query") + model.route("document") if isinstance(model, DualEncoder) else list(model)
         self.folder = (folder or cache_folder()) / "teachers" / fingerprint(parts, settings)
         self._keys, self._scores = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+        self._shards: list[Path] = []
         self._read()
 
     def score(
@@ -118,18 +119,22 @@ class Teacher:
         keys = np.array([_key(query, text) for query, text in pairs], dtype=np.int64)
         _, first = np.unique(keys, return_index=True)
         missing = np.sort(first[~self._has(keys[first])])
+        if isinstance(self.model, JointEncoder):
+            # Pairs of like length together, so that little of a batch is padding; the longest, and slowest, first.
+            sizes = [sum(map(len, query)) + len(text) for query, text in (pairs[place] for place in missing)]
+            missing = missing[np.argsort(sizes, kind="stable")[::-1]]
         done, total = len(first) - len(missing), len(first)
         advance(done, total)
+        made = []
         for start in range(0, len(missing), self.shard):
             places = missing[start : start + self.shard]
-            scores = self._computed([pairs[place] for place in places])
-            path = self.folder / f"{uuid.uuid4().hex}.safetensors"
-            with whole_file(path) as scratch:
-                save_file({"keys": keys[places], "scores": scores}, scratch)
+            made.append(self._computed([pairs[place] for place in places]))
+            self._write(keys[places], made[-1])
             done += len(places)
             advance(done, total)
-        if len(missing):
-            self._read()
+        if made:
+            self._remember(keys[missing], np.concatenate(made))
+            self._join()
         return self._scores[np.searchsorted(self._keys, keys)].reshape(len(lists), -1)
 
     def _has(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -156,13 +161,33 @@ class Teacher:
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
                 shard = load_file(path)
+            except FileNotFoundError:  # joined with others by another process, a moment ago
+                continue
             except SafetensorError as error:
                 raise TrainingError(f"{path} is damaged ({error}): delete it, and its scores are made anew") from error
             keys.append(shard["keys"])
             scores.append(shard["scores"])
+            self._shards.append(path)
         if keys:
-            self._keys, first = np.unique(np.concatenate(keys), return_index=True)
-            self._scores = np.concatenate(scores)[first]
+            self._remember(np.concatenate(keys), np.concatenate(scores))
+
+    def _remember(self, keys: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
+        self._keys, first = np.unique(np.concatenate([self._keys, keys]), return_index=True)
+        self._scores = np.concatenate([self._scores, scores])[first]
+
+    def _write(self, keys: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
+        path = self.folder / f"{uuid.uuid4().hex}.safetensors"
+        with whole_file(path) as scratch:
+            save_file({"keys": keys, "scores": scores}, scratch)
+        self._shards.append(path)
+
+    def _join(self) -> None:
+        """One shard in place of the many whose scores are known here."""
+        if len(self._shards) > 1:
+            earlier, self._shards = self._shards, []
+            self._write(self._keys, self._scores)
+            for path in earlier:
+                path.unlink(missing_ok=True)
 
 
 def _key(query: Sequence[str], text: str) -> int:

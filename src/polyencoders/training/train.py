@@ -32,7 +32,7 @@ from polyencoders.evaluation import CandidateTask, given_candidates, sampled_can
 from polyencoders.evaluation.attention import attention
 from polyencoders.evaluation.evaluator import RankingEvaluator
 from polyencoders.files import whole_file
-from polyencoders.models.dual import TASKS, DualEncoder
+from polyencoders.models.dual import DualEncoder
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.precision import bf16_is_native
 from polyencoders.training.distillation_loss import DistillationLoss
@@ -281,16 +281,7 @@ def _prepare(
     if task is not None:
         texts["query"] += list(task.queries)
         texts["document"] += [text for listed in task.documents for text in listed]
-    for side in TASKS:
-        distinct = list(dict.fromkeys(text if isinstance(text, str) else tuple(text) for text in texts[side]))
-        done = 0
-
-        def advance(number: int, side: str = side, total: int = len(distinct)) -> None:
-            nonlocal done
-            done += number
-            on_texts({"query": "queries", "document": "documents"}[side], done, total)
-
-        outputs.prepare(distinct, side, advance)
+    outputs.prepare_all(texts, on_texts)
 
 
 def _trainer(
