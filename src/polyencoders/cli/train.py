@@ -1,4 +1,4 @@
-"""`polyencoders train`: a recipe, or a file of pairs, to a saved model.
+"""`polyencoders train` and `distill`: a recipe, or a file of pairs, to a saved model.
 
 Knows recipes, readers and the training run; each does its part.
 """
@@ -11,19 +11,22 @@ from rich.markup import escape
 from rich.table import Table
 from transformers import set_seed
 
-from polyencoders.cli.architectures import build_model
+from polyencoders.cli.architectures import build_model, resolve_backbone
 from polyencoders.cli.display import TrainingProgress, console, progress, quieten, resumable
 from polyencoders.cli.recipes import Recipe
 from polyencoders.data import Example
 from polyencoders.data.sources import read_source
 from polyencoders.errors import DataError, TrainingError
-from polyencoders.training import TrainingResult, train
+from polyencoders.training import Distillation, Teacher, TrainingResult, distill, train
 from polyencoders.training.train import CHECKPOINTS
 
 
 def run(recipe: Recipe, overwrite: bool = False) -> None:
-    """Train by a recipe and say what came of it."""
+    """Train by a recipe, on a teacher's scores where it says so, and say what came of it."""
     quieten()
+    learning = recipe.options.distillation
+    if isinstance(learning, Distillation) and learning.teacher is None:
+        raise TrainingError("training: distillation: no teacher is given, a directory or a name on the hub")
     output = Path(recipe.output)
     if (output / "modules.json").exists() and not (output / CHECKPOINTS).exists() and not overwrite:
         raise TrainingError(f"{output} holds a model already: choose another output, or say --overwrite")
@@ -32,16 +35,23 @@ def run(recipe: Recipe, overwrite: bool = False) -> None:
     others = {entry.name for entry in output.iterdir()} - {CHECKPOINTS} if output.is_dir() else set()
     if others and not (output / "modules.json").exists():
         raise TrainingError(f"{output} is a directory with other things in it: choose a new one for the model")
+    # Before the data, so that a teacher that is not there is said at once.
+    teacher = (
+        Teacher(resolve_backbone(learning.teacher), bf16=recipe.options.bf16)
+        if isinstance(learning, Distillation) and learning.teacher is not None
+        else None
+    )
     examples, validation = _data(recipe)
     console.print(
         f"{recipe.architecture} on {recipe.backbone}: {len(examples):,} examples to train on, "
-        f"{len(validation):,} to validate on"
+        f"{len(validation):,} to validate on" + (f"; taught by {teacher.name}" if teacher is not None else "")
     )
     set_seed(recipe.options.seed)
     model = build_model(recipe.architecture, recipe.backbone, recipe.settings, "backbone" in recipe.options.frozen)
     with resumable(), progress() as bar:
         shown = TrainingProgress(bar)
-        result = train(model, examples, validation, output, recipe.options, [shown], shown.on_texts)
+        given = (examples, validation, output, recipe.options, [shown], shown.on_texts)
+        result = train(model, *given) if teacher is None else distill(model, teacher, *given, shown.on_pairs)
     _report(result, output, recipe)
 
 
@@ -65,6 +75,9 @@ def _report(result: TrainingResult, output: Path, recipe: Recipe) -> None:
     if result.metric is not None and result.before is not None and result.after is not None:
         table.add_row(f"validation {result.metric} before", f"{result.before:.3f}")
         table.add_row("after", f"{result.after:.3f} (step {result.best_step:,}, the best, is what was kept)")
+    if result.attention_entropy is not None:
+        mean, uniform = result.attention_entropy
+        table.add_row("entropy of the attention", f"{mean:.2f} nats; {uniform:.2f} were all codes attended to alike")
     table.add_row("saved", escape(str(output)))
     console.print(table)
     if result.before is not None and result.after is not None and result.after <= result.before:

@@ -5,9 +5,12 @@ Knows the four architectures; nothing of what they do.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
+
+from sentence_transformers.util import load_file_path
 
 from polyencoders.errors import ModelError
 from polyencoders.models.arc_ii import ArcII
@@ -21,7 +24,7 @@ ARCHITECTURES = {model.__name__: model for model in (BiEncoder, PolyEncoder, Cro
 
 
 def load_model(path: str | os.PathLike[str], **arguments: Any) -> BiEncoder | PolyEncoder | CrossEncoder | ArcII:
-    """Load a saved model; a plain backbone is a `BiEncoder` as it comes.
+    """Load a saved model; a plain backbone is a `BiEncoder` as it comes, a plain reranker a `CrossEncoder`.
 
     Parameters
     ----------
@@ -44,7 +47,8 @@ def load_model(path: str | os.PathLike[str], **arguments: Any) -> BiEncoder | Po
         raise ModelError(f"{name} is a directory without a model: it has neither modules.json nor config.json")
     saved = read_config(name, hub_arguments(arguments)).get(ARCHITECTURE_KEY)
     if saved is None:
-        return BiEncoder(name, **arguments)
+        plain = CrossEncoder if _is_reranker(name, hub_arguments(arguments)) else BiEncoder
+        return plain(name, **arguments)
     architecture = ARCHITECTURES.get(saved.get("architecture"))
     if architecture is None:
         raise ModelError(
@@ -52,3 +56,12 @@ def load_model(path: str | os.PathLike[str], **arguments: Any) -> BiEncoder | Po
             f"it knows {', '.join(ARCHITECTURES)}"
         )
     return architecture(name, **arguments)
+
+
+def _is_reranker(name: str, hub: dict[str, Any]) -> bool:
+    """Whether a model that is not ours reads pairs: a classifier of sequences, as rerankers are."""
+    path = load_file_path(name, "config.json", **hub)
+    if path is None:
+        return False
+    architectures = json.loads(Path(path).read_text(encoding="utf-8")).get("architectures") or [""]
+    return str(architectures[0]).endswith("ForSequenceClassification")
