@@ -45,3 +45,11 @@ def test_of_the_built_in_set_nothing_is_read_that_models_are_tested_on():
     splits = chitchat()
     assert sum(len(talk) - 1 for talk in train) == len(splits.train)
     assert sum(len(talk) - 1 for talk in validation) == len(splits.validation)
+
+
+def test_self_dialogue_by_its_name(tmp_path):
+    rows = "".join(f"Question {i}?,Answer {i}.\n" for i in range(20))
+    (tmp_path / "batch.csv").write_text("Answer.sentence1,Answer.sentence2\n" + rows)
+    train, validation = load_conversations(f"self-dialogue:{tmp_path}")
+    assert (len(train), len(validation)) == (18, 2)
+    assert sorted(train + validation) == sorted([f"Question {i}?", f"Answer {i}."] for i in range(20))

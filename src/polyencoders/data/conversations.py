@@ -15,10 +15,14 @@ from polyencoders.data.chitchat import conversations as built_in_conversations
 from polyencoders.data.chitchat import side_of
 from polyencoders.data.examples import check_text, shortened
 from polyencoders.data.lines import JSON_SUFFIXES, numbered_lines, parse_json, suffix
+from polyencoders.data.self_dialogue import read_self_dialogue
 from polyencoders.errors import DataError
 
 Conversation = list[str]
 """Turns, the oldest first."""
+
+SELF_DIALOGUE = "self-dialogue:"
+"""What stands before the path of that set."""
 
 
 def load_conversations(source: str | os.PathLike[str], seed: int = 0) -> tuple[list[Conversation], list[Conversation]]:
@@ -27,7 +31,8 @@ def load_conversations(source: str | os.PathLike[str], seed: int = 0) -> tuple[l
     Parameters
     ----------
     source
-        ``"chitchat"``, whose test conversations are on neither side, or a file (see `read_conversations`).
+        ``"chitchat"``, whose test conversations are on neither side, a file (see `read_conversations`), or
+        ``"self-dialogue:PATH"`` (see `read_self_dialogue`).
     seed
         Chooses the split of a file.
 
@@ -41,7 +46,9 @@ def load_conversations(source: str | os.PathLike[str], seed: int = 0) -> tuple[l
         sides = {name: [talk for talk in found if side_of(talk) == name] for name in ("train", "validation")}
         return sides["train"], sides["validation"]
     # The same conversation twice is on one side.
-    distinct = dict.fromkeys(tuple(conversation) for conversation in read_conversations(source))
+    name = os.fspath(source)
+    read = read_self_dialogue if name.startswith(SELF_DIALOGUE) else read_conversations
+    distinct = dict.fromkeys(tuple(conversation) for conversation in read(name.removeprefix(SELF_DIALOGUE)))
     found = [list(conversation) for conversation in distinct if len(conversation) > 1]
     if len(found) < 2:
         raise DataError(
