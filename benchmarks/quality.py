@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sentence_transformers.base.modules import Transformer
 from tqdm import tqdm
 from transformers import set_seed
 
@@ -38,7 +39,6 @@ from polyencoders.evaluation.attention import attention
 from polyencoders.evaluation.protocols import CandidateTask, CorpusTask
 from polyencoders.models.dual import DualEncoder
 from polyencoders.training import TrainingOptions, train
-from polyencoders.training.freezing import freeze
 from polyencoders.training.frozen import FrozenOutputs
 from quality_tasks import RANKINGS, load, some
 
@@ -231,7 +231,9 @@ def outputs_of(model: Any, chosen: str) -> Iterator[None]:
     """Measure on the frozen backbone's kept outputs: every method on it reads the same texts."""
     outputs = None
     if chosen == "frozen" and isinstance(model, DualEncoder):
-        freeze(model, ["backbone"])
+        for module in model.modules():
+            if isinstance(module, Transformer):
+                module.requires_grad_(False)
         outputs = FrozenOutputs(model)
     with outputs.applied() if outputs is not None and outputs.useful else nullcontext():
         yield
