@@ -25,14 +25,8 @@ def run(recipe: Recipe, overwrite: bool = False) -> None:
     """Train by a recipe and say what came of it."""
     quieten()
     output = Path(recipe.output)
-    if (output / "modules.json").exists() and not (output / CHECKPOINTS).exists() and not overwrite:
-        raise TrainingError(f"{output} holds a model already: choose another output, or say --overwrite")
-    if output.is_file():
-        raise TrainingError(f"{output} is a file; the model is saved to a directory: choose another output")
-    others = {entry.name for entry in output.iterdir()} - {CHECKPOINTS} if output.is_dir() else set()
-    if others and not (output / "modules.json").exists():
-        raise TrainingError(f"{output} is a directory with other things in it: choose a new one for the model")
-    examples, validation = _data(recipe)
+    check_output(output, overwrite)
+    examples, validation = read_splits(recipe.train, recipe.validation, recipe.options.seed)
     console.print(
         f"{recipe.architecture} on {recipe.backbone}: {len(examples):,} examples to train on, "
         f"{len(validation):,} to validate on"
@@ -45,22 +39,29 @@ def run(recipe: Recipe, overwrite: bool = False) -> None:
     _report(result, output, recipe)
 
 
-def _data(recipe: Recipe) -> tuple[list[Example], list[Example]]:
+def check_output(output: Path, overwrite: bool) -> None:
+    """Refuse a place where a model cannot be saved without replacing something."""
+    if (output / "modules.json").exists() and not (output / CHECKPOINTS).exists() and not overwrite:
+        raise TrainingError(f"{output} holds a model already: choose another output, or say --overwrite")
+    if output.is_file():
+        raise TrainingError(f"{output} is a file; the model is saved to a directory: choose another output")
+    others = {entry.name for entry in output.iterdir()} - {CHECKPOINTS} if output.is_dir() else set()
+    if others and not (output / "modules.json").exists():
+        raise TrainingError(f"{output} is a directory with other things in it: choose a new one for the model")
+
+
+def read_splits(train: str, held_out: str | None, seed: int) -> tuple[list[Example], list[Example]]:
     """Examples to train and to validate on; a tenth of a file is held out where no validation data is given."""
-    if recipe.train in BUILT_IN:
-        splits = load_examples(recipe.train)
+    if train in BUILT_IN:
+        splits = load_examples(train)
         examples, validation = splits.train, splits.validation
-    elif recipe.validation is None:
-        splits = split_examples(read_jsonl(recipe.train), validation=0.1, seed=recipe.options.seed)
+    elif held_out is None:
+        splits = split_examples(read_jsonl(train), validation=0.1, seed=seed)
         examples, validation = splits.train, splits.validation
     else:
-        examples, validation = read_jsonl(recipe.train), []
-    if recipe.validation is not None:
-        validation = (
-            load_examples(recipe.validation).validation
-            if recipe.validation in BUILT_IN
-            else read_jsonl(recipe.validation)
-        )
+        examples, validation = read_jsonl(train), []
+    if held_out is not None:
+        validation = load_examples(held_out).validation if held_out in BUILT_IN else read_jsonl(held_out)
     return examples, validation
 
 
