@@ -18,8 +18,8 @@ MAY_IMPORT = {
     "models": {"scoring", *FOUNDATION},
     "data": FOUNDATION,
     "index": {"models", "scoring", *FOUNDATION},
-    "evaluation": {"models", "index", "data", *FOUNDATION},
-    "training": {"models", "data", "evaluation", "scoring", *FOUNDATION},
+    "evaluation": {"models", "index", "scoring", "data", *FOUNDATION},
+    "training": {"models", "data", "index", "evaluation", "scoring", *FOUNDATION},
     "integrations": {"index", "models", *FOUNDATION},
 }
 """What each floor knows; training asks evaluation how well it does, and every floor may use the foundation."""

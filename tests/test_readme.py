@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/sentence-transformers.md", "docs/index.md", "docs/integrations.md")
+PAGES = ("README.md", "docs/sentence-transformers.md", "docs/index.md", "docs/integrations.md", "docs/data.md")
 SERVER = "http://localhost:8080"
 """What asks a server there is run in tests/serving."""
 

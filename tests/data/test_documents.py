@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import polyencoders.data
-from polyencoders.data import DocumentFile, documents, read_documents, read_texts
+from polyencoders.data import DocumentFile, read_documents, read_texts, tables
 from polyencoders.errors import DataError
 
 
@@ -541,4 +541,4 @@ def test_the_page_says_what_is_printed(tmp_path, monkeypatch, capsys):
 
 
 def test_the_limit_is_the_one_documented():
-    assert documents._LONGEST == 16 * 2**20
+    assert tables.LONGEST == 16 * 2**20

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from polyencoders import CrossEncoder
-from polyencoders.errors import ModelError
-from polyencoders.index import Index, Maker
+from polyencoders.errors import IndexingError, ModelError
+from polyencoders.index import Index, Maker, verify
 from polyencoders.models.loading import load_model
 
 
@@ -178,3 +178,30 @@ def test_it_was_given_as_an_object(made):
     assert len(index) == 3
     assert len(index.search(torch.ones(1, 3, 16))[0]) == 3
     assert index.delete(where="text = 'amber'") == 1
+
+
+@pytest.mark.parametrize("documents", [3, 250])
+def test_another_model_for_the_queries(small, documents, bi, saved, texts, tmp_path):
+    """Told in one version, beside a layout or without; documents, vectors and earlier versions are as before."""
+    listed = texts(documents)
+    bi.save_pretrained(str(tmp_path / "bi"))
+    index = Index.create(tmp_path / "x", tmp_path / "bi")
+    index.add(listed)
+    before, stored = index.version, index.stored(listed)
+    reader = Index.open(index.path)
+    old = [hit.score for hit in reader.search("amber")]
+    index.set_query_model(saved)
+    assert index.version == before + 1
+    assert [hit.score for hit in reader.search("amber")] == old
+    again = Index.open(index.path)
+    assert again.maker.name == str(saved)
+    expected = Index.open(tmp_path / "x", saved).search("amber")
+    assert [hit.score for hit in again.search("amber")] == [hit.score for hit in expected] != old
+    assert all((again.stored(listed)[text] == stored[text]).all() for text in listed)
+    assert again.add([{"id": "new", "text": "delta"}]).added == 1
+    assert again.delete(["new"]) == 1
+    again.compact()
+    assert Index.open(index.path).maker == again.maker
+    assert verify(index.path) == []
+    with pytest.raises(IndexingError, match="does not change"):
+        Index.open(index.path, version=before).set_query_model(saved)

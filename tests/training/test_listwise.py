@@ -10,7 +10,7 @@ from polyencoders.data import Example
 from polyencoders.errors import TrainingError
 from polyencoders.evaluation import evaluate, whole_corpus
 from polyencoders.models.listwise_head import ListwiseHead
-from polyencoders.training import ListwiseOptions, train_listwise
+from polyencoders.training import ListwiseOptions, Teacher, train_listwise
 from polyencoders.training.listwise_lists import draw_lists
 
 QUICK = {"batch_size": 16, "width": 32, "dropout": 0.0, "learning_rate": 1e-2, "documents": 8}
@@ -151,22 +151,33 @@ def test_held_out_candidates_are_ranked_where_they_are_given(build, examples):
 
 
 def test_a_teacher_is_followed(build, examples):
-    class Reversed:
-        """Likes what is no answer: the longest text."""
+    class LikesLong:
+        """Scores by length, which says nothing of what is right."""
 
         read = 0
 
-        def score_lists(self, queries, documents):
-            self.read += len(queries)
-            return [np.array([float(len(text)) for text in texts]) for texts in documents]
+        def score(self, lists, advance):
+            self.read += len(lists)
+            return np.array([[float(len(text)) for text in (*one.positives, *one.negatives)] for one in lists])
 
-    teacher, base = Reversed(), build("bi")
+    teacher, base = LikesLong(), build("bi")
     found = {}
     for weight in (0.0, 1.0):
         options = ListwiseOptions(steps=60, teacher_weight=weight, patience=100, **QUICK)
         found[weight] = train_listwise(base, examples, examples, options=options, teacher=teacher)[1].history[-1][1]
     assert found[1.0] < found[0.0] - 0.2
     assert teacher.read <= 2 * len(examples)  # a list of each query once a run
+
+
+def test_a_real_teacher_scores_the_right_documents(build, examples, tmp_path):
+    teacher = Teacher(build("cross"), folder=tmp_path, bf16=False)
+    asked = []
+    score = teacher.score
+    teacher.score = lambda lists, advance: asked.extend(lists) or score(lists, advance)
+    options = ListwiseOptions(steps=2, **QUICK)
+    train_listwise(build("bi"), examples, examples, options=options, teacher=teacher)
+    right = {example.query: example.positives for example in examples}
+    assert all(one.positives == right[one.query] and len(one.negatives) == 7 for one in asked)
 
 
 def test_bad_options_and_examples_are_named(build, examples):

@@ -40,6 +40,12 @@ RUNS = {
     "poly with cached gradients": ("poly", {"codes": "first", "m": 2}, {"mini_batch_size": 3}),
     "cross, sampled negatives": ("cross", {}, {}),
     "ARC-II": ("arc-ii", {"query_length": 16, "document_length": 16}, {}),
+    "drawn back to the start": ("poly", {}, {"pull": 0.2}),
+    "hard negatives": (
+        "poly",
+        {},
+        {"hard_negatives": {"number": 2, "ranks": [0, 8], "refresh_every": 3}, "evaluate_every": 5},
+    ),
     "frozen backbone": ("poly", {"document_map": True}, {"freeze": "backbone"}),
 }
 
@@ -89,12 +95,14 @@ def test_before_a_checkpoint_and_after_one_where_an_epoch_ends(
     assert_same(weights(again), weights(whole))
 
 
-def test_new_weights_need_no_seed_to_resume(build, examples, weights, assert_same, interrupted):
+@pytest.mark.parametrize("pull", [0.0, 0.3])
+def test_new_weights_need_no_seed_to_resume(pull, build, examples, weights, assert_same, interrupted):
+    options = with_options(pull=pull)
     whole = build("poly", seed=1)
-    train(whole, examples, options=OPTIONS)
-    folder = interrupted(build("poly", seed=1), 9, examples)
+    train(whole, examples, options=options)
+    folder = interrupted(build("poly", seed=1), 9, examples, options=options)
     again = build("poly", seed=2)
-    train(again, examples, output_dir=folder, options=OPTIONS)
+    train(again, examples, output_dir=folder, options=options)
     assert_same(weights(again), weights(whole))
 
 

@@ -19,8 +19,9 @@ app = typer.Typer(
 )
 
 _DATA_HELP = (
-    '`chitchat`, the built-in conversations, or a JSON Lines file (plain or gzipped): `{"query": "..." or '
-    '["oldest turn", "...", "newest"], "positive": "..."}`, optionally `negatives` and `candidates`.'
+    '`chitchat`, the built-in conversations; a JSON Lines file (plain or gzipped): `{"query": "..." or '
+    '["oldest turn", "...", "newest"], "positive": "..."}`, optionally `negatives` and `candidates`; or FORMAT:PATH, '
+    "such as `mutual:data/mutual` or `beir:scifact` (docs/data.md)."
 )
 Data = Annotated[str, typer.Option(help=_DATA_HELP)]
 Backbone = Annotated[str, typer.Option(help="Any Hugging Face encoder: a directory, or a name on the hub.")]
@@ -75,7 +76,10 @@ def train(
     ] = None,
     data: Annotated[str | None, typer.Option(help=_DATA_HELP, show_default=False)] = None,
     validation: Annotated[
-        str | None, typer.Option(help="Held-out examples to choose the checkpoint by. [default: a tenth of --data]")
+        str | None,
+        typer.Option(
+            help="Held-out examples to choose the checkpoint by. [default: the set's own, or a tenth of --data]"
+        ),
     ] = None,
     architecture: Annotated[
         str,
@@ -92,6 +96,14 @@ def train(
         float | None, typer.Option(help="The highest of the run. [default: 5e-5; 1e-4 on a frozen backbone]")
     ] = None,
     freeze: Freeze = None,
+    hard_negatives: Annotated[
+        int | None,
+        typer.Option(
+            help="Wrong documents a query that the model itself ranks highest, mined anew every 500 steps, beside the "
+            "other queries' documents (bi- and poly-encoders). [default: none]",
+            show_default=False,
+        ),
+    ] = None,
     seed: Seed = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace a model that is there already.")] = False,
 ) -> None:
@@ -106,21 +118,15 @@ def train(
     from polyencoders.cli import train as command
     from polyencoders.cli.recipes import parse_recipe, read_recipe
 
-    if (recipe is None) == (data is None):
-        raise typer.BadParameter("give a recipe, or --data FILE")
+    _check_recipe(context, recipe, data)
     if recipe is not None:
-        beside = [
-            f"--{name.replace('_', '-')}"
-            for name in context.params
-            if name not in ("recipe", "overwrite") and "COMMANDLINE" in str(context.get_parameter_source(name))
-        ]
-        if beside:
-            raise typer.BadParameter(f"{', '.join(beside)}: a recipe says these itself; change them in {recipe}")
         command.run(read_recipe(recipe), overwrite)
         return
     training: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "seed": seed, "freeze": freeze or []}
     if learning_rate is not None:
         training["learning_rate"] = learning_rate
+    if hard_negatives is not None:
+        training["hard_negatives"] = {"number": hard_negatives}
     content = {
         "model": {"architecture": architecture, "backbone": backbone},
         "data": {"train": data, "validation": validation},
@@ -166,14 +172,166 @@ def listwise(
 
 
 @app.command()
+def distill(
+    context: typer.Context,
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(help="A recipe in YAML (see recipes/distill.yaml); or give --data instead.", show_default=False),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help=_DATA_HELP, show_default=False)] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="What scores: a cross-encoder, or any other model; a directory, or a name on the hub.",
+            show_default=False,
+        ),
+    ] = None,
+    validation: Annotated[
+        str | None, typer.Option(help="Held-out examples to choose the checkpoint by. [default: a tenth of --data]")
+    ] = None,
+    architecture: Annotated[str, typer.Option(help="Of the model that learns: `bi`, `poly-M` and so on.")] = "poly-4",
+    backbone: Backbone = "sentence-transformers/all-MiniLM-L6-v2",
+    output: Annotated[Path, typer.Option(help="Where the model is saved, whole or not at all.")] = Path(
+        "models/distilled"
+    ),
+    steps: Annotated[int, typer.Option(help="Updates of the weights.")] = 1000,
+    batch_size: Annotated[int, typer.Option(help="Queries in a step, each with its list.")] = 32,
+    freeze: Freeze = None,
+    seed: Seed = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a model that is there already.")] = False,
+) -> None:
+    """Train a bi- or poly-encoder on the scores of a slower model, by a recipe or on a file of pairs.
+
+    For each pair the teacher scores the right answer, wrong ones that the student ranks high, and random ones, once;
+    the scores are kept. An interrupted run goes on where it stopped.
+
+    Example:
+
+        polyencoders distill --teacher models/cross --data mine.jsonl --output models/distilled
+    """
+    from polyencoders.cli import train as command
+    from polyencoders.cli.recipes import parse_recipe, read_recipe
+
+    _check_recipe(context, recipe, data)
+    if recipe is not None:
+        found = read_recipe(recipe)
+        if found.options.distillation is None:
+            raise typer.BadParameter(f"{recipe} has no `distillation` under `training`; `polyencoders train` runs it")
+        command.run(found, overwrite)
+        return
+    if teacher is None:
+        raise typer.BadParameter("give --teacher, whose scores are to be learnt")
+    training = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "seed": seed,
+        "freeze": freeze or [],
+        "distillation": {"teacher": teacher},
+    }
+    content = {
+        "model": {"architecture": architecture, "backbone": backbone},
+        "data": {"train": data, "validation": validation},
+        "training": training,
+        "output": str(output),
+    }
+    command.run(parse_recipe(content), overwrite)
+
+
+def _check_recipe(context: typer.Context, recipe: Path | None, data: str | None) -> None:
+    """A recipe, which then says all there is to say, or data: one of the two."""
+    if (recipe is None) == (data is None):
+        raise typer.BadParameter("give a recipe, or --data FILE")
+    beside = [
+        f"--{name.replace('_', '-')}"
+        for name in context.params
+        if name not in ("recipe", "overwrite") and "COMMANDLINE" in str(context.get_parameter_source(name))
+    ]
+    if recipe is not None and beside:
+        raise typer.BadParameter(f"{', '.join(beside)}: a recipe says these itself; change them in {recipe}")
+
+
+@app.command()
+def upgrade(
+    index: Annotated[Path, typer.Option(help="The index: a folder.")],
+    data: Data,
+    held_out: Annotated[
+        str | None,
+        typer.Option(help="Pairs to decide by. [default: a fifth of --data]", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Where the new model is saved. [default: beside the index]", show_default=False),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The index's model. [default: from where it was when the index was made]", show_default=False
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Updates of codes and maps, at most. [default: 200]", show_default=False)
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Make the queries of an index better with pairs of your own; its vectors stay as they are.
+
+    A minute or two on one core. Held-out pairs are searched for in the index, before and after: what they do not
+    confirm is refused, and the index stays as it was.
+
+    Example:
+
+        polyencoders upgrade --index answers --data pairs.jsonl
+    """
+    from polyencoders.cli import upgrade as command
+
+    command.run(index, data, held_out, output, model, steps, seed)
+
+
+@app.command()
+def pretrain(
+    data: Annotated[
+        str,
+        typer.Option(
+            help='`chitchat`, the built-in conversations; JSON Lines of `{"turns": ["oldest", "...", "newest"]}` or of '
+            "lists of turns; or plain text, a turn a line, with blank lines between conversations."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Where the backbone is saved, whole or not at all.")] = Path(
+        "models/backbone"
+    ),
+    backbone: Backbone = "sentence-transformers/all-MiniLM-L6-v2",
+    from_scratch: Annotated[
+        bool, typer.Option(help="Take the architecture and the tokeniser of --backbone only, with new weights.")
+    ] = False,
+    steps: Annotated[int, typer.Option(help="Updates of the weights.")] = 10_000,
+    batch_size: Annotated[int, typer.Option(help="Pairs of a context and an utterance in a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="The highest of the run.")] = 5e-5,
+    max_length: Annotated[int, typer.Option(help="The most tokens of a pair; the oldest of a context are cut.")] = 128,
+    seed: Seed = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a backbone that is there already.")] = False,
+) -> None:
+    """Pre-train a backbone on unlabelled conversations; an interrupted run goes on where it stopped.
+
+    Masked words and next utterances, as in the paper; then `polyencoders train --backbone models/backbone`.
+    """
+    from polyencoders.cli import pretrain as command
+    from polyencoders.training.pretraining import PretrainingOptions
+
+    options = PretrainingOptions(
+        steps=steps, batch_size=batch_size, learning_rate=learning_rate, max_length=max_length, seed=seed
+    )
+    command.run(data, output, backbone, from_scratch, options, overwrite)
+
+
+@app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model directory, or a backbone, which is measured as it comes.")],
     data: Data,
     protocol: Annotated[
         str,
         typer.Option(
-            help="`given`: the file's own `candidates`; `sampled`: the right answer among random others; `corpus`: "
-            "among all; `auto`: given where all examples have them, else sampled."
+            help="`given`: the data's own `candidates`; `sampled`: the right answer among random others; `corpus`: "
+            "among all; `auto`: given where all examples have them, the corpus where the set has one, else sampled."
         ),
     ] = "auto",
     candidates: Annotated[int, typer.Option(help="Documents each query ranks, when they are sampled.")] = 20,

@@ -26,7 +26,7 @@ from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model, parse_
 from polyencoders.cli.display import TrainingProgress, advancing, console, progress, quieten, resumable
 from polyencoders.cli.latency import SIZES, Latency, measure_latency
 from polyencoders.data import Example, Splits, load_examples
-from polyencoders.evaluation import Report, evaluate, sampled_candidates, whole_corpus
+from polyencoders.evaluation import Report, evaluate, given_candidates, sampled_candidates, whole_corpus
 from polyencoders.evaluation.protocols import CorpusTask
 from polyencoders.files import whole_file
 from polyencoders.models.loading import load_model
@@ -148,10 +148,12 @@ def _run(
             if task is not None:
                 bar.remove_task(task)
     evaluating = bar.add_task(f"evaluating {name}", total=None)
-    lists = sampled_candidates(test, plan.candidates, seed=0)
+    # The lists that the set comes with, where it has any, whatever number of candidates was asked for.
+    listed = all(example.candidates for example in test)
+    lists = given_candidates(test) if listed else sampled_candidates(test, plan.candidates, 0, splits.corpus)
     reports = [evaluate(model, lists, ("R@1", "MRR"))]
     if hasattr(model, "encode_document"):
-        reports.append(evaluate(model, _corpus(test[: plan.corpus_queries], splits.test, plan.corpus), ("R@10",)))
+        reports.append(evaluate(model, _corpus(test[: plan.corpus_queries], splits, plan.corpus), ("R@10",)))
     bar.remove_task(evaluating)
     return {
         **_key_fields(plan, name, seed),
@@ -173,10 +175,11 @@ def _build(plan: Plan, name: str) -> Any:
     return build_model(name, plan.backbone, lengths, "backbone" in plan.options.frozen)
 
 
-def _corpus(test: list[Example], others: list[Example], size: int) -> CorpusTask:
-    """The queries' right answers, and other test documents up to the size."""
+def _corpus(test: list[Example], splits: Splits, size: int) -> CorpusTask:
+    """The right answers, and others of the set's corpus, or of its test side, up to the size."""
     right = {text for example in test for text in example.positives}
-    more = sorted({text for example in others for text in example.positives} - right)
+    others = splits.corpus or (text for example in splits.test for text in example.positives)
+    more = sorted(set(others) - right)
     random.Random(0).shuffle(more)
     return whole_corpus(test, more[: max(0, size - len(right))])
 

@@ -57,6 +57,7 @@ class TrainingProgress(TrainerCallback):
         self.bar = bar
         self.description = description
         self.encoding: dict[str, TaskID] = {}
+        self.pairs: TaskID | None = None
         self.steps: TaskID | None = None
         self.latest = ""
 
@@ -65,6 +66,12 @@ class TrainingProgress(TrainerCallback):
         if what not in self.encoding:
             self.encoding[what] = self.bar.add_task(f"encoding {what}", total=total)
         self.bar.update(self.encoding[what], completed=done, total=total)
+
+    def on_pairs(self, done: int, total: int) -> None:
+        """As `distill` calls it."""
+        if self.pairs is None:
+            self.pairs = self.bar.add_task("pairs scored by the teacher", total=total)
+        self.bar.update(self.pairs, completed=done, total=total)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.steps = self.bar.add_task(self.description, total=state.max_steps, completed=state.global_step)

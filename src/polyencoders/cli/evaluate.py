@@ -12,10 +12,17 @@ from pathlib import Path
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console, quieten
-from polyencoders.data import Example, load_examples, read_jsonl
-from polyencoders.data.sources import BUILT_IN
+from polyencoders.data import Example
+from polyencoders.data.sources import read_source
 from polyencoders.errors import DataError
-from polyencoders.evaluation import evaluate, given_candidates, sampled_candidates, whole_corpus
+from polyencoders.evaluation import (
+    evaluate,
+    given_candidates,
+    given_corpus,
+    sampled_candidates,
+    shared_candidates,
+    whole_corpus,
+)
 from polyencoders.evaluation.protocols import Task
 from polyencoders.files import whole_file
 from polyencoders.models.loading import load_model
@@ -35,10 +42,11 @@ def run(
 ) -> None:
     """Evaluate a saved model, or a backbone as it comes, and print the report."""
     quieten()
-    examples = load_examples(data).test if data in BUILT_IN else read_jsonl(Path(data))
+    source = read_source(data)
+    examples = source.side("test")
     if queries < len(examples):
         examples = random.Random(seed).sample(examples, queries)
-    task = _task(examples, protocol, candidates, seed)
+    task = _task(examples, source.corpus, protocol, candidates, seed)
     loaded = load_model(resolve_backbone(model))
     report = evaluate(loaded, task, measures, show_progress_bar=True)
     console.print(report.table())
@@ -47,13 +55,15 @@ def run(
             scratch.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
 
 
-def _task(examples: list[Example], protocol: str, candidates: int, seed: int) -> Task:
+def _task(examples: list[Example], corpus: Sequence[str], protocol: str, candidates: int, seed: int) -> Task:
+    """What is ranked: the examples' own lists, the set's one list for all, or what was asked for."""
     if protocol not in PROTOCOLS:
         raise DataError(f"no protocol {protocol!r}: there are {', '.join(PROTOCOLS)}")
+    listed = all(example.candidates for example in examples)
     if protocol == "auto":
-        protocol = "given" if all(example.candidates for example in examples) else "sampled"
+        protocol = "given" if listed else "corpus" if corpus else "sampled"
     if protocol == "given":
-        return given_candidates(examples)
+        return shared_candidates(examples, corpus) if corpus and not listed else given_candidates(examples)
     if protocol == "corpus":
-        return whole_corpus(examples)
+        return given_corpus(examples, corpus) if corpus else whole_corpus(examples)
     return sampled_candidates(examples, candidates, seed)

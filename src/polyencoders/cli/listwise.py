@@ -18,7 +18,7 @@ from polyencoders.cli.train import check_output, read_splits
 from polyencoders.errors import ModelError
 from polyencoders.models import BiEncoder, ListwiseReranker, PolyEncoder
 from polyencoders.models.loading import load_model
-from polyencoders.training import ListwiseOptions, ListwiseResult, train_listwise
+from polyencoders.training import ListwiseOptions, ListwiseResult, Teacher, train_listwise
 
 
 def run(
@@ -41,6 +41,7 @@ def run(
     base = base.base if isinstance(base, ListwiseReranker) else base
     if not isinstance(base, BiEncoder | PolyEncoder):
         raise ModelError(f"{model} is a {type(base).__name__}; a listwise head goes on a bi- or poly-encoder")
+    taught_by = Teacher(resolve_backbone(teacher)) if teacher is not None else None
     console.print(
         f"a listwise head on {escape(model)}: {len(examples):,} examples to train on, {len(held_out):,} held out"
     )
@@ -53,7 +54,6 @@ def run(
                 bars[what] = bar.add_task(what, total=total)
             bar.update(bars[what], completed=done, total=total)
 
-        taught_by = load_model(resolve_backbone(teacher)) if teacher is not None else None
         _, result = train_listwise(base, examples, held_out, output, options, taught_by, show)
     _report(result, output, options)
     if not result.accepted:

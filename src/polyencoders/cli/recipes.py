@@ -5,8 +5,8 @@
       backbone: sentence-transformers/all-MiniLM-L6-v2
       shared_tower: true            # and any other setting of the class
     data:
-      train: mine.jsonl             # or chitchat
-      validation: held-out.jsonl    # default: a tenth of train
+      train: mine.jsonl             # or chitchat, or FORMAT:PATH (docs/data.md)
+      validation: held-out.jsonl    # default: the set's own, or a tenth of train
     training:
       steps: 1000                   # and any other of TrainingOptions
       freeze: backbone
@@ -41,7 +41,7 @@ class Recipe:
     architecture, backbone, settings
         Of the model: its short name, what it is built on, and settings of its class.
     train, validation
-        Data: a file or a built-in name; None: a part of `train`.
+        Data, as `load_examples` takes it; None: a part of `train`.
     options
         Of the training.
     output

@@ -1,4 +1,4 @@
-"""`polyencoders train`: a recipe, or a file of pairs, to a saved model.
+"""`polyencoders train` and `distill`: a recipe, or a file of pairs, to a saved model.
 
 Knows recipes, readers and the training run; each does its part.
 """
@@ -11,31 +11,41 @@ from rich.markup import escape
 from rich.table import Table
 from transformers import set_seed
 
-from polyencoders.cli.architectures import build_model
+from polyencoders.cli.architectures import build_model, resolve_backbone
 from polyencoders.cli.display import TrainingProgress, console, progress, quieten, resumable
 from polyencoders.cli.recipes import Recipe
-from polyencoders.data import Example, load_examples, read_jsonl, split_examples
-from polyencoders.data.sources import BUILT_IN
-from polyencoders.errors import TrainingError
-from polyencoders.training import TrainingResult, train
+from polyencoders.data import Example
+from polyencoders.data.sources import read_source
+from polyencoders.errors import DataError, TrainingError
+from polyencoders.training import Distillation, Teacher, TrainingResult, distill, train
 from polyencoders.training.train import CHECKPOINTS
 
 
 def run(recipe: Recipe, overwrite: bool = False) -> None:
-    """Train by a recipe and say what came of it."""
+    """Train by a recipe, on a teacher's scores where it says so, and say what came of it."""
     quieten()
+    learning = recipe.options.distillation
+    if isinstance(learning, Distillation) and learning.teacher is None:
+        raise TrainingError("training: distillation: no teacher is given, a directory or a name on the hub")
     output = Path(recipe.output)
     check_output(output, overwrite)
+    # Before the data, so that a teacher that is not there is said at once.
+    teacher = (
+        Teacher(resolve_backbone(learning.teacher), bf16=recipe.options.bf16)
+        if isinstance(learning, Distillation) and learning.teacher is not None
+        else None
+    )
     examples, validation = read_splits(recipe.train, recipe.validation, recipe.options.seed)
     console.print(
         f"{recipe.architecture} on {recipe.backbone}: {len(examples):,} examples to train on, "
-        f"{len(validation):,} to validate on"
+        f"{len(validation):,} to validate on" + (f"; taught by {teacher.name}" if teacher is not None else "")
     )
     set_seed(recipe.options.seed)
     model = build_model(recipe.architecture, recipe.backbone, recipe.settings, "backbone" in recipe.options.frozen)
     with resumable(), progress() as bar:
         shown = TrainingProgress(bar)
-        result = train(model, examples, validation, output, recipe.options, [shown], shown.on_texts)
+        given = (examples, validation, output, recipe.options, [shown], shown.on_texts)
+        result = train(model, *given) if teacher is None else distill(model, teacher, *given, shown.on_pairs)
     _report(result, output, recipe)
 
 
@@ -51,18 +61,15 @@ def check_output(output: Path, overwrite: bool) -> None:
 
 
 def read_splits(train: str, held_out: str | None, seed: int) -> tuple[list[Example], list[Example]]:
-    """Examples to train and to validate on; a tenth of a file is held out where no validation data is given."""
-    if train in BUILT_IN:
-        splits = load_examples(train)
-        examples, validation = splits.train, splits.validation
-    elif held_out is None:
-        splits = split_examples(read_jsonl(train), validation=0.1, seed=seed)
-        examples, validation = splits.train, splits.validation
-    else:
-        examples, validation = read_jsonl(train), []
+    """Examples to train and to validate on: a set's own sides, or a tenth held out of what has none."""
+    source = read_source(train, seed)
     if held_out is not None:
-        validation = load_examples(held_out).validation if held_out in BUILT_IN else read_jsonl(held_out)
-    return examples, validation
+        return source.side("train"), read_source(held_out, seed).side("validation")
+    try:
+        splits = source.split(validation=0.1, test=0.0, seed=seed)
+    except DataError as error:
+        raise DataError(f"{train}: {error}") from None
+    return splits.train, splits.validation
 
 
 def _report(result: TrainingResult, output: Path, recipe: Recipe) -> None:
@@ -73,6 +80,9 @@ def _report(result: TrainingResult, output: Path, recipe: Recipe) -> None:
     if result.metric is not None and result.before is not None and result.after is not None:
         table.add_row(f"validation {result.metric} before", f"{result.before:.3f}")
         table.add_row("after", f"{result.after:.3f} (step {result.best_step:,}, the best, is what was kept)")
+    if result.attention_entropy is not None:
+        mean, uniform = result.attention_entropy
+        table.add_row("entropy of the attention", f"{mean:.2f} nats; {uniform:.2f} were all codes attended to alike")
     table.add_row("saved", escape(str(output)))
     console.print(table)
     if result.before is not None and result.after is not None and result.after <= result.before:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
+from typing import Literal
 
 from polyencoders.data.examples import Example
 from polyencoders.data.splits import Splits
@@ -48,8 +49,7 @@ def chitchat(turns: int = 3) -> Splits:
         raise DataError(f"turns={turns}: expected 1 or more turns before the answer")
     splits = Splits([], [], [])
     for conversation in conversations():
-        bucket = int.from_bytes(hashlib.sha256("\n".join(conversation).encode()).digest()[:8]) % 10
-        side = splits.test if bucket == 9 else splits.validation if bucket == 8 else splits.train
+        side: list[Example] = getattr(splits, side_of(conversation))
         for i in range(1, len(conversation)):
             side.append(Example(conversation[max(0, i - turns) : i], conversation[i]))
     return splits
@@ -101,6 +101,16 @@ def conversations() -> list[list[str]]:
         [text for message in conversation["messages"] if (text := " ".join(_words(message)))]
         for conversation in data.values()
     ]
+
+
+def side_of(conversation: list[str]) -> Literal["train", "validation", "test"]:
+    """The side of the split that a conversation is on, by a hash of its words.
+
+    >>> side_of(["Hello How are you doing today?"])
+    'train'
+    """
+    bucket = int.from_bytes(hashlib.sha256("\n".join(conversation).encode()).digest()[:8]) % 10
+    return "test" if bucket == 9 else "validation" if bucket == 8 else "train"
 
 
 def _words(message: list[dict[str, str]]) -> list[str]:

@@ -6,7 +6,6 @@ metadata one takes is for it to say.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -14,10 +13,9 @@ from typing import Any
 
 from polyencoders.data.examples import check_text, shortened
 from polyencoders.data.lines import JSON_SUFFIXES, did_you_mean, numbered_lines, opened, parse_json, suffix
+from polyencoders.data.tables import LONGEST, check_distinct, named_rows
 from polyencoders.errors import DataError
 
-_LONGEST = 1 << 24
-"""Bytes of a line, characters of a CSV row. Longer is a file without newlines, or a quote that is never closed."""
 _BATCH = 256
 _BUFFER = 1 << 20
 
@@ -179,12 +177,12 @@ def _checked_id(name: str, value: Any) -> str:
 
 
 def _text_records(path: Path, text: str, progress: Callable[[float], None]) -> _Records:
-    for number, line in numbered_lines(path, longest=_LONGEST, progress=progress):
+    for number, line in numbered_lines(path, longest=LONGEST, progress=progress):
         yield number, {text: line.strip()}
 
 
 def _json_records(path: Path, text: str, progress: Callable[[float], None]) -> _Records:
-    for number, line in numbered_lines(path, longest=_LONGEST, progress=progress):
+    for number, line in numbered_lines(path, longest=LONGEST, progress=progress):
         try:
             record = parse_json(line, finite=True)
         except DataError as error:
@@ -206,87 +204,8 @@ def _csv_records(
     check_names: Callable[[Collection[str]], None],
     progress: Callable[[float], None],
 ) -> _Records:
-    header: list[str] | None = None
-    for number, row in _csv_rows(path, delimiter, progress):
-        try:
-            if header is None:
-                header = row
-                _check_header(header, delimiter)
-                check_names(header)
-                continue
-            if len(row) != len(header):
-                raise DataError(
-                    f"{_counted(row)}, expected {len(header)}, as the header has; a field that holds a "
-                    f"{'comma' if delimiter == ',' else 'tab'} or a line break is quoted: {shortened(row)}"
-                )
-        except DataError as error:
-            raise DataError(f"{path}:{number}: {error}") from None
-        yield (
-            number,
-            {name: value if value or name in never_none else None for name, value in zip(header, row, strict=True)},
-        )
-
-
-def _check_header(header: list[str], delimiter: str) -> None:
-    other = next((mark for mark in ";\t,|" if mark != delimiter and mark in header[0]), None)
-    if len(header) == 1 and other:
-        raise DataError(
-            f"the header is one field with {other!r} in it: expected {delimiter!r} between fields, given {header[0]!r}"
-        )
-    _check_distinct(header)
-    if "" in header:
-        raise DataError(f"column {header.index('') + 1} of {len(header)} has no name in the header: give it one")
-
-
-def _check_distinct(names: list[str]) -> None:
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f'the column "{twice}" is given twice')
-
-
-def _counted(row: list[str]) -> str:
-    return f"{len(row)} field{'s' if len(row) > 1 else ''}"
-
-
-def _csv_rows(path: Path, delimiter: str, progress: Callable[[float], None]) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank, with the number of the line on which each begins."""
-    last = first = length = 0
-
-    def fed() -> Iterator[str]:
-        nonlocal last, length
-        for number, line in numbered_lines(path, blank=True, longest=_LONGEST, progress=progress):
-            last = number
-            length += len(line)
-            if length > _LONGEST:
-                raise DataError(
-                    f"{path}:{first}: the row that begins here has more than {_LONGEST:,} characters: "
-                    "is a quote opened and never closed?"
-                )
-            yield line
-
-    # The limit is the whole process's, and as Python sets it (131,072) too small for a book; never lowered for others.
-    csv.field_size_limit(max(_LONGEST, csv.field_size_limit()))
-    reader = csv.reader(fed(), delimiter=delimiter, strict=True)
-    while True:
-        first, length = last + 1, 0
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            raise DataError(f"{path}:{first}: {_csv_error(str(error))}") from None
-        if row is None:
-            return
-        if row:
-            yield first, row
-
-
-def _csv_error(message: str) -> str:
-    if "end of data" in message:
-        return "a quote is opened in the row that begins here, and never closed"
-    if "new-line" in message:
-        return "a carriage return within a field: quote the field, or end lines with a line feed"
-    return (
-        f"not usable CSV ({message}): a field that begins with a quote ends with one, and a quote within it is doubled"
-    )
+    for number, record in named_rows(path, delimiter, check_names, progress):
+        yield number, {name: value if value or name in never_none else None for name, value in record.items()}
 
 
 def _parquet_records(
@@ -303,7 +222,7 @@ def _parquet_records(
             # Not buffered ahead: a column of a row group may be larger than memory.
             table = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER, coerce_int96_timestamp_unit="us")
             schema = table.schema_arrow
-            _check_distinct(schema.names)
+            check_distinct(schema.names)
             check_names(schema.names)
             for field in schema:
                 if _is_binary(field.type):

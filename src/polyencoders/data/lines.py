@@ -97,13 +97,30 @@ def numbered_lines(
             raise DataError(f"{path}:{number + 1}: the gzip file is damaged ({error}): copy it again") from None
 
 
+def read_json(path: Path) -> Any:
+    """What a file that is JSON as a whole says; errors begin with the file.
+
+    Parameters
+    ----------
+    path
+        UTF-8, plain or gzipped.
+    """
+    text = "".join(line for _, line in numbered_lines(path, blank=True))
+    if not text.strip():
+        raise DataError(f"{path}: the file is empty, expected JSON")
+    try:
+        return parse_json(text)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
 def parse_json(line: str, *, finite: bool = False) -> Any:
     """What a line of JSON says.
 
     Parameters
     ----------
     line
-        One line.
+        One line, or all lines of a file that is JSON as a whole.
     finite
         Whether numbers that are none, which Python reads and JSON does not know, are refused.
 
@@ -135,7 +152,7 @@ def parse_json(line: str, *, finite: bool = False) -> Any:
     except DataError:
         raise
     except json.JSONDecodeError as error:
-        where = f"{error.msg}, column {error.colno}"
+        where = f"{error.msg}, {f'line {error.lineno}, ' if error.lineno > 1 else ''}column {error.colno}"
         raise DataError(f"not valid JSON ({where}): {_quoted(line)}{_list_hint(line)}") from None
     except RecursionError:
         raise DataError(f"not usable JSON (nested too deep): {_quoted(line)}") from None

@@ -1,36 +1,83 @@
-"""A data set by its name: the built-in one, or a file of the user's own.
+"""A data set by its name: the built-in one, a file of the user's own, or a set in one of the field's formats.
 
-Knows which names there are; how each is read is in ``chitchat.py`` and ``jsonl.py``.
+Knows which names there are; how each is read is in ``chitchat.py``, ``jsonl.py`` and a file for every format.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+from polyencoders.data import (
+    babi,
+    beir,
+    clinc150,
+    convai2,
+    dailydialogpp,
+    debian,
+    dstc7,
+    hub,
+    labelled,
+    mutual,
+    parlai,
+    scifact,
+    self_dialogue,
+    ubuntu,
+    ubuntu_irc,
+    wikiqa,
+)
 from polyencoders.data.chitchat import chitchat
 from polyencoders.data.jsonl import read_jsonl
-from polyencoders.data.splits import Splits, split_examples
+from polyencoders.data.lines import did_you_mean
+from polyencoders.data.sides import Source
+from polyencoders.data.splits import Splits
 from polyencoders.errors import DataError
 
 BUILT_IN = ("chitchat",)
 
+FORMATS: dict[str, Callable[[str, int], Source]] = {
+    "babi": babi.source,
+    "beir": beir.source,
+    "clinc150": clinc150.source,
+    "convai2": convai2.source,
+    "dailydialog++": dailydialogpp.source,
+    "dailydialog++-random": dailydialogpp.source_random,
+    "debian": debian.source,
+    "dstc7": dstc7.source,
+    "hub": hub.source,
+    "labelled": labelled.source,
+    "mutual": mutual.source,
+    "parlai": parlai.source,
+    "scifact": scifact.source,
+    "self-dialogue": self_dialogue.source,
+    "ubuntu": ubuntu.source,
+    "ubuntu-irc": ubuntu_irc.source,
+    "wikiqa": wikiqa.source,
+}
+"""What may stand before the colon in ``FORMAT:PATH``, and what reads it, given the path and a seed."""
+
+
+_EXPECTED = f"FORMAT:PATH with one of the formats {', '.join(FORMATS)}"
+
 
 def load_examples(source: str | os.PathLike[str], seed: int = 0) -> Splits:
-    """Loads a data set, split into training (about 80%), validation and test (about 10% each).
+    """Loads a data set, split into training, validation and test.
 
     Parameters
     ----------
     source
-        ``"chitchat"``, or the path of a JSON Lines file (see `read_jsonl`).
+        ``"chitchat"``, the path of a JSON Lines file (see `read_jsonl`), or ``"FORMAT:PATH"``, such as
+        ``"mutual:data/mutual"``: see docs/data.md for the formats.
     seed
-        Chooses the split of a file (see `split_examples`). The built-in set has one split.
+        Chooses the split of what has none of its own (see `split_examples`): about 80%, 10% and 10%; and what is held
+        out for validation where a set has only training and test. The sides a set comes with are kept.
 
     Raises
     ------
     DataError
-        When `source` is neither, or the file cannot be used.
+        When `source` is none of these, or what it names cannot be used.
 
     Examples
     --------
@@ -38,16 +85,41 @@ def load_examples(source: str | os.PathLike[str], seed: int = 0) -> Splits:
     Traceback (most recent call last):
     polyencoders.errors.DataError: chitchta: neither a file nor a built-in data set (chitchat); did you mean "chitchat"?
     """
-    if source in BUILT_IN:
-        return chitchat()
-    if not Path(source).exists():
-        match = difflib.get_close_matches(os.fspath(source), BUILT_IN, n=1)
-        raise DataError(
-            f"{os.fspath(source)}: neither a file nor a built-in data set ({', '.join(BUILT_IN)})"
-            + (f'; did you mean "{match[0]}"?' if match else "")
-        )
-    examples = read_jsonl(source)
+    found = read_source(source, seed)
     try:
-        return split_examples(examples, validation=0.1, test=0.1, seed=seed)
+        return found.split(validation=0.1, test=0.1, seed=seed)
     except DataError as error:
         raise DataError(f"{os.fspath(source)}: {error}") from None
+
+
+def read_source(source: str | os.PathLike[str], seed: int = 0) -> Source:
+    """What `load_examples` splits: a file's examples in one list, or the sides that a set comes with.
+
+    Parameters
+    ----------
+    source, seed
+        See `load_examples`.
+    """
+    name = os.fspath(source)
+    if name in BUILT_IN:
+        return Source([], chitchat())
+    if Path(source).is_dir():
+        raise DataError(f"{name}: a directory, expected a file, or a format before it, {_EXPECTED}")
+    if Path(source).exists():
+        return Source(read_jsonl(source))
+    kind, colon, path = name.partition(":")
+    if colon and kind in FORMATS:
+        if not path:
+            raise DataError(f"{name}: expected a path after the colon, as in {kind}:PATH")
+        return FORMATS[kind](path, seed)
+    if colon and len(kind) > 1:  # C:\\data is a path
+        raise DataError(
+            f"{name}: no file of this name, and no format {kind!r}{did_you_mean(kind, FORMATS)}; expected {_EXPECTED}"
+        )
+    if name in FORMATS:
+        raise DataError(f"{name}: a format; expected a path after it, {name}:PATH")
+    match = difflib.get_close_matches(name, BUILT_IN, n=1)
+    raise DataError(
+        f"{name}: neither a file nor a built-in data set ({', '.join(BUILT_IN)})"
+        + (f'; did you mean "{match[0]}"?' if match else "")
+    )

@@ -6,7 +6,7 @@ Knows nothing of where the examples came from.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -18,6 +18,9 @@ from polyencoders.errors import DataError
 class Splits:
     """Examples to train on, to choose settings and checkpoints by, and to report on once.
 
+    `corpus` has the documents that every query ranks, where the set has one such list; see `given_corpus` of
+    `polyencoders.evaluation`.
+
     >>> Splits(train=[Example("a", "b")], validation=[], test=[])
     Splits(train=1, validation=0, test=0)
     """
@@ -25,13 +28,20 @@ class Splits:
     train: list[Example]
     validation: list[Example]
     test: list[Example]
+    corpus: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Splits(train={len(self.train)}, validation={len(self.validation)}, test={len(self.test)})"
 
 
-def split_examples(examples: Sequence[Example], validation: float = 0.1, test: float = 0.0, seed: int = 0) -> Splits:
-    """Splits examples at random so that no query is on two sides.
+def split_examples(
+    examples: Sequence[Example],
+    validation: float = 0.1,
+    test: float = 0.0,
+    seed: int = 0,
+    together: Sequence[int] | None = None,
+) -> Splits:
+    """Splits examples at random so that no query, or no conversation, is on two sides.
 
     Examples whose queries are the same text (ignoring case and white space) go to the same side. Answers may be
     shared across sides: in many data sets (a FAQ, intents) a few answers serve every query, and keeping each answer
@@ -46,6 +56,9 @@ def split_examples(examples: Sequence[Example], validation: float = 0.1, test: f
         query.
     seed
         The same seed and examples give the same split, on any machine.
+    together
+        For each example the number of what it belongs to, such as its conversation: examples with the same number go to
+        the same side, whatever their queries. None: those with the same query do.
 
     Raises
     ------
@@ -59,12 +72,14 @@ def split_examples(examples: Sequence[Example], validation: float = 0.1, test: f
     """
     if validation < 0 or test < 0 or validation + test >= 1:
         raise DataError(f"validation={validation:g} and test={test:g}: expected shares of 0 or more, together below 1")
-    groups: dict[tuple[str, ...], list[int]] = {}
+    groups: dict[Hashable, list[int]] = {}
     for i, example in enumerate(examples):
-        groups.setdefault(tuple(" ".join(turn.casefold().split()) for turn in example.query), []).append(i)
+        key = tuple(" ".join(turn.casefold().split()) for turn in example.query) if together is None else together[i]
+        groups.setdefault(key, []).append(i)
     wanted = 1 + (validation > 0) + (test > 0)
     if len(groups) < wanted:
-        raise DataError(f"too few examples to split into {wanted} parts: {len(groups)} distinct queries")
+        what = "distinct queries" if together is None else "conversations"
+        raise DataError(f"too few examples to split into {wanted} parts: {len(groups)} {what}")
 
     queue = list(groups.values())
     random.Random(seed).shuffle(queue)

@@ -13,7 +13,9 @@ from polyencoders.evaluation.protocols import (
     CorpusTask,
     Task,
     given_candidates,
+    given_corpus,
     sampled_candidates,
+    shared_candidates,
     whole_corpus,
 )
 from polyencoders.evaluation.ranking import rank_task
@@ -31,11 +33,13 @@ __all__ = [
     "bootstrap_interval",
     "evaluate",
     "given_candidates",
+    "given_corpus",
     "measure_ranks",
     "paired_difference",
     "pessimistic_ranks",
     "rank_task",
     "sampled_candidates",
+    "shared_candidates",
     "whole_corpus",
 ]
 

@@ -125,6 +125,28 @@ def given_candidates(examples: Sequence[Example]) -> CandidateTask:
     return CandidateTask([_query(example) for example in examples], documents, relevant)
 
 
+def shared_candidates(examples: Sequence[Example], corpus: Sequence[str]) -> CandidateTask:
+    """Ranks one list for all, of every example for itself: what `given_corpus` ranks, for models that read pairs.
+
+    Parameters
+    ----------
+    examples, corpus
+        See `given_corpus`. The task holds the list once.
+
+    Raises
+    ------
+    DataError
+        When there are no examples, or one has a right answer that is not in the list.
+
+    Examples
+    --------
+    >>> shared_candidates([Example("Tea?", "Yes."), Example("Milk?", "No.")], ["No.", "Yes."]).relevant
+    [[1], [0]]
+    """
+    task = given_corpus(examples, corpus)
+    return CandidateTask(task.queries, [task.corpus] * len(task.queries), task.relevant, task.protocol)
+
+
 def sampled_candidates(
     examples: Sequence[Example], candidates: int = 20, seed: int = 0, extra_documents: Iterable[str] = ()
 ) -> CandidateTask:
@@ -211,6 +233,42 @@ def whole_corpus(examples: Sequence[Example], extra_documents: Iterable[str] = (
         corpus,
         [[place[text] for text in right] for right in answers.values()],
     )
+
+
+def given_corpus(examples: Sequence[Example], corpus: Sequence[str]) -> CorpusTask:
+    """Ranks a corpus that is given as it is, such as all replies that a system knows, or the names of all classes.
+
+    Parameters
+    ----------
+    examples
+        Each is a query of its own, also where another has the same text: a turn counts as often as it was said, and
+        what answers it elsewhere is wrong here (where `whole_corpus` joins the two).
+    corpus
+        The documents; one given twice is ranked once. Such as the `corpus` of `polyencoders.data.Splits`.
+
+    Raises
+    ------
+    DataError
+        When there are no examples, or one has a right answer that is not in the corpus.
+
+    Examples
+    --------
+    >>> task = given_corpus([Example("Tea?", "Yes."), Example("Tea?", "No.")], ["No.", "Perhaps.", "Yes."])
+    >>> task.queries, task.corpus, task.relevant
+    (['Tea?', 'Tea?'], ('No.', 'Perhaps.', 'Yes.'), [[2], [0]])
+    """
+    documents = tuple(dict.fromkeys(corpus))
+    place = {text: i for i, text in enumerate(documents)}
+    relevant = []
+    for number, example in enumerate(examples, start=1):
+        missing = next((text for text in example.positives if text not in place), None)
+        if missing is not None:
+            raise DataError(
+                f"example {number} of {len(examples)}: its right answer is not among the {len(documents)} documents of "
+                f"the corpus: {shortened(missing)}"
+            )
+        relevant.append([place[text] for text in example.positives])
+    return CorpusTask([_query(example) for example in examples], documents, relevant, "given corpus")
 
 
 def _answers(examples: Iterable[Example]) -> dict[tuple[str, ...], list[str]]:

@@ -23,7 +23,7 @@ from polyencoders.index import adopting, layout, searching, verifying
 from polyencoders.index.adding import CHUNK, Added, add, put
 from polyencoders.index.maker import Maker, Model, check_model, loaded, temperature_of
 from polyencoders.index.records import columns_of
-from polyencoders.index.rows import OWN_COLUMNS, json_columns, metadata_of
+from polyencoders.index.rows import OWN_COLUMNS, json_columns, metadata_of, text_hash_of
 from polyencoders.index.snapshot import Snapshot
 from polyencoders.index.table import Table
 from polyencoders.models.encoding import encode_documents
@@ -316,6 +316,15 @@ class Index:
         read = [snapshot.read(segment, place) for segment, place in _spread(there, number)]
         return [{"id": id, "text": text, **metadata} for id, text, metadata in read]
 
+    def stored(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """The stored vectors, `(d,)` each, of those texts that are documents here."""
+        hashes = {text_hash_of(text) for text in texts}
+        found = self.snapshot.table.find("text_hash", sorted(hashes), ["text", "vector"])
+        flat = found["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        wanted = set(texts)
+        rows = zip(found["text"].to_pylist(), flat.reshape(len(found), self._writer.dimension), strict=True)
+        return {text: vector for text, vector in rows if text in wanted}
+
     def info(self) -> IndexInfo:
         """What there is to know of it."""
         snapshot = self.snapshot
@@ -439,6 +448,38 @@ class Index:
             number = self._writer.delete(where) if where is not None else self._writer.delete_ids(given)
         self._changed()
         return number
+
+    def set_query_model(self, model: Model | str | os.PathLike[str]) -> None:
+        """Have queries encoded by another model with the same document side, by whoever opens the index from now on.
+
+        One version of the index, in which the documents and their vectors are as before: seen whole or not at all. The
+        other model's document side is the one that made the vectors, so that documents are added with it as well.
+
+        Parameters
+        ----------
+        model
+            A bi- or poly-encoder, or where to load it from; given as an object, the index does not know where it is.
+
+        Raises
+        ------
+        ModelError
+            Its document side is another, or nobody knows which model made the index.
+        """
+        self._check_writable()
+        found, name = loaded(model)
+        given = Maker.of(found, name)
+        with self._writer.changing():
+            kept = self._writer.maker
+            if kept is None:
+                raise ModelError(
+                    f"{self.path} was made of vectors alone: it does not know which model made them, so whether "
+                    f"{given.label} would make the same ones cannot be told"
+                )
+            made = Maker.parse(kept)
+            check_model(made, given, made)
+            self._writer.set_maker(str(given))
+        self.model, self.maker = found, given
+        self.refresh()
 
     def compact(
         self, keep: timedelta = timedelta(days=1), advance: Callable[[int], object] = lambda documents: None

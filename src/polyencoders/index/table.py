@@ -116,8 +116,9 @@ class Table:
 
     @property
     def maker(self) -> str | None:
-        """What was kept of the model."""
-        return self.schema.metadata[_MAKER_KEY].decode() or None
+        """What was kept of the model: with the table, or, where queries have another one since, with the vectors."""
+        later = (self.schema.field("vector").metadata or {}).get(_MAKER_KEY)
+        return (self.schema.metadata[_MAKER_KEY] if later is None else later).decode() or None
 
     @property
     def dimension(self) -> int:
@@ -217,6 +218,13 @@ class Table:
         """Delete documents by their ids; gives how many there were."""
         listed = [ids[start : start + _LISTED_AT_ONCE] for start in range(0, len(ids), _LISTED_AT_ONCE)]
         return sum(self.delete(_is_one_of("id", some)) for some in listed)
+
+    def set_maker(self, maker: str) -> None:
+        """Keep another maker from this version on; documents and vectors stay as they are."""
+        with _explained(self.path):
+            # What is kept with the table is written once; a column's metadata is part of a version.
+            self._table.update_field_metadata({"path": "vector", "metadata": {_MAKER_KEY.decode(): maker}})
+            self._table.checkout_latest()
 
     def compact(self, keep: timedelta) -> None:
         """Join small files, drop deleted documents from them, and remove versions older than `keep`."""

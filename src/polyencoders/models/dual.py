@@ -127,8 +127,8 @@ class DualEncoder(SavedModel, SentenceTransformer):
                 setattr(transformer, length, _checked_length(length, given[length], transformer))
         query_side, document_side = self._build_sides(backbone)
         if given.get("shared_tower", True):
-            return [transformer, _router(query_side, document_side)]
-        return [_router([copy.deepcopy(transformer), *query_side], [transformer, *document_side])]
+            return [transformer, router(query_side, document_side)]
+        return [router([copy.deepcopy(transformer), *query_side], [transformer, *document_side])]
 
     def _build_sides(self, backbone: Backbone) -> tuple[list[nn.Module], list[nn.Module]]:
         """What follows the transformer on the query side, and on the document side."""
@@ -159,8 +159,7 @@ class DualEncoder(SavedModel, SentenceTransformer):
             dense.linear.weight.copy_(dense.linear.weight.T.clone())
         query_side.append(dense)
         shared = self.shared_tower
-        router = _router(query_side[shared:], document_side[shared:])
-        self[len(self) - 1] = router
+        self[len(self) - 1] = router(query_side[shared:], document_side[shared:])
 
     # -- text to features to vectors ---------------------------------------------------------------------------------
 
@@ -389,7 +388,8 @@ def linear_map(dimension: int) -> Dense:
     return Dense(dimension, dimension, bias=False, activation_function=nn.Identity(), init_weight=torch.eye(dimension))
 
 
-def _router(query_side: list[nn.Module], document_side: list[nn.Module]) -> Router:
+def router(query_side: list[nn.Module], document_side: list[nn.Module]) -> Router:
+    """What sends a text through the modules of its side."""
     return Router.for_query_document(
         cast(list[Module], query_side), cast(list[Module], document_side), default_route=None, allow_empty_key=False
     )

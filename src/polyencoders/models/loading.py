@@ -5,9 +5,12 @@ Knows the four architectures, and a listwise head beside one; nothing of what th
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
+
+from sentence_transformers.util import load_file_path
 
 from polyencoders.errors import ModelError
 from polyencoders.models.arc_ii import ArcII
@@ -24,7 +27,9 @@ ARCHITECTURES = {model.__name__: model for model in (BiEncoder, PolyEncoder, Cro
 def load_model(
     path: str | os.PathLike[str], **arguments: Any
 ) -> BiEncoder | PolyEncoder | CrossEncoder | ArcII | ListwiseReranker:
-    """Load a saved model, with its listwise head where it has one; a plain backbone is a `BiEncoder` as it comes.
+    """Load a saved model, with its listwise head where it has one.
+
+    A plain backbone is a `BiEncoder` as it comes, a plain reranker a `CrossEncoder`.
 
     Parameters
     ----------
@@ -49,7 +54,8 @@ def load_model(
         return ListwiseReranker(name, **arguments)
     saved = read_config(name, hub_arguments(arguments)).get(ARCHITECTURE_KEY)
     if saved is None:
-        return BiEncoder(name, **arguments)
+        plain = CrossEncoder if _is_reranker(name, hub_arguments(arguments)) else BiEncoder
+        return plain(name, **arguments)
     architecture = ARCHITECTURES.get(saved.get("architecture"))
     if architecture is None:
         raise ModelError(
@@ -57,3 +63,12 @@ def load_model(
             f"it knows {', '.join(ARCHITECTURES)}"
         )
     return architecture(name, **arguments)
+
+
+def _is_reranker(name: str, hub: dict[str, Any]) -> bool:
+    """Whether a model that is not ours reads pairs: a classifier of sequences, as rerankers are."""
+    path = load_file_path(name, "config.json", **hub)
+    if path is None:
+        return False
+    architectures = json.loads(Path(path).read_text(encoding="utf-8")).get("architectures") or [""]
+    return str(architectures[0]).endswith("ForSequenceClassification")

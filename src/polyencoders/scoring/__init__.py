@@ -4,6 +4,7 @@
 documents with the highest scores among millions.
 """
 
+from polyencoders.scoring.entropy import attention_entropy
 from polyencoders.scoring.kernel import search_path
 from polyencoders.scoring.prepared import PreparedDocuments, TopK, search
 from polyencoders.scoring.reference import attend, code_weights, present_codes, score_all_pairs, score_pairwise
@@ -14,6 +15,7 @@ __all__ = [
     "Selection",
     "TopK",
     "attend",
+    "attention_entropy",
     "code_weights",
     "present_codes",
     "score_all_pairs",

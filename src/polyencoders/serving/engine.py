@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from polyencoders.models.document_cache import DocumentCache
 from polyencoders.models.dual import DualEncoder
-from polyencoders.models.encoding import encode_documents, encode_queries
+from polyencoders.models.encoding import encode_documents, encode_queries, in_bf16
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.listwise import ListwiseReranker
 from polyencoders.models.text import Query
@@ -67,8 +67,9 @@ class Engine:
             self.cache = DocumentCache(encoder, settings.cache, settings.cache_bytes, settings.bf16)
             if before is not None and before.cache is not None:
                 self.cache.take_over(before.cache)
-            short, long = functools.partial(encode_queries, encoder), self.cache.vectors
-            read = functools.partial(encode_documents, encoder, bf16=self.cache.bf16)
+            reader = in_bf16(encoder) if self.cache.bf16 else encoder
+            read = functools.partial(encode_documents, reader, bf16=False)
+            short, long = functools.partial(encode_queries, encoder), functools.partial(self.cache.fill, encode=read)
             paces: dict[Lane, float] = {"short": pace_of(short, [text]), "long": pace_of(read, [text] * 8)}
         else:
             short = long = self._predict

@@ -4,24 +4,38 @@
 `JointEncoderTrainer` are there for those who want the trainer itself.
 """
 
+from polyencoders.training.distill import distill
+from polyencoders.training.distillation_loss import DistillationLoss
 from polyencoders.training.freezing import freeze
 from polyencoders.training.in_batch import InBatchCrossEntropy
 from polyencoders.training.listwise import ListwiseOptions, ListwiseResult, train_listwise
-from polyencoders.training.options import TrainingOptions
+from polyencoders.training.mining import mine_hard_negatives
+from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
+from polyencoders.training.pretraining import PretrainingOptions, PretrainingResult, pretrain
 from polyencoders.training.sampled import SampledCrossEntropy
+from polyencoders.training.teacher import Teacher
 from polyencoders.training.train import TrainingResult, train
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer
 
 __all__ = [
+    "Distillation",
+    "DistillationLoss",
     "DualEncoderTrainer",
+    "HardNegatives",
     "InBatchCrossEntropy",
     "JointEncoderTrainer",
     "ListwiseOptions",
     "ListwiseResult",
+    "PretrainingOptions",
+    "PretrainingResult",
     "SampledCrossEntropy",
+    "Teacher",
     "TrainingOptions",
     "TrainingResult",
+    "distill",
     "freeze",
+    "mine_hard_negatives",
+    "pretrain",
     "train",
     "train_listwise",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,19 @@ class FrozenOutputs:
                 arrays.update(zip(map(_key, batch), self._compute(batch, task), strict=True))
                 advance(len(batch))
             self.stores[task].add(arrays)
+
+    def prepare_all(self, texts: Mapping[Task, Iterable[Query]], on_texts: Callable[[str, int, int], None]) -> None:
+        """`prepare` both sides, each text once; `on_texts` is told what, texts done, texts in all."""
+        for side in TASKS:
+            distinct = list(dict.fromkeys(text if isinstance(text, str) else tuple(text) for text in texts[side]))
+            done = 0
+
+            def advance(number: int, side: Task = side, total: int = len(distinct)) -> None:
+                nonlocal done
+                done += number
+                on_texts({"query": "queries", "document": "documents"}[side], done, total)
+
+            self.prepare(distinct, side, advance)
 
     def features(self, texts: Sequence[str], task: Task) -> dict[str, Any]:
         """The features that the rest of a route takes, of texts that are cut already."""

@@ -64,7 +64,12 @@ class InBatchCrossEntropy(nn.Module, CachedLossMixin):
         return self.calculate_loss([[self.model(column)["sentence_embedding"]] for column in features], ids)
 
     def calculate_loss(
-        self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
+        self,
+        reps: list[list[Tensor]],
+        labels: Tensor | None = None,
+        *,
+        with_backward: bool = False,
+        weight: float = 1.0,
     ) -> Tensor:
         """The loss from embeddings, by blocks of queries.
 
@@ -76,6 +81,8 @@ class InBatchCrossEntropy(nn.Module, CachedLossMixin):
             `(columns, batch)`, the identities of the texts.
         with_backward
             Whether to back-propagate block by block and return the detached loss.
+        weight
+            What the loss is multiplied by.
         """
         assert labels is not None
         queries, columns = torch.cat(reps[0]), [torch.cat(column) for column in reps[1:]]
@@ -100,7 +107,7 @@ class InBatchCrossEntropy(nn.Module, CachedLossMixin):
             with torch.autocast(queries.device.type, enabled=False):
                 scores = self.similarity(block.float(), documents.float()) * self.scale
                 scores = scores.masked_fill(not_wrong, -torch.inf)
-                loss = functional.cross_entropy(scores, right, reduction="sum") / len(queries)
+                loss = functional.cross_entropy(scores, right, reduction="sum") * (weight / len(queries))
             if with_backward:
                 # The documents' graph is a leaf each (GradCache), so blocks can be let go of one by one.
                 loss.backward()

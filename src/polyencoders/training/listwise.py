@@ -12,7 +12,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ from polyencoders.models.precision import bf16_is_native
 from polyencoders.models.text import Query
 from polyencoders.scoring import PreparedDocuments
 from polyencoders.training.listwise_lists import Lists, draw_lists
+from polyencoders.training.teacher import Teacher
 
 VALIDATION_DOCUMENTS = 2000
 """Documents among which held-out answers are to be found, at most (and the answers themselves)."""
@@ -137,7 +138,7 @@ def train_listwise(
     validation: Sequence[Example],
     output_dir: str | os.PathLike[str] | None = None,
     options: ListwiseOptions | None = None,
-    teacher: Any = None,
+    teacher: Teacher | None = None,
     on_progress: Progress = lambda what, done, total: None,
 ) -> tuple[ListwiseReranker, ListwiseResult]:
     """Train a head on a base that stays as it is, and save both, if it helps.
@@ -161,7 +162,7 @@ def train_listwise(
     options
         The choices; the defaults of `ListwiseOptions` otherwise.
     teacher
-        A model with `score_lists`, such as a cross-encoder: it reads a list of every query, once.
+        Of a cross-encoder, say: it scores a list of every query, once, and its scores are kept.
     on_progress
         Told of `queries`, `documents`, `teacher` and `training`.
 
@@ -365,8 +366,8 @@ def _held_out(validation: Sequence[Example], encode: _Encoder, options: Listwise
 
 
 def _steps(
-    head: ListwiseHead, train: _TrainingSet, teacher: Any, options: ListwiseOptions, on_progress: Progress
-) -> Any:
+    head: ListwiseHead, train: _TrainingSet, teacher: Teacher | None, options: ListwiseOptions, on_progress: Progress
+) -> Iterator[tuple[int, float]]:
     """Make the updates; gives the number of each, and its loss."""
     device = next(head.parameters()).device
     codes, vectors = torch.from_numpy(train.codes), torch.from_numpy(train.vectors)
@@ -408,16 +409,19 @@ def _share(step: int, steps: int) -> float:
     return step / warm if step <= warm else (steps - step + 1) / (steps - warm + 1)
 
 
-def _taught(teacher: Any, train: _TrainingSet, lists: Lists, on_progress: Progress) -> Tensor:
+def _taught(teacher: Teacher, train: _TrainingSet, lists: Lists, on_progress: Progress) -> Tensor:
     """The teacher's scores of the documents of every list, `(L, n)`."""
-    scores = []
-    for start in range(0, len(lists.queries), 16):
-        some = slice(start, start + 16)
-        queries = [train.queries[query] for query in lists.queries[some]]
-        texts = [[train.texts[document] for document in listed] for listed in lists.documents[some]]
-        scores += list(teacher.score_lists(queries, texts))
-        on_progress("teacher", len(scores), len(lists.queries))
-    return torch.from_numpy(np.stack(scores).astype(np.float32))
+    asked = []
+    there = np.arange(lists.documents.shape[1]) == lists.right[:, None]
+    for query, right, wrong in zip(
+        lists.queries, lists.documents[there], lists.documents[~there].reshape(len(there), -1), strict=True
+    ):
+        negatives = [train.texts[document] for document in wrong]
+        asked.append(Example(train.queries[query], train.texts[right], negatives=negatives))
+    scores = teacher.score(asked, lambda done, total: on_progress("teacher", done, total))
+    listed = np.empty(there.shape, dtype=np.float32)
+    listed[there], listed[~there] = scores[:, 0], scores[:, 1:].ravel()
+    return torch.from_numpy(listed)
 
 
 def _record(result: ListwiseResult, train: _TrainingSet, options: ListwiseOptions) -> dict[str, Any]:

@@ -16,24 +16,32 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 from accelerate import PartialState  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 from sentence_transformers import CrossEncoderTrainingArguments, SentenceTransformerTrainingArguments
+from sentence_transformers.base.evaluation import BaseEvaluator
+from torch import nn
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 
 from polyencoders.data import Example, training_dataset
 from polyencoders.errors import TrainingError
 from polyencoders.evaluation import CandidateTask, given_candidates, sampled_candidates
+from polyencoders.evaluation.attention import attention
 from polyencoders.evaluation.evaluator import RankingEvaluator
 from polyencoders.files import whole_file
-from polyencoders.models.dual import TASKS, DualEncoder
+from polyencoders.models.dual import DualEncoder
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.precision import bf16_is_native
+from polyencoders.training.distillation_loss import DistillationLoss
 from polyencoders.training.freezing import freeze
 from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.in_batch import InBatchCrossEntropy
-from polyencoders.training.options import TrainingOptions
+from polyencoders.training.mining import Miner
+from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
+from polyencoders.training.pulling import Pull
 from polyencoders.training.sampled import SampledCrossEntropy
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer, last_checkpoint
 
@@ -56,6 +64,9 @@ class TrainingResult:
         Of training, its validations and the preparation of a frozen backbone's outputs included.
     history
         `(step, value)` of each validation.
+    attention_entropy
+        Of a poly-encoder, on the validation lists: the entropy of a document's attention over the codes, in nats, and
+        that of an attention to all codes alike.
     """
 
     steps: int
@@ -65,16 +76,18 @@ class TrainingResult:
     after: float | None
     seconds: float
     history: list[tuple[int, float]]
+    attention_entropy: tuple[float, float] | None = None
 
 
 def train(
     model: DualEncoder | JointEncoder,
     examples: Sequence[Example],
-    validation: Sequence[Example] = (),
+    validation: Sequence[Example] | BaseEvaluator = (),
     output_dir: str | os.PathLike[str] | None = None,
     options: TrainingOptions | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     on_texts: Callable[[str, int, int], None] = lambda what, done, total: None,
+    teacher_scores: NDArray[np.float32] | None = None,
 ) -> TrainingResult:
     """Train a model on examples, in place, and save it.
 
@@ -90,7 +103,8 @@ def train(
     examples
         To train on; each positive of each is a row.
     validation
-        To choose the checkpoint by: their own `candidates` where all have them, else sampled ones.
+        To choose the checkpoint by: their own `candidates` where all have them, else sampled ones. Or an evaluator of
+        sentence-transformers, of whose `primary_metric` more is better; its `get_config_dict` says what it measures.
     output_dir
         Where the model is saved, whole or not at all, and checkpoints are kept until then. None: a temporary folder,
         and nothing is saved.
@@ -100,6 +114,9 @@ def train(
         `transformers` callbacks.
     on_texts
         Told of the progress of encoding for a frozen backbone: what, texts done, texts in all.
+    teacher_scores
+        Where `options.distillation` is given: a teacher's scores `(pairs, k + 1)` of the right answer of each pair and
+        its k negatives. `distill` makes them.
 
     Returns
     -------
@@ -117,10 +134,11 @@ def train(
     options = options or TrainingOptions()
     if output_dir is None:
         with tempfile.TemporaryDirectory() as temporary:
-            return _train(model, examples, validation, Path(temporary), options, callbacks, on_texts)
+            folder = Path(temporary)
+            return _train(model, examples, validation, folder, options, callbacks, on_texts, teacher_scores)
     # Absolute, because a checkpoint remembers where the best one is.
     folder = Path(output_dir).absolute()
-    result = _train(model, examples, validation, folder, options, callbacks, on_texts)
+    result = _train(model, examples, validation, folder, options, callbacks, on_texts, teacher_scores)
     processes = PartialState()
     processes.wait_for_everyone()
     if processes.is_main_process:
@@ -132,21 +150,29 @@ def train(
 CHECKPOINTS = "checkpoints"
 """The folder of a run's output directory that is there until the run has ended."""
 
+SCORES = "label"
+"""The column of a teacher's scores, by the name that sentence-transformers' collator and trainer know."""
+
 
 def _train(
     model: Any,
     examples: Sequence[Example],
-    validation: Sequence[Example],
+    validation: Sequence[Example] | BaseEvaluator,
     folder: Path,
     options: TrainingOptions,
     callbacks: Sequence[TrainerCallback],
     on_texts: Callable[[str, int, int], None],
+    teacher_scores: NDArray[np.float32] | None,
 ) -> TrainingResult:
     if not examples:
         raise TrainingError("no examples to train on")
     dual = isinstance(model, DualEncoder)
     freeze(model, options.frozen)
     table = training_dataset(examples)
+    if (options.distillation is not None) != (teacher_scores is not None):
+        raise TrainingError("distillation needs a teacher's scores, and they need it: use distill")
+    if teacher_scores is not None:
+        table = _with_scores(model, table, teacher_scores)
     if dual and min(options.batch_size, len(table)) < 2:
         raise TrainingError(
             "in-batch negatives need at least 2 pairs of a query and a document in a batch, got "
@@ -155,18 +181,25 @@ def _train(
     evaluator = _evaluator(validation, options)
     trainer = _trainer(model, examples, table, evaluator, folder, options, callbacks)
     checkpoint = _checkpoint_to_resume(folder, model, table, evaluator, options)
+    if isinstance(options.hard_negatives, HardNegatives):
+        miner = Miner(model, examples, options.hard_negatives, seed=options.seed)  # refuses models that cannot search
+        assert isinstance(trainer, DualEncoderTrainer)
+        trainer.use_mined(miner, folder / CHECKPOINTS)
+    if options.pull:
+        trainer.add_callback(Pull(model, options.pull, folder / CHECKPOINTS / "start.safetensors"))
 
     started = time.perf_counter()
     outputs = FrozenOutputs(model, bf16=options.bf16) if dual and options.frozen else None
     with outputs.applied() if outputs is not None and outputs.useful else nullcontext():
         if outputs is not None and outputs.useful:
-            _prepare(outputs, table, evaluator, on_texts)
+            _prepare(outputs, table, _task(evaluator), on_texts)
         before = None if evaluator is None else _measure(model, evaluator)
         set_seed(options.seed)
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.check_weights()
+        undecided = attention(model, task) if (task := _task(evaluator)) is not None else None
     seconds = time.perf_counter() - started
-    if "backbone" in options.frozen and dual:
+    if dual and "backbone" in options.frozen and "documents" not in options.frozen:
         model.fold_document_map()
     model.eval()
 
@@ -179,17 +212,20 @@ def _train(
     result = TrainingResult(
         steps=state.global_step,
         best_step=state.best_global_step if evaluator is not None else None,
-        metric=None if evaluator is None else evaluator.primary_metric,
+        metric=None if evaluator is None else str(evaluator.primary_metric),
         before=before,
         after=None if evaluator is None else state.best_metric,
         seconds=seconds,
         history=history,
+        attention_entropy=undecided,
     )
     model.training_record = _record(result, len(table), options)
     return result
 
 
-def _evaluator(validation: Sequence[Example], options: TrainingOptions) -> RankingEvaluator | None:
+def _evaluator(validation: Sequence[Example] | BaseEvaluator, options: TrainingOptions) -> BaseEvaluator | None:
+    if isinstance(validation, BaseEvaluator):
+        return validation
     if not validation:
         return None
     # Neighbours in a file are often of one conversation or topic, so the first n would be few of them.
@@ -216,40 +252,43 @@ def _evaluator(validation: Sequence[Example], options: TrainingOptions) -> Ranki
     return RankingEvaluator(task, write_csv=False)
 
 
-def _task(evaluator: RankingEvaluator) -> CandidateTask:
-    assert isinstance(evaluator.task, CandidateTask)
-    return evaluator.task
+def _with_scores(model: Any, table: Any, scores: NDArray[np.float32]) -> Any:
+    if not isinstance(model, DualEncoder):
+        raise TrainingError(f"a {type(model).__name__} reads pairs: what is distilled is a bi- or poly-encoder")
+    expected = (len(table), len(table.column_names) - 1)
+    if scores.shape != expected:
+        raise TrainingError(f"expected a teacher's scores {expected} of pairs and documents, got {scores.shape}")
+    if not np.isfinite(scores).all():
+        raise TrainingError("a teacher's score is not a number")
+    return table.add_column(SCORES, scores.tolist())
 
 
-def _measure(model: Any, evaluator: RankingEvaluator) -> float:
-    return evaluator(model)[str(evaluator.primary_metric)]
+def _task(evaluator: BaseEvaluator | None) -> CandidateTask | None:
+    task = getattr(evaluator, "task", None)
+    return task if isinstance(task, CandidateTask) else None
+
+
+def _measure(model: Any, evaluator: BaseEvaluator) -> float:
+    return float(cast(dict[str, float], evaluator(model))[str(evaluator.primary_metric)])
 
 
 def _prepare(
-    outputs: FrozenOutputs, table: Any, evaluator: RankingEvaluator | None, on_texts: Callable[[str, int, int], None]
+    outputs: FrozenOutputs, table: Any, task: CandidateTask | None, on_texts: Callable[[str, int, int], None]
 ) -> None:
-    documents = [text for column in table.column_names[1:] for text in table[column]]
+    columns = [name for name in table.column_names[1:] if name != SCORES]
+    documents = [text for column in columns for text in table[column]]
     texts: dict[Any, list[Any]] = {"query": list(table["query"]), "document": documents}
-    if evaluator is not None:
-        texts["query"] += list(evaluator.task.queries)
-        texts["document"] += [text for listed in _task(evaluator).documents for text in listed]
-    for task in TASKS:
-        distinct = list(dict.fromkeys(text if isinstance(text, str) else tuple(text) for text in texts[task]))
-        done = 0
-
-        def advance(number: int, task: str = task, total: int = len(distinct)) -> None:
-            nonlocal done
-            done += number
-            on_texts({"query": "queries", "document": "documents"}[task], done, total)
-
-        outputs.prepare(distinct, task, advance)
+    if task is not None:
+        texts["query"] += list(task.queries)
+        texts["document"] += [text for listed in task.documents for text in listed]
+    outputs.prepare_all(texts, on_texts)
 
 
 def _trainer(
     model: Any,
     examples: Sequence[Example],
     table: Any,
-    evaluator: RankingEvaluator | None,
+    evaluator: BaseEvaluator | None,
     folder: Path,
     options: TrainingOptions,
     callbacks: Sequence[TrainerCallback],
@@ -296,16 +335,11 @@ def _trainer(
     )
     # Before the loss, because the number of processes is known from here on.
     training_arguments = arguments_class(**arguments)
-    loss = (
-        InBatchCrossEntropy(model, options.mini_batch_size, gather_across_devices=training_arguments.world_size > 1)
-        if dual
-        else SampledCrossEntropy(model, examples, options.negatives)
-    )
     trainer = trainer_class(
         model=model,
         args=training_arguments,
         train_dataset=table,
-        loss=loss,
+        loss=_loss(model, examples, options, gather=training_arguments.world_size > 1),
         evaluator=evaluator,
         callbacks=list(callbacks),
     )
@@ -313,12 +347,20 @@ def _trainer(
     return trainer
 
 
+def _loss(model: Any, examples: Sequence[Example], options: TrainingOptions, gather: bool) -> nn.Module:
+    if not isinstance(model, DualEncoder):
+        return SampledCrossEntropy(model, examples, options.negatives)
+    if isinstance(options.distillation, Distillation):
+        return DistillationLoss(model, options.distillation, options.mini_batch_size, gather)
+    return InBatchCrossEntropy(model, options.mini_batch_size, gather)
+
+
 def _has_learnt_codes(model: Any) -> bool:
     return any(name.endswith(".codes") for name, _ in model.named_parameters())
 
 
 def _checkpoint_to_resume(
-    folder: Path, model: Any, table: Any, evaluator: RankingEvaluator | None, options: TrainingOptions
+    folder: Path, model: Any, table: Any, evaluator: BaseEvaluator | None, options: TrainingOptions
 ) -> str | None:
     """The last whole checkpoint of this very run, if it was interrupted.
 
@@ -328,7 +370,8 @@ def _checkpoint_to_resume(
         When the checkpoints are another run's.
     """
     shapes = {name: list(weights.shape) for name, weights in model.named_parameters()}
-    validation = None if evaluator is None else asdict(_task(evaluator))
+    task = _task(evaluator)
+    validation = asdict(task) if task is not None else evaluator and evaluator.get_config_dict()
     run = {
         "model": _digest([type(model).__name__, model._get_model_config(), shapes]),
         "data": _digest([table.column_names, *(table[name][:] for name in table.column_names)]),
@@ -362,8 +405,13 @@ def _record(result: TrainingResult, rows: int, options: TrainingOptions) -> dict
         "Frozen": ", ".join(options.frozen) or "nothing",
         "Seed": options.seed,
     }
+    if isinstance(options.distillation, Distillation):
+        record["Distilled from"] = options.distillation.teacher or "a teacher"
     if result.metric is not None and result.before is not None and result.after is not None:
         record[f"Validation {result.metric}"] = (
             f"{result.before:.3f} before, {result.after:.3f} after step {result.best_step}"
         )
+    if result.attention_entropy is not None:
+        mean, uniform = result.attention_entropy
+        record["Entropy of the attention"] = f"{mean:.2f} nats, {uniform:.2f} if all codes were alike"
     return record

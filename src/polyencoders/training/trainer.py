@@ -18,6 +18,7 @@ from datasets import Dataset
 from sentence_transformers import CrossEncoderTrainer, SentenceTransformerTrainer
 from sentence_transformers.base.sampler import BatchSamplers, DefaultBatchSampler
 from sentence_transformers.base.trainer import BaseTrainer
+from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import TrainOutput
@@ -25,8 +26,10 @@ from transformers.trainer_utils import TrainOutput
 from polyencoders.errors import PolyencodersError, TrainingError
 from polyencoders.models.dual import DualEncoder, Task
 from polyencoders.models.text import Query
-from polyencoders.training.collator import DualEncoderCollator
+from polyencoders.training.collator import DualEncoderCollator, text_id
 from polyencoders.training.in_batch import InBatchCrossEntropy
+from polyencoders.training.mining import Miner
+from polyencoders.training.refreshing import MinedNegatives
 
 
 class EpochSeededSampler(DefaultBatchSampler):
@@ -165,6 +168,13 @@ class DualEncoderTrainer(_SafeTrainer, SentenceTransformerTrainer):
     def get_data_collator(self, model: Any, args: Any, processing_class: Any = None) -> DualEncoderCollator:
         return DualEncoderCollator(preprocess_fn=partial(_preprocess, model), prompts=args.prompts)
 
+    mined: MinedNegatives | None = None
+
+    def use_mined(self, miner: Miner, folder: Path) -> None:
+        """Put negatives that are mined every so many steps beside each batch's own documents; keep them in a folder."""
+        self.mined = MinedNegatives(miner, folder)
+        self.add_callback(self.mined)
+
     def get_default_loss(self, model: Any) -> nn.Module:
         return InBatchCrossEntropy(model)
 
@@ -174,6 +184,11 @@ class DualEncoderTrainer(_SafeTrainer, SentenceTransformerTrainer):
             {key.removeprefix(column): value for key, value in inputs.items() if key.startswith(column)}
             for column in columns
         ]
+        if self.mined is not None:
+            for texts in self.mined.columns(features[0]["text_id"], features[1]["text_id"]):
+                column = batch_to_device(_preprocess(self.mined.miner.model, texts, None, "document"), self.args.device)
+                ids = torch.tensor([text_id(text) for text in texts], device=self.args.device)
+                features.append({**column, "text_id": ids})
         return features, inputs.get("label")
 
 

@@ -1,0 +1,146 @@
+"""Tables and a picture of the runs that `quality.py` has written down."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from machine import machine
+from quality_tasks import RANKINGS
+
+ORDER = (
+    "bm25",
+    "as it comes",
+    "bi",
+    "bi-attention",
+    "poly-4",
+    "poly-8",
+    "poly-16",
+    "poly-64",
+    "poly-360",
+    "poly-first-16",
+    "cross",
+)
+
+
+def write(rows: list[dict[str, Any]], results: Path) -> dict[str, Any]:
+    """Write quality.{json,md,png}, and give the summary: by set and method, each task's mean over seeds."""
+    packages = ("torch", "sentence-transformers", "transformers", "bm25s", "numpy")
+    found = {"machine": machine("quality.py", *packages), "sets": {}}
+    lines = [
+        "# Quality",
+        "",
+        ", ".join(f"`{name}: {value}`" for name, value in found["machine"].items()),
+        "",
+        "The right answer at first place (R@1; where a query has several right answers, any of them). ± is the "
+        "standard deviation over seeds. *All* is the mean over the tasks, of a method that has run on each of them.",
+        "",
+    ]
+    kinds = [kind for kind in ("frozen", "tuned") if any(row["set"] == kind for row in rows)]
+    for kind in kinds:
+        chosen = [row for row in rows if row["set"] in (kind, "untrained")]
+        found["sets"][kind] = table = means(chosen)
+        lines += [f"## {TITLES[kind]}", "", *markdown(table), "", *notes(chosen), ""]
+    (results / "quality.md").write_text("\n".join(lines), encoding="utf-8")
+    (results / "quality.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if kinds:
+        draw(found["sets"][kinds[0]], TITLES[kinds[0]], results / "quality.png")
+    return {kind: {name: row["all"] for name, row in table.items()} for kind, table in found["sets"].items()}
+
+
+TITLES = {"frozen": "Codes and linear maps on a frozen backbone", "tuned": "Everything tuned"}
+
+
+def means(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """By method: by task the mean, the spread and the number of seeds, and the mean over all tasks there are."""
+    tasks = [name for name in RANKINGS if any(row["task"] == name for row in rows)]
+    table: dict[str, Any] = {}
+    for method in [name for name in ORDER if any(row["method"] == name for row in rows)]:
+        cells = {}
+        for task in tasks:
+            values = [row["metrics"]["Success@1"] for row in rows if (row["method"], row["task"]) == (method, task)]
+            if values:
+                spread = statistics.stdev(values) if len(values) > 1 else None
+                cells[task] = {"mean": statistics.mean(values), "spread": spread, "seeds": len(values)}
+        whole = statistics.mean(cell["mean"] for cell in cells.values()) if len(cells) == len(tasks) else None
+        table[method] = {"tasks": cells, "all": whole}
+    return table
+
+
+def markdown(table: dict[str, Any]) -> list[str]:
+    """Tasks down, methods across: there are more tasks than a page is wide."""
+    tasks = list(dict.fromkeys(task for row in table.values() for task in row["tasks"]))
+    lines = ["| | " + " | ".join(table) + " |", "|---" * (len(table) + 1) + "|"]
+    for task in tasks:
+        cells = [_cell(row["tasks"].get(task)) for row in table.values()]
+        lines.append(f"| {task} | " + " | ".join(cells) + " |")
+    whole = ["–" if row["all"] is None else f"**{row['all']:.3f}**" for row in table.values()]
+    return [*lines, "| **all** | " + " | ".join(whole) + " |"]
+
+
+def _cell(cell: dict[str, Any] | None) -> str:
+    if cell is None:
+        return "–"
+    return f"{cell['mean']:.3f}" + ("" if cell["spread"] is None else f" ±{cell['spread']:.3f}")
+
+
+def notes(rows: list[dict[str, Any]]) -> list[str]:
+    """What was ranked, the seeds, other measures, and the entropy of the attention."""
+    lines = []
+    trained = [row for row in rows if row["set"] != "untrained"]
+    for task in RANKINGS:
+        of_task = [row for row in rows if row["task"] == task]
+        if of_task:
+            seeds = sorted({row["seed"] for row in trained if row["task"] == task})
+            others = [name for name in of_task[0]["metrics"] if name != "Success@1"]
+            by_method = {row["method"]: row for row in of_task if row["seed"] in (0, *seeds[:1])}
+            told = "; ".join(
+                f"{name} " + ", ".join(f"{method} {row['metrics'][name]:.3f}" for method, row in by_method.items())
+                for name in others
+            )
+            lines.append(
+                f"- {task}: {of_task[0]['test_queries']} queries, {of_task[0]['candidates']} documents each; seeds "
+                f"{', '.join(map(str, seeds)) or '–'}. First seed: {told}."
+            )
+    entropies: dict[str, list[tuple[float, float]]] = {}
+    for row in trained:
+        if "attention_entropy" in row:
+            entropies.setdefault(row["method"], []).append((row["attention_entropy"], row["uniform_entropy"]))
+    if entropies:
+        told = ", ".join(
+            f"{method} {statistics.mean(one for one, _ in pairs):.2f} of {statistics.mean(one for _, one in pairs):.2f}"
+            for method, pairs in entropies.items()
+        )
+        lines += ["", f"Entropy of the documents' attention over the codes, of the highest there is, in nats: {told}."]
+    return lines
+
+
+def draw(table: dict[str, Any], title: str, path: Path) -> None:
+    """Each method's distance to the mean-pooled bi-encoder, a dot a task."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    base = table.get("bi", {"tasks": {}})["tasks"]
+    shown = {name: row for name, row in table.items() if name not in ("bm25", "bi")}
+    figure, axes = pyplot.subplots(figsize=(8, 0.45 * len(shown) + 1.6), layout="constrained")
+    tasks = list(base)
+    colours = pyplot.get_cmap("tab20")
+    for place, row in enumerate(shown.values()):
+        both = [task for task in tasks if task in row["tasks"]]
+        gaps = [100 * (row["tasks"][task]["mean"] - base[task]["mean"]) for task in both]
+        for task, gap in zip(both, gaps, strict=True):
+            axes.plot(gap, place, "o", color=colours(tasks.index(task)), label=task if place == 0 else None)
+        if gaps:
+            axes.plot(statistics.mean(gaps), place, "|", color="black", markersize=18, markeredgewidth=2)
+    axes.axvline(0, color="grey", linewidth=0.8)
+    axes.set_yticks(range(len(shown)), list(shown))
+    axes.invert_yaxis()
+    axes.set_xlabel("points of R@1 above a bi-encoder with mean and map; the black line is the mean over the tasks")
+    axes.set_title(title, fontsize=10)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)

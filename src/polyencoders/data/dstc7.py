@@ -1,0 +1,126 @@
+"""DSTC7, track 1, sentence selection: what is said next, of a hundred utterances (Gunasekara et al., 2019).
+
+Knows the JSON of subtask 1, Ubuntu's and the student advisers', and the table of answers to its test side.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from polyencoders.data.arrays import json_array
+from polyencoders.data.examples import Example, shortened
+from polyencoders.data.lines import numbered_lines
+from polyencoders.data.sides import Side, Source, read_sides, side_file
+from polyencoders.errors import DataError
+
+_NAMES: dict[Side, list[str]] = {
+    "train": ["*_train_subtask_1.json", "*_train_*.json"],
+    "validation": ["*_dev_subtask_1.json", "*_dev_*.json"],
+    "test": ["*_test_subtask_1.json", "*_test_*.json"],
+}
+
+
+def read_dstc7(path: str | os.PathLike[str], answers: str | os.PathLike[str] | None = None) -> list[Example]:
+    """Reads DSTC7, track 1.
+
+    Parameters
+    ----------
+    path
+        A JSON list, read element by element, plain or gzipped: ``{"example-id": 7, "messages-so-far": [{"speaker":
+        "participant_1", "utterance": "..."}, ...], "options-for-next": [{"candidate-id": "AB12", "utterance": "..."},
+        ...], "options-for-correct-answers": [{"candidate-id": "AB12", "utterance": "..."}]}``.
+    answers
+        For the test side, which was published without correct answers: lines ``7<tab>AB12<tab>...``, such as
+        ``ubuntu_responses_subtask_1.tsv``.
+
+    Returns
+    -------
+    list of Example
+        In the file's order. The query is the messages, a turn each; the options are the candidates, in their order.
+
+    Raises
+    ------
+    DataError
+        When the file or one of its dialogues cannot be used, or an answer is missing; the message begins with the file
+        and the line on which the dialogue begins.
+
+    Examples
+    --------
+    >>> import json, pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "ubuntu_dev_subtask_1.json")
+    >>> options = [{"candidate-id": "A", "utterance": "which one ?"}, {"candidate-id": "B", "utterance": "bye"}]
+    >>> _ = path.write_text(json.dumps([{"example-id": 1, "options-for-next": options, "messages-so-far":
+    ...     [{"speaker": "participant_1", "utterance": "no sound"}], "options-for-correct-answers": options[:1]}]))
+    >>> read_dstc7(path)
+    [Example(query=('no sound',), positives=('which one ?',), negatives=(), candidates=('which one ?', 'bye'))]
+    """
+    path = Path(path)
+    correct = None if answers is None else _answers(Path(answers))
+    examples = []
+    for number, record in json_array(path):
+        try:
+            examples.append(_example(record, correct))
+        except DataError as error:
+            raise DataError(f"{path}:{number}: {error}") from None
+    if not examples:
+        raise DataError(f"{path}: no dialogues: the list is empty")
+    return examples
+
+
+def source(path: str, seed: int) -> Source:
+    """``dstc7:PATH``: a file, or a folder with ``ubuntu_train_subtask_1.json`` and the like, and the test's answers."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return Source(read_dstc7(folder))
+    answers = side_file(folder, ["*responses*subtask_1.tsv", "*responses*.tsv"])
+
+    def read(file: Path) -> Source:
+        return Source(read_dstc7(file, answers if "_test_" in file.name else None))
+
+    return read_sides(folder, _NAMES, read, seed)
+
+
+def _example(record: Any, correct: dict[str, list[str]] | None) -> Example:
+    if not isinstance(record, dict):
+        raise DataError(f"expected an object with messages-so-far and options-for-next, given {shortened(record)}")
+    turns = [utterance for _, utterance in _utterances(record, "messages-so-far", identity="speaker")]
+    options = _utterances(record, "options-for-next", identity="candidate-id")
+    if correct is None:
+        if not record.get("options-for-correct-answers"):
+            raise DataError('no "options-for-correct-answers": a test side wants its file of answers (answers=...)')
+        right = [text for _, text in _utterances(record, "options-for-correct-answers", identity="candidate-id")]
+    else:
+        identity = str(record.get("example-id"))
+        if identity not in correct:
+            raise DataError(f"no answer to the example-id {identity} in the file of answers")
+        right = [text for candidate, text in options if candidate in correct[identity]]
+        if not right:
+            raise DataError(f"none of the options is the answer to the example-id {identity}, {correct[identity]}")
+    return Example(turns, right, candidates=[text for _, text in options])
+
+
+def _utterances(record: dict[str, Any], name: str, identity: str) -> list[tuple[str, str]]:
+    listed = record.get(name)
+    if not isinstance(listed, list) or not listed:
+        raise DataError(f"{name}: expected a list of utterances, given {shortened(listed)}")
+    for number, entry in enumerate(listed, start=1):
+        if not isinstance(entry, dict) or not isinstance(entry.get("utterance"), str):
+            raise DataError(
+                f'{name}, {number} of {len(listed)}: expected {{"{identity}": ..., "utterance": "..."}}, '
+                f"given {shortened(entry)}"
+            )
+    return [(str(entry.get(identity)), entry["utterance"]) for entry in listed]
+
+
+def _answers(path: Path) -> dict[str, list[str]]:
+    answers: dict[str, list[str]] = {}
+    for number, line in numbered_lines(path):
+        fields = line.rstrip("\r\n").split("\t")
+        if len(fields) < 2:
+            raise DataError(
+                f"{path}:{number}: expected an example-id, a tab and a candidate-id, given {shortened(line)}"
+            )
+        answers.setdefault(fields[0].strip(), []).append(fields[1].strip())
+    return answers

@@ -1,0 +1,128 @@
+"""Ubuntu's chat, disentangled: which message a message answers, as people marked it (Kummerfeld et al., ACL 2019).
+
+Knows the logs and annotations of https://github.com/jkkummerfeld/irc-disentanglement.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from polyencoders.data.examples import Example, shortened
+from polyencoders.data.lines import numbered_lines
+from polyencoders.data.sides import Conversations, Source, with_validation
+from polyencoders.errors import DataError
+
+_MESSAGE = re.compile(r"\[\d\d:\d\d\] <([^>]*)> (.*)")
+_ACTION = re.compile(r"\[\d\d:\d\d\]\s+\* (\S+) (.*)")
+_ADDRESSED = re.compile(r"(\S+?)[:,]\s*")
+
+
+def read_ubuntu_irc(path: str | os.PathLike[str], turns: int = 3) -> list[Example]:
+    """Reads replies from Ubuntu's chat: every marked link from a message to one before it is an example.
+
+    Parameters
+    ----------
+    path
+        A folder such as ``data/train``, with pairs of files ``X.raw.txt`` (the log: ``[12:00] <oga> thanks bob2``) and
+        ``X.annotation.txt`` (``1005 1006 -``: line 1006 of the log, counted from 0, answers line 1005); or one
+        ``.annotation.txt`` file beside its log.
+    turns
+        How much of the conversation makes the query, at most: the message that was answered, the one that it answered
+        itself, and so on; the latest of several. 1 or more.
+
+    Returns
+    -------
+    list of Example
+        By file, then in the order of the annotations. Times and names of speakers are left out, and so is the name of
+        whom a message speaks to, where it begins with it: a reply is not to be found by the names in it. What the
+        server says, and messages that answer nobody, are no answers.
+
+    Raises
+    ------
+    DataError
+        When there are no annotations, or a line cannot be used; the message begins with the file and the line number.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "x.raw.txt").write_text("[12:00] <oga> no sound!\\n[12:01] <bob2> oga: which card?\\n")
+    >>> _ = (folder / "x.annotation.txt").write_text("0 0 -\\n0 1 -\\n")
+    >>> read_ubuntu_irc(folder)
+    [Example(query=('no sound!',), positives=('which card?',), negatives=(), candidates=None)]
+    """
+    return [example for log in _logs(Path(path), turns) for example in log]
+
+
+def source(path: str, seed: int) -> Source:
+    """``ubuntu-irc:PATH``: the folder with ``train``, ``dev`` and ``test`` in it, or one of them."""
+    folder = Path(path)
+    if not (folder / "train").is_dir():
+        return Source.of(_logs(folder))
+    train, validation, test = (Source.of(_logs(folder / side)) for side in ("train", "dev", "test"))
+    return with_validation(train, validation.examples, test.examples, seed)
+
+
+def _logs(path: Path, turns: int = 3) -> Conversations:
+    if turns < 1:
+        raise DataError(f"turns={turns}: expected 1 or more turns before the answer")
+    files = sorted(path.glob("*.annotation.txt")) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"{path}: no annotations, expected files such as 2005-06-27_12.annotation.txt")
+    return [_examples(file, turns) for file in files]
+
+
+def _examples(path: Path, turns: int) -> list[Example]:
+    if not path.name.endswith(".annotation.txt"):
+        raise DataError(f"{path}: expected a file whose name ends in .annotation.txt")
+    log = path.with_name(path.name.removesuffix(".annotation.txt") + ".raw.txt")
+    said = _messages([line.rstrip("\r\n") for _, line in numbered_lines(log, blank=True)])
+    links = _links(path, len(said))
+    answered: dict[int, int] = {}
+    for before, reply in links:
+        answered[reply] = max(before, answered.get(reply, -1))
+    examples = []
+    for before, reply in links:
+        if said[before] is None or said[reply] is None:
+            continue
+        query: list[str] = []
+        at: int | None = before
+        while at is not None and len(query) < turns and (text := said[at]) is not None:
+            query.insert(0, text)
+            at = answered.get(at)
+        examples.append(Example(query, said[reply] or ""))
+    return examples
+
+
+def _links(path: Path, lines: int) -> list[tuple[int, int]]:
+    """The links from one message to another, (what was answered, the answer), each once."""
+    links: dict[tuple[int, int], None] = {}
+    for number, line in numbered_lines(path):
+        fields = line.split()
+        if len(fields) != 3 or not (fields[0].isdecimal() and fields[1].isdecimal()):
+            raise DataError(f"{path}:{number}: expected two line numbers and a dash, given {shortened(line.strip())}")
+        before, reply = sorted(map(int, fields[:2]))
+        if reply >= lines:
+            raise DataError(f"{path}:{number}: line {reply} of the log, which has {lines} (counted from 0)")
+        if before != reply:
+            links[before, reply] = None
+    return list(links)
+
+
+def _messages(log: list[str]) -> list[str | None]:
+    """What was said in each line, by whomever, to whomever; None for what the server says."""
+    found = [_MESSAGE.fullmatch(line) or _ACTION.fullmatch(line) for line in log]
+    speakers = {match[1].casefold() for match in found if match}
+    messages: list[str | None] = []
+    for match in found:
+        if match is None:
+            messages.append(None)
+            continue
+        text = match[2].strip()
+        addressed = _ADDRESSED.match(text)
+        if addressed and addressed[1].casefold() in speakers:
+            text = text[addressed.end() :].strip()
+        messages.append(text or None)
+    return messages

@@ -1,0 +1,100 @@
+"""A model with the same document side as another, and a query side that has more to train: what upgrades an index.
+
+Knows the two sides of bi- and poly-encoders; nothing of training or of indexes.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense
+from sentence_transformers.sentence_transformer.modules import Normalize
+from torch import nn
+
+from polyencoders.models.bi_encoder import BiEncoder
+from polyencoders.models.dual import DualEncoder, linear_map, router
+from polyencoders.models.poly_encoder import PolyEncoder
+from polyencoders.models.query_codes import QueryCodes
+
+CODES = 4
+
+
+def with_new_query_side(model: BiEncoder | PolyEncoder) -> BiEncoder | PolyEncoder:
+    """A copy of a model whose document vectors are the same and whose queries can be trained apart from them.
+
+    Of a bi-encoder that averages its outputs (`mean` or `attention`) a poly-encoder of four learnt codes, a map each;
+    of any other model itself. Either ends in a linear map, which the documents' side would have had (`y . (B c) =
+    (B'y) . c`). Everything new starts as the identity, and codes small, so that the copy starts by ranking as the
+    model does: with maps the model has already in their places, and its codes, if it has any.
+
+    Parameters
+    ----------
+    model
+        A bi- or poly-encoder; it stays as it is.
+
+    Returns
+    -------
+    BiEncoder or PolyEncoder
+        Its transformers are copies of the model's.
+    """
+    if isinstance(model, BiEncoder) and model.reduction in ("mean", "attention"):
+        return _poly_encoder(model)
+    same = copy.deepcopy(model)
+    query_side = list(same.route("query"))
+    if not isinstance(query_side[-1], Dense):
+        query_side.append(linear_map(_dimension(same)).to(same.device))
+    _set_sides(same, query_side, list(same.route("document")))
+    return same
+
+
+def _poly_encoder(model: BiEncoder) -> PolyEncoder:
+    transformer, *rest = model.route("query")
+    document_side = model.route("document")
+    with tempfile.TemporaryDirectory() as folder:
+        pooling = [module for module in document_side[1:] if not isinstance(module, Dense)]
+        SentenceTransformer(modules=copy.deepcopy([transformer, *pooling]), device="cpu").save(folder)
+        poly = PolyEncoder(
+            folder,
+            m=model.m or CODES,
+            maps=model.maps or "each",
+            reduction=model.document_reduction,
+            n=model.n if model.document_reduction == "mean-first-n" else None,
+            normalize=model.normalize,
+            shared_tower=model.shared_tower,
+            turn_separator=model.turn_separator,
+            query_length=model.query_length,
+            document_length=model.document_length,
+            device=str(model.device),
+        )
+    poly.prompts = dict(model.prompts)
+    codes = poly.query_codes
+    last = linear_map(_dimension(model))
+    with torch.no_grad():
+        for i, module in enumerate(rest):
+            if isinstance(module, QueryCodes):
+                codes.load_state_dict(module.state_dict())
+            elif isinstance(module, Dense):
+                after = module.linear.weight
+                if any(isinstance(later, Normalize) for later in rest[i:]):
+                    assert codes.linear_maps is not None
+                    codes.linear_maps.copy_(torch.einsum("ed,mdf->mef", after, codes.linear_maps))
+                else:
+                    last.linear.weight.copy_(after)
+    query_side = [*poly.route("query"), last.to(poly.device)]
+    documents: list[nn.Module] = copy.deepcopy(document_side)
+    if model.shared_tower:
+        documents[0] = query_side[0]
+    _set_sides(poly, query_side, documents)
+    return poly
+
+
+def _set_sides(model: DualEncoder, query_side: list[nn.Module], document_side: list[nn.Module]) -> None:
+    shared = query_side[0] is document_side[0]
+    model[len(model) - 1] = router(query_side[shared:], document_side[shared:])
+
+
+def _dimension(model: DualEncoder) -> int:
+    return int(model.get_embedding_dimension() or 0)

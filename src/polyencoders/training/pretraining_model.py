@@ -1,0 +1,134 @@
+"""A backbone with the two heads of pre-training: masked tokens, and whether an utterance follows a context.
+
+Knows Hugging Face encoders and tensors; nothing of data.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
+
+from polyencoders.errors import ModelError
+
+logger = logging.getLogger(__name__)
+
+
+class PretrainingModel(nn.Module):
+    """`loss = CE(masked tokens) + BCE(w . h_1 + b, follows)` (Humeau et al. 2020, section 4.1; Devlin et al. 2018).
+
+    `h_1..h_N` are the encoder's outputs for (context, utterance) with some tokens masked. The head for masked tokens is
+    transformers' own of the backbone's family; the other is a linear map of the first output, the same for any family.
+
+    Parameters
+    ----------
+    masked_lm
+        A model of transformers with a masked-language-modelling head.
+    """
+
+    def __init__(self, masked_lm: Any) -> None:
+        super().__init__()
+        self.masked_lm = masked_lm
+        self.follows = nn.Linear(masked_lm.config.hidden_size, 1)
+
+    @property
+    def encoder(self) -> Any:
+        """The encoder without heads: what pre-training is for."""
+        return self.masked_lm.base_model
+
+    def forward(self, labels: Tensor, follows: Tensor, **tokens: Tensor) -> dict[str, Tensor]:
+        """Tokens `(b, t)` to the loss and, of each pair, what validation reports.
+
+        Parameters
+        ----------
+        labels
+            `(b, t)`, the tokens to predict; -100 where there is none.
+        follows
+            `(b,)`, 1 where the utterance is the true next one.
+        tokens
+            `input_ids`, `attention_mask` and, of families that have them, `token_type_ids`.
+
+        Returns
+        -------
+        dict of Tensor
+            `loss`; `next_logits` `(b,)`; `masked_loss` and `masked` `(b,)`: the summed loss, and the number, of masked
+            tokens.
+        """
+        masked = labels != -100
+        firsts: list[Tensor] = []
+
+        def keep_masked(module: nn.Module, given: Any, output: Any) -> Any:
+            # On the way to the head, which reads tokens one by one: the six of seven that are not to be predicted would
+            # cost a product with the whole vocabulary each.
+            firsts.append(output[0][:, 0])
+            output["last_hidden_state"] = output[0][masked][None]
+            return output
+
+        hook = self.encoder.register_forward_hook(keep_masked)
+        try:
+            logits = self.masked_lm(**tokens).logits[0]
+        finally:
+            hook.remove()
+        token_losses = functional.cross_entropy(logits.float(), labels[masked], reduction="none")
+        next_logits = self.follows(firsts[0])[:, 0].float()
+        next_loss = functional.binary_cross_entropy_with_logits(next_logits, follows.float())
+        rows = masked.nonzero()[:, 0]
+        per_pair = torch.zeros(len(labels), device=labels.device).index_add(0, rows, token_losses.detach())
+        return {
+            # A small batch may have no masked token at all.
+            "loss": token_losses.sum() / max(1, len(token_losses)) + next_loss,
+            "next_logits": next_logits,
+            "masked_loss": per_pair,
+            "masked": masked.sum(1).float(),
+        }
+
+
+def load_for_pretraining(backbone: str, from_scratch: bool = False) -> tuple[PretrainingModel, Any]:
+    """A backbone with both heads, and its tokeniser.
+
+    Parameters
+    ----------
+    backbone
+        Any Hugging Face encoder: a directory, or a name on the hub.
+    from_scratch
+        Whether to take its architecture and tokeniser only, with new weights.
+
+    Raises
+    ------
+    ModelError
+        It cannot be loaded, its family has no head for masked tokens, or its tokeniser has no mask token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(backbone)
+        config = AutoConfig.from_pretrained(backbone)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{backbone}: no backbone could be loaded from there ({error})") from error
+    if tokenizer.mask_token is None:
+        raise ModelError(
+            f"the tokeniser of {backbone} has no mask token, which masked language modelling needs: "
+            "choose an encoder pre-trained by it, such as BERT, RoBERTa or MiniLM"
+        )
+    if type(config) not in AutoModelForMaskedLM._model_mapping:
+        raise ModelError(
+            f"{backbone} is of the family {config.model_type}, for which transformers has no masked-language-modelling "
+            "head: choose an encoder pre-trained by it, such as BERT, RoBERTa or MiniLM"
+        )
+    if from_scratch:
+        return PretrainingModel(AutoModelForMaskedLM.from_config(config)), tokenizer
+    model, loading = AutoModelForMaskedLM.from_pretrained(backbone, output_loading_info=True)
+    lacking = sorted(name for name in loading["missing_keys"] if not name.startswith(f"{model.base_model_prefix}."))
+    if lacking:
+        # A new output matrix of the whole vocabulary would have to be learnt from nothing; the embeddings are there.
+        model.config.tie_word_embeddings = True
+        model.tie_weights()
+        logger.warning(
+            "%s ships without its masked-language-modelling head (%s): a new one is trained, its output matrix tied to "
+            "the token embeddings",
+            backbone,
+            ", ".join(lacking),
+        )
+    return PretrainingModel(model), tokenizer

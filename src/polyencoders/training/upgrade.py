@@ -1,0 +1,185 @@
+"""An index's queries made better while its vectors stay as they are, or nothing done at all.
+
+Codes and maps are trained on pairs, on kept outputs of the frozen backbone; pairs that were held out are looked for in
+the index itself, with its own model and with the new one. Only what they confirm is saved and told to the index, in
+one version of it. Knows indexes, the training run and the evaluator of retrieval; needs `polyencoders[index]`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import TrainerCallback, set_seed
+
+from polyencoders.data import Example, split_examples
+from polyencoders.errors import TrainingError
+from polyencoders.evaluation import Interval, bootstrap_interval, paired_difference
+from polyencoders.evaluation.retrieval import MEASURES, RetrievalEvaluator
+from polyencoders.index import Index, Maker
+from polyencoders.index.maker import Model
+from polyencoders.models.encoding import encode_documents
+from polyencoders.models.requery import with_new_query_side
+from polyencoders.training.options import TrainingOptions
+from polyencoders.training.train import TrainingResult, train
+
+OPTIONS = TrainingOptions(
+    steps=200, batch_size=32, freeze=("backbone", "documents"), evaluate_every=20, patience=4, pull=0.05
+)
+"""What suits a hundred to some thousand pairs; see docs/design.md."""
+
+VALIDATION, HELD_OUT = 0.2, 0.2
+"""Shares of the pairs that choose the checkpoint, and that decide."""
+
+MOST = 500
+"""Queries that choose, and that decide, at most: each is searched for in the whole index several times."""
+
+FEWEST = 20
+"""Held-out queries below which nothing can be confirmed."""
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """What an upgrade came to.
+
+    Attributes
+    ----------
+    confirmed
+        Whether the index is searched with the new model from now on: the interval of the difference in MRR is above 0.
+    before, after, difference
+        By measure: of the index's own model, of the new one, and their difference on the same queries, with 95%
+        intervals.
+    queries
+        How many were held out.
+    output_dir
+        Where the new model is; None where it was refused, and nothing was saved.
+    training
+        Of the codes and maps.
+    """
+
+    confirmed: bool
+    before: Mapping[str, Interval]
+    after: Mapping[str, Interval]
+    difference: Mapping[str, Interval]
+    queries: int
+    output_dir: Path | None
+    training: TrainingResult
+
+
+def upgrade(
+    index: Index,
+    pairs: Sequence[Example],
+    held_out: Sequence[Example] | None = None,
+    output_dir: str | os.PathLike[str] | None = None,
+    options: TrainingOptions = OPTIONS,
+    callbacks: Sequence[TrainerCallback] = (),
+    on_texts: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Upgrade:
+    """Train a better query side for an index, and have it searched with that if held-out pairs confirm it.
+
+    The new model has the document side of the index's own, so that its vectors stay valid. Pairs are split in three by
+    query: to train on, to choose the checkpoint by, and to decide by.
+
+    Parameters
+    ----------
+    index
+        One that knows its model and where that is, or was opened with it.
+    pairs
+        Queries with right answers, which need not be in the index.
+    held_out
+        To decide by; by default a fifth of the pairs, 500 queries at most.
+    output_dir
+        Where the model is saved: a folder that is not there yet. Default: beside the index, named after it and the
+        model's fingerprint.
+    options
+        Of training; what is frozen is not asked.
+    callbacks, on_texts
+        As for `train`.
+
+    Returns
+    -------
+    Upgrade
+        Where it is refused, index and disk are as before.
+
+    Raises
+    ------
+    ModelError
+        Nobody knows which model made the index, or it is not where it was.
+    TrainingError
+        Too few pairs, an empty index, or something at `output_dir`.
+
+    Examples
+    --------
+    See the README, "Upgrade an index you have".
+    """
+    model = index.loaded_model()
+    if not len(index):
+        raise TrainingError(f"{index.path} is empty: there is nothing to search for held-out pairs in")
+    folder = Path(output_dir) if output_dir is not None else None
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise TrainingError(f"{folder} is there already: the new model wants a folder of its own")
+    examples, validation, held_out = _parts(pairs, held_out, options.seed)
+    vectors = _missing_vectors(index, model, [*validation, *held_out])
+    judge = RetrievalEvaluator(index, held_out, vectors)
+    if len(judge.right) < FEWEST:
+        raise TrainingError(
+            f"{len(judge.right)} held-out queries can confirm nothing: at least {FEWEST} are needed, "
+            f"{round(FEWEST / HELD_OUT)} pairs in all, or a file of held-out pairs"
+        )
+
+    set_seed(options.seed)
+    new = with_new_query_side(model)
+    new.model_card_data.base_model = index.maker.name if index.maker is not None else None
+    frozen = TrainingOptions(**{**vars(options), "freeze": ("backbone", "documents")})
+    chooser = RetrievalEvaluator(index, validation, vectors)
+    result = train(new, examples, chooser, None, frozen, callbacks, on_texts)
+
+    before, after = judge.values(model), judge.values(new)
+    difference = {name: paired_difference(after[name], before[name]) for name in MEASURES}
+    confirmed = difference[MEASURES[0]].low > 0
+    if confirmed:
+        folder = folder or index.path.with_name(f"{index.path.name}-model-{Maker.of(new).queries[:8]}")
+        new.save_pretrained(str(folder))
+        index.set_query_model(folder)
+    return Upgrade(
+        confirmed=confirmed,
+        before={name: bootstrap_interval(before[name]) for name in MEASURES},
+        after={name: bootstrap_interval(after[name]) for name in MEASURES},
+        difference=difference,
+        queries=len(judge.right),
+        output_dir=folder if confirmed else None,
+        training=result,
+    )
+
+
+def _parts(
+    pairs: Sequence[Example], held_out: Sequence[Example] | None, seed: int
+) -> tuple[list[Example], list[Example], list[Example]]:
+    """Pairs to train on, to choose by and to decide by; no query is in two of them."""
+    if held_out is None:
+        parts = split_examples(pairs, VALIDATION, HELD_OUT, seed)
+        decide = parts.test
+    else:
+        asked = {example.query for example in held_out}
+        parts = split_examples([example for example in pairs if example.query not in asked], VALIDATION, seed=seed)
+        decide = list(held_out)
+    examples, choose = parts.train, parts.validation
+    for part in (choose, decide):
+        if len(part) > MOST:
+            random.Random(seed).shuffle(part)
+    # What is not needed to choose by is trained on.
+    examples += choose[MOST:]
+    return examples, choose[:MOST], decide[:MOST]
+
+
+def _missing_vectors(index: Index, model: Model, examples: Sequence[Example]) -> dict[str, NDArray[np.float32]]:
+    """Vectors of right answers that are not in the index, as the model that made it makes them."""
+    texts = list(dict.fromkeys(text for example in examples for text in example.positives))
+    stored = index.stored(texts)
+    missing = [text for text in texts if text not in stored]
+    return dict(zip(missing, encode_documents(model, missing), strict=True))

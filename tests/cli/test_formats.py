@@ -1,0 +1,84 @@
+"""``--data FORMAT:PATH``: the commands keep a set's sides, its candidates, and the one list that all queries rank."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def mutual(tmp_path: Path) -> Path:
+    """40 questions to train on, 8 to report on, and a test side whose answers are blank."""
+    for side, count in (("train", 40), ("dev", 8), ("test", 3)):
+        (tmp_path / "mutual" / side).mkdir(parents=True)
+        for i in range(count):
+            record = {
+                "answers": " " if side == "test" else "ABCD"[i % 4],
+                "options": [f"m : {word} {i} ." for word in ("tea", "milk", "water", "juice")],
+                "article": f"f : this is {side} question {i} . m : what may i bring ?",
+                "id": f"{side}_{i}",
+            }
+            (tmp_path / "mutual" / side / f"{side}_{i}.txt").write_text(json.dumps(record))
+    return tmp_path / "mutual"
+
+
+@pytest.fixture
+def intents(tmp_path: Path) -> Path:
+    (tmp_path / "intents").mkdir()
+    for side, count in (("train", 60), ("test", 12)):
+        rows = [f"{side} text {i},class_{i % 6}" for i in range(count)]
+        (tmp_path / "intents" / f"{side}.csv").write_text("\n".join(["text,category", *rows]))
+    return tmp_path / "intents"
+
+
+def test_evaluate_ranks_the_official_lists(run: Run, mutual: Path, tiny_backbone: str, tmp_path: Path) -> None:
+    code, _, err = run("evaluate", tiny_backbone, "--data", f"mutual:{mutual}", "--output", tmp_path / "report.json")
+    assert code == 0, err
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["queries"] == 8
+    assert report["protocol"] == "given candidates"
+    assert "R@1/4" in report["metrics"]
+
+
+def test_evaluate_ranks_the_one_list_of_a_set(run: Run, intents: Path, tiny_backbone: str, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    values = []
+    for protocol in ("auto", "corpus", "given"):
+        arguments = ("--data", f"labelled:{intents}", "--protocol", protocol, "--output", report)
+        code, _, err = run("evaluate", tiny_backbone, *arguments)
+        assert code == 0, err
+        found = json.loads(report.read_text())
+        assert found["queries"] == 12
+        assert found["protocol"] == "given corpus"
+        values.append(found["metrics"]["R@1/6"]["mean"])
+    assert values[0] == values[1] == pytest.approx(values[2])
+
+
+def test_train_and_compare_keep_the_sides(
+    run: Run, mutual: Path, intents: Path, tiny_backbone: str, tmp_path: Path
+) -> None:
+    train = ["train", "--backbone", tiny_backbone, "--steps", 2, "--batch-size", 4, "--data", f"mutual:{mutual}"]
+    code, out, err = run(*train, "--output", tmp_path / "a")
+    assert code == 0, err
+    assert "36 examples to train on, 4 to validate on" in out
+    assert "validation R@1/4 before" in out
+    code, out, err = run(*train, "--output", tmp_path / "b", "--validation", f"labelled:{intents}")
+    assert code == 0, err
+    assert "36 examples to train on, 6 to validate on" in out
+
+    compare = ["compare", "--backbone", tiny_backbone, "--architectures", "bi", "--steps", 2, "--batch-size", 4]
+    code, out, err = run(*compare, "--no-plot", "--data", f"mutual:{mutual}", "--output", tmp_path / "compare")
+    assert code == 0, err
+    rows = json.loads((tmp_path / "compare" / "compare.json").read_text())["rows"]
+    assert all("R@1/4" in row["metrics"] for row in rows)
+
+
+def test_formats_that_are_not_known(run: Run) -> None:
+    code, _, err = run("evaluate", "model", "--data", "mutul:here")
+    assert code == 1
+    assert "no format 'mutul', did you mean \"mutual\"?; expected FORMAT:PATH with one of the formats babi" in err

@@ -1,0 +1,338 @@
+"""Readers of retrieval sets and of labelled tables: what each makes of a small sample, and says of a bad one."""
+
+import gzip
+import importlib.util
+import json
+import lzma
+import math
+import random
+from pathlib import Path
+
+import datasets
+import pytest
+
+from polyencoders.data import (
+    Example,
+    Retrieval,
+    class_names,
+    load_examples,
+    read_beir,
+    read_clinc150,
+    read_debian,
+    read_hub,
+    read_labelled,
+    read_qrels,
+    read_run,
+    read_scifact,
+    read_source,
+    read_wikiqa,
+    write_run,
+)
+from polyencoders.errors import DataError, PolyencodersError
+
+SPEC = importlib.util.spec_from_file_location("formats", Path(__file__).with_name("formats.py"))
+formats = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(formats)
+put = formats.put
+
+
+def error_of(read, *arguments, **options):
+    with pytest.raises(DataError) as caught:
+        read(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_beir(tmp_path):
+    found = read_beir(formats.beir(tmp_path))
+    assert found.corpus == {"d1": "Tea A drink.", "d2": "A bean.", "d3": "An engine."}
+    assert repr(found) == "Retrieval(3 documents, 12 queries, qrels: train 10, test 4)"
+    assert found.qrels["test"] == {"q10": {"d1": 2, "d3": 1, "d2": 0}, "q11": {"d2": 0}}
+    # Nothing is relevant to q11, so it is no example.
+    assert found.examples("test") == [Example("question 10", ["Tea A drink.", "An engine."], ["A bean."])]
+    assert error_of(found.examples, "dev") == "no judgements for 'dev': there are train, test"
+    splits = load_examples(f"beir:{tmp_path}")
+    assert [len(side) for side in (splits.train, splits.validation, splits.test)] == [9, 1, 1]
+    assert splits.corpus == ("Tea A drink.", "A bean.", "An engine.")
+
+
+def test_beir_gzipped_and_with_one_side(tmp_path):
+    formats.beir(tmp_path)
+    for path in [tmp_path / "corpus.jsonl", tmp_path / "qrels" / "test.tsv"]:
+        put(path.parent, f"{path.name}.gz", gzip.compress(path.read_bytes()))
+        path.unlink()
+    (tmp_path / "qrels" / "train.tsv").unlink()
+    source = read_source(f"beir:{tmp_path}")
+    assert source.side("test") == source.examples == read_beir(tmp_path).examples("test")
+    assert len(source.corpus) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("corpus.jsonl", "[1]", "corpus.jsonl:1: expected an object with _id and text, given [1]"),
+        ("corpus.jsonl", '{"_id": 1, "text": "a"}', 'corpus.jsonl:1: expected "_id" to be text, given 1'),
+        ("corpus.jsonl", '{"_id": "d1"}', 'corpus.jsonl:1: expected "text" to be text, given None'),
+        ("corpus.jsonl", '{"_id": "d1", "text": " "}', "corpus.jsonl:1: text: the text is empty"),
+        ("corpus.jsonl", "", "corpus.jsonl: the file is empty"),
+        ("queries.jsonl", '{"_id": "q", "text": "a"}\n' * 2, "queries.jsonl:2: the _id 'q' is given twice"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq10\td9\t1\n", "test.tsv:2: document 'd9' is not among the 3"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq99\td1\t1\n", "test.tsv:2: query 'q99' is not among the 12"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1.5\n", "test.tsv:2: score: expected a whole number"),
+        (
+            "qrels/test.tsv",
+            "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td1\t0\n",
+            "test.tsv:3: document 'd1' is judged twice",
+        ),
+        ("qrels/test.tsv", "query\tcorpus-id\tscore\n", 'test.tsv:1: no column "query-id", did you mean "query"?'),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n", "test.tsv: no judgements under the header"),
+    ],
+)
+def test_beir_refuses(tmp_path, name, content, message):
+    put(formats.beir(tmp_path), name, content)
+    assert message in error_of(read_beir, tmp_path)
+
+
+def test_beir_without_judgements(tmp_path):
+    formats.beir(tmp_path)
+    for side in ("train", "test"):
+        (tmp_path / "qrels" / f"{side}.tsv").unlink()
+    assert "no judgements: expected train.tsv, dev.tsv or test.tsv" in error_of(read_beir, tmp_path)
+
+
+def test_texts_that_are_right_and_wrong_are_right():
+    found = Retrieval({"d1": "A.", "d2": "A.", "d3": "B."}, {"q": "Q?"}, {"test": {"q": {"d1": 1, "d2": 0, "d3": 0}}})
+    assert found.examples("test") == [Example("Q?", "A.", ["B."])]
+
+
+def test_scifact(tmp_path):
+    found = read_scifact(formats.scifact(tmp_path))
+    assert found.corpus == {
+        "7": "On tea, briefly Tea is a drink. It's hot. It isn't [cold].",
+        "8": "Beans Beans are not.",
+    }
+    assert found.qrels == {"train": {"1": {"7": 1, "8": 1}, "2": {"8": 1}}, "test": {"3": {"7": 1}}}
+    assert load_examples(f"scifact:{tmp_path}").test[0].query == ("Tea, too.",)
+    header = "id,claim,cited_doc_ids\n"
+    for rows, message in [
+        ("1,Tea.,9\n", "claims_train.csv:2: cited_doc_ids: expected whole numbers in brackets, given '9'"),
+        ("1,Tea.,[9]\n", "claims_train.csv:2: document '9' is not among the 2"),
+        ("1,Tea.,[7]\n1,Milk.,[7]\n", "claims_train.csv:3: the id 1 is given to two claims"),
+    ]:
+        put(tmp_path, "claims_train.csv", header + rows)
+        assert message in error_of(read_scifact, tmp_path)
+    put(tmp_path, "corpus_train.csv", "doc_id,title,abstract\n7,a,b\n7,c,d\n")
+    assert "corpus_train.csv:3: the doc_id 7 is given twice" in error_of(read_scifact, tmp_path)
+
+
+def test_wikiqa(tmp_path):
+    drink = ["tea is a drink .", "a drink made of leaves ."]
+    expected = [
+        Example("what is tea ?", drink, (), ["coffee is not .", *drink]),
+        Example("when ?", "at four .", (), ["at four ."]),
+    ]
+    assert read_wikiqa(formats.wikiqa(tmp_path)) == expected
+    for side in ("train", "dev", "test"):
+        formats.wikiqa(tmp_path / "all" / side)
+    splits = load_examples(f"wikiqa:{tmp_path / 'all'}")
+    assert splits.train == splits.validation == splits.test == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("sim.txt", "0\n1\n", "the files differ in length: id.txt 5, a.toks 5, b.toks 5, sim.txt 2 lines"),
+        ("sim.txt", "0\n1\n2\n0\n1\n", "sim.txt:3: expected 0 or 1, given '2'"),
+        ("sim.txt", "0\n" * 5, "no question has an answer"),
+        ("id.txt", "Q1\n" * 5, "a.toks:4: another question than line 1 has, with id Q1"),
+        ("b.toks", "a\nb\n\nc\nd\n", "a.toks:1: positive, text 2 of 2: the text is empty"),
+    ],
+)
+def test_wikiqa_refuses(tmp_path, name, content, message):
+    put(formats.wikiqa(tmp_path), name, content)
+    assert message in error_of(read_wikiqa, tmp_path)
+
+
+def test_labelled(tmp_path):
+    path = put(tmp_path, "train.csv", formats.LABELLED)
+    found = read_labelled(path)
+    assert found == [
+        Example("Where is my card, please?", "card arrival"),
+        Example("Lost it", "lost card"),
+        Example("Declined", "Refund not showing up"),
+    ]
+    assert class_names(found, found[:1]) == ("Refund not showing up", "card arrival", "lost card")
+    assert read_labelled(path, text="text", label="category") == found
+    swapped = put(tmp_path, "b.tsv", "label\tn\ttext\na_b\t1\tHi, you\n")
+    assert read_labelled(swapped, text="text", label="label") == [Example("Hi, you", "a b")]
+    put(tmp_path, "folder/train.csv", "text,category\n" + "".join(f"text {i},class_{i % 3}\n" for i in range(20)))
+    put(tmp_path, "folder/test.csv", "text,category\nnew,class_9\n")
+    splits = load_examples(f"labelled:{tmp_path / 'folder'}")
+    assert [len(side) for side in (splits.train, splits.validation, splits.test)] == [18, 2, 1]
+    assert splits.corpus == ("class 0", "class 1", "class 2", "class 9")
+    put(tmp_path, "folder/validation.csv", "text,category\nvalid,class_1\n")
+    assert len(load_examples(f"labelled:{tmp_path / 'folder'}").train) == 20
+    assert read_source(f"labelled:{path}").corpus == class_names(found)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text\na\n", ":2: one column, 'text': expected texts and the names of their classes"),
+        ("text,category\na\n", ":2: 1 field, expected 2"),
+        ("text,category\na,_\n", ":2: positive: the text is empty"),
+        ("text,category\n", ": no examples"),
+        ("text;category\na;b\n", ":1: the header is one field with ';' in it"),
+    ],
+)
+def test_labelled_refuses(tmp_path, content, message):
+    path = put(tmp_path, "train.csv", content)
+    assert error_of(read_labelled, path).startswith(f"{path}{message}")
+
+
+def test_labelled_refuses_columns_and_folders(tmp_path):
+    path = put(tmp_path, "train.csv", formats.LABELLED)
+    assert 'no column "categry", did you mean "category"?' in error_of(read_labelled, path, label="categry")
+    assert "expected train.csv and test.csv" in error_of(load_examples, f"labelled:{tmp_path}")
+
+
+def test_clinc150(tmp_path):
+    path = put(tmp_path, "data_full.json", json.dumps(formats.CLINC150, indent=4))
+    sides = read_clinc150(path)
+    assert sides["train"][:2] == [Example("freeze my account", "freeze account"), Example("send 5 euros", "transfer")]
+    assert [len(sides[side]) for side in ("train", "validation", "test")] == [12, 1, 1], "nothing is out of scope"
+    splits = load_examples(f"clinc150:{path}")
+    assert splits.corpus == ("freeze account", "transfer")
+    assert splits.test == [Example("please freeze it", "freeze account")]
+    for bad, message in [
+        ([1], "expected an object with train, val and test, given [1]"),
+        ({"train": []}, "no list \"val\"; given only ['train']"),
+        (formats.CLINC150 | {"test": [["a", "b"], ["a"]]}, "test, 2 of 2: expected a text and an intent's name"),
+        (formats.CLINC150 | {"test": [["", "b"]]}, "test, 1 of 1: query: the text is empty"),
+    ]:
+        assert message in error_of(read_clinc150, put(tmp_path, "data_full.json", bad))
+
+
+def test_trec_qrels(tmp_path):
+    path = put(tmp_path, "qrels", "q1 0 d7 1\nq1\t0\td8\t-1\n\nq2 Q0 d7 3\n")
+    assert read_qrels(path) == {"q1": {"d7": 1, "d8": -1}, "q2": {"d7": 3}}
+    for content, message in [
+        ("q1 0 d7\n", ":1: 3 fields, expected 4 (query, iteration, document, relevance): 'q1 0 d7'"),
+        ("q1 0 d7 x\n", ":1: relevance: expected a whole number, given 'x'"),
+        ("q1 0 d7 1\nq1 0 d7 1\n", ":2: document 'd7' is judged twice for query 'q1'"),
+        ("", ": no judgements: the file is empty"),
+    ]:
+        assert error_of(read_qrels, put(tmp_path, "qrels", content)) == f"{path}{message}"
+
+
+def test_trec_runs_are_what_was_written(tmp_path):
+    draw = random.Random(0)
+    run = {f"q{i}": {f"d{j}": draw.gauss(0, 10 ** draw.uniform(-9, 9)) for j in range(20)} for i in range(5)}
+    run["q1"]["d3"] = run["q1"]["d4"] = 1.0
+    path = tmp_path / "new" / "run"
+    write_run(run, path, name="mine")
+    read = read_run(path)
+    assert read == run, "to the last bit"
+    assert all(list(found.values()) == sorted(found.values(), reverse=True) for found in read.values())
+    assert list(read) == list(run)
+    # trec_eval's own reader, through ir_measures, finds the same.
+    import ir_measures
+
+    entries = {(entry.query_id, entry.doc_id): entry.score for entry in ir_measures.read_trec_run(str(path))}
+    assert entries == {(query, document): score for query, found in run.items() for document, score in found.items()}
+    ranks = [int(line.split()[3]) for line in path.read_text().splitlines()[:20]]
+    assert ranks == list(range(1, 21))
+
+
+def test_trec_runs_refuse(tmp_path):
+    path = put(tmp_path, "run", "q1 Q0 d7 1 2.5 a\nq1 Q0 d7 2 1.5 a\n")
+    assert error_of(read_run, path) == f"{path}:2: document 'd7' is found twice for query 'q1'"
+    assert "score: expected a number, given 'nan'" in error_of(read_run, put(tmp_path, "run", "q Q0 d 1 nan a"))
+    assert "5 fields, expected 6" in error_of(read_run, put(tmp_path, "run", "q Q0 d 1 2"))
+    assert "nothing was found" in error_of(read_run, put(tmp_path, "run", ""))
+    before = path.read_text()
+    for run, message in [
+        ({}, "nothing to write"),
+        ({"q 1": {"d": 1.0}}, "query 'q 1': expected a name without white space"),
+        ({"q1": {"": 1.0}}, "document '': expected a name without white space"),
+        ({"q1": {"d": math.inf}}, "the score of document d for query q1 is inf"),
+    ]:
+        assert message in error_of(write_run, run, path)
+        assert path.read_text() == before
+    put(tmp_path, "file", "")
+    with pytest.raises(PolyencodersError, match="could not be written"):
+        write_run({"q": {"d": 1.0}}, tmp_path / "file" / "run")
+
+
+def test_debian_lists(tmp_path):
+    put(tmp_path, "deb.debian.org_main_binary-amd64_Packages", formats.DEBIAN_PACKAGES)
+    put(tmp_path, "deb.debian.org_main_i18n_Translation-en.xz", lzma.compress(formats.DEBIAN_TRANSLATION.encode()))
+    # One a source: the package that is called like it.
+    expected = [Example("makes tea", "Makes tea, hot. * Or iced.")]
+    assert read_debian(tmp_path) == read_source(f"debian:{tmp_path}").examples == expected
+
+
+def test_debian_file(tmp_path):
+    status = "Package: b\nDescription: bee\n Hums.\n\n\nPackage: a\nSource: z\nDescription-en: ay\n Sings.\n"
+    assert read_debian(put(tmp_path, "status.gz", gzip.compress(status.encode()))) == [
+        Example("bee", "Hums."),
+        Example("ay", "Sings."),
+    ]
+    path = put(tmp_path, "status", "Package: b\nDescription bee\n")
+    assert error_of(read_debian, path).startswith(f"{path}:2: expected a field such as Package: ...")
+    path = put(tmp_path, "status", " b\n")
+    assert error_of(read_debian, path).startswith(f"{path}:1: a line that goes on with nothing")
+    assert "no long descriptions" in error_of(read_debian, put(tmp_path, "a", formats.DEBIAN_PACKAGES))
+    assert "cannot be unpacked" in error_of(read_debian, put(tmp_path, "a.xz", "no"))
+    assert "no lists of packages" in error_of(read_debian, put(tmp_path, "empty/a.txt", "").parent)
+
+
+def test_debian_machine():
+    status = Path("/var/lib/dpkg/status")
+    if not status.exists():
+        pytest.skip("not a Debian machine: no /var/lib/dpkg/status")
+    found = read_debian(status)
+    assert len(found) > 50
+    assert len({example.query for example in found}) > 0.9 * len(found)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A local data set of three splits, and a cache of its own."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    rows = [
+        {"q": f"Question {i}?", "a": [f"Answer {i}."], "no": ["No."], "all": ["No.", f"Answer {i}."]} for i in range(20)
+    ]
+    rows.append({"q": "Nobody knows?", "a": [], "no": ["No."], "all": ["No."]})
+    folder = tmp_path / "set"
+    for split, part in (("train", rows), ("test", rows[:3])):
+        put(folder, f"{split}.jsonl", "\n".join(map(json.dumps, part)))
+    yield folder
+    datasets.enable_progress_bars()
+
+
+def test_hub(hub):
+    expected = Example("Question 1?", "Answer 1.", ["No."], ["No.", "Answer 1."])
+    found = read_hub(hub, query="q", positive="a", negatives="no", candidates="all")
+    assert len(found) == 20, "without the row that has no answer"
+    assert found[1] == expected
+    splits = load_examples(f"hub:{hub}?query=q&positive=a&negatives=no&candidates=all")
+    assert [len(side) for side in (splits.train, splits.validation, splits.test)] == [18, 2, 3]
+    assert splits.test[1] == expected
+    message = error_of(read_hub, hub, positive="a", query="p")
+    assert message == f"{hub}, train: no column 'p' for the query; there are q, a, no, all"
+    assert "row 1: candidates lack the right answer" in error_of(
+        read_hub, hub, query="q", positive="a", candidates="no"
+    )
+    assert "cannot be loaded" in error_of(read_hub, hub / "absent")
+    assert "no option 'positve', did you mean" in error_of(load_examples, f"hub:{hub}?positve=a")
+    assert "query: expected a name after =" in error_of(load_examples, f"hub:{hub}?query=")
+
+
+def test_hub_runs_no_code(hub, tmp_path):
+    script = f"open({str(tmp_path / 'ran')!r}, 'w')\nimport datasets\nclass Set(datasets.GeneratorBasedBuilder): pass\n"
+    put(tmp_path, "scripted/scripted.py", script)
+    assert "cannot be loaded" in error_of(read_hub, tmp_path / "scripted")
+    assert "cannot be loaded" in error_of(read_hub, tmp_path / "scripted" / "scripted.py")
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,216 @@
+"""An upgrade that helps is told to the index; one that does not leaves every byte of it as it was."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from polyencoders.data import Example
+from polyencoders.errors import ModelError, TrainingError
+from polyencoders.evaluation.retrieval import RetrievalEvaluator
+from polyencoders.index import Index, Maker, verify
+from polyencoders.models.requery import with_new_query_side
+from polyencoders.training import TrainingOptions
+from polyencoders.training.upgrade import upgrade
+
+WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath"]
+TEXTS = [f"{first} {second}" for first in WORDS for second in WORDS]
+OPTIONS = TrainingOptions(steps=60, batch_size=32, learning_rate=2e-2, evaluate_every=30, patience=None, bf16=False)
+PAIRS = [Example(f"{before} {text}", text) for text in TEXTS for before in ("hello", "please")]
+HELD_OUT = [Example(f"now {text}", text) for text in TEXTS]
+SHUFFLED = [Example(pair.query, TEXTS[(i * 37 + 11) % 64]) for i, pair in enumerate(PAIRS)]
+
+
+@pytest.fixture
+def saved(build, tmp_path):
+    """Where the model that makes indexes is saved: its queries are turned by a map, which training can undo."""
+    model = build("bi", normalize=True, query_map=True)
+    generator = torch.Generator().manual_seed(0)
+    turned, _ = torch.linalg.qr(torch.randn(16, 16, generator=generator))
+    with torch.no_grad():
+        model.route("query")[2].linear.weight.copy_(turned)
+    model.save_pretrained(str(tmp_path / "bi"))
+    return tmp_path / "bi"
+
+
+@pytest.fixture
+def index(saved, tmp_path):
+    index = Index.create(tmp_path / "answers", saved)
+    index.add([{"id": i, "text": text} for i, text in enumerate(TEXTS)], bf16=False)
+    return index
+
+
+def contents(folder):
+    """A checksum of every file below a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def vectors_of(index):
+    stored = index.stored(TEXTS)
+    return np.stack([stored[text] for text in TEXTS])
+
+
+def test_confirmed_and_used_by_itself(index, tmp_path):
+    vectors = vectors_of(index)
+    done = upgrade(index, PAIRS, HELD_OUT, options=OPTIONS)
+    assert done.confirmed
+    assert done.queries == 64
+    assert done.difference["MRR@100"].low > 0
+    assert done.after["MRR@100"].mean == pytest.approx(done.before["MRR@100"].mean + done.difference["MRR@100"].mean)
+
+    again = Index.open(tmp_path / "answers")
+    assert np.array_equal(vectors_of(again), vectors)
+    assert len(again) == 64
+    assert verify(again.path) == []
+    assert again.maker.name == str(done.output_dir)
+    new = again.loaded_model()
+    # The measure, from the outside: every document scored by the new model's own similarity.
+    queries = [" ".join(example.query) for example in HELD_OUT]
+    scores = new.similarity(new.encode_query(queries), torch.from_numpy(vectors)).double().numpy()
+    first = np.array([(row >= row[i]).sum() for i, row in enumerate(scores)])
+    assert done.after["R@1"].mean == pytest.approx((first == 1).mean(), abs=0.04)
+    assert done.after["MRR@100"].mean == pytest.approx((1 / first).mean(), abs=0.02)
+    found = again.search(queries, k=1)
+    assert [answer[0].text for answer in found] == [TEXTS[i] for i in scores.argmax(1)]
+    assert again.add([{"id": "new", "text": "amber and more"}]).added == 1
+    assert again.add([{"id": 0, "text": TEXTS[0]}]).unchanged == 1
+
+
+def test_upgraded_twice_and_searched_with_the_old_model_on_request(index, saved, tmp_path):
+    first = upgrade(index, PAIRS, HELD_OUT, options=TrainingOptions(**{**vars(OPTIONS), "steps": 30}))
+    assert first.confirmed
+    more = TrainingOptions(**{**vars(OPTIONS), "steps": 120, "evaluate_every": 60})
+    second = upgrade(Index.open(index.path), PAIRS, HELD_OUT, tmp_path / "second", options=more)
+    assert second.confirmed
+    assert second.before["MRR@100"].mean == pytest.approx(first.after["MRR@100"].mean, abs=0.02)
+    assert Index.open(index.path).maker.name == str(tmp_path / "second")
+    with pytest.raises(ModelError, match="accept_documents_from"):
+        Index.open(index.path, saved)
+    old = Index.open(index.path, saved, accept_documents_from=tmp_path / "second")
+    assert old.loaded_model().__class__.__name__ == "BiEncoder"
+
+
+def test_refused_on_shuffled_labels(index, tmp_path):
+    before = contents(tmp_path)
+    done = upgrade(index, SHUFFLED, HELD_OUT, options=OPTIONS)
+    assert not done.confirmed
+    assert done.difference["MRR@100"].low <= 0
+    assert done.output_dir is None
+    after = contents(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert all(name.startswith("cache") for name in after.keys() - before.keys())
+
+
+def test_answers_that_are_not_in_the_index_are_ranked_as_if_they_were(index):
+    model = index.loaded_model()
+    outside = [Example(f"now {text}", f"{text} and more") for text in TEXTS[:10]]
+    texts = [example.positives[0] for example in outside]
+    made = dict(zip(texts, model.encode_document(texts), strict=True))
+    values = RetrievalEvaluator(index, outside, made).values(model)
+    queries = model.encode_query([" ".join(example.query) for example in outside], convert_to_tensor=True)
+    among = model.similarity(queries, torch.from_numpy(vectors_of(index)))
+    own = model.similarity(queries, torch.from_numpy(np.stack(list(made.values())))).diagonal()
+    ranks = 1 + (among >= own[:, None]).sum(1)
+    assert values["MRR@100"] == pytest.approx((1 / ranks).numpy())
+    assert values["R@10"].tolist() == (ranks <= 10).float().tolist()
+
+
+def test_a_right_answer_under_two_ids_and_ties_count_as_everywhere(index):
+    index.add([{"id": "twin", "text": TEXTS[0]}])
+    model = index.loaded_model()
+    vector = vectors_of(index)[0]
+    # Another text with the very vector of the right answer: the tie goes against the model.
+    outside = {"a stranger": vector}
+    queries = [Example(TEXTS[0], TEXTS[0]), Example(TEXTS[1], "a stranger")]
+    values = RetrievalEvaluator(index, queries, outside).values(model)
+    codes = model.encode_query([TEXTS[0], TEXTS[1]], convert_to_tensor=True)
+    scores = model.similarity(codes, torch.from_numpy(vectors_of(index))).numpy()
+    expected = [1 + (scores[0][1:] >= scores[0][0]).sum(), 1 + (scores[1] >= scores[1][0]).sum() + 1]
+    assert values["MRR@100"] == pytest.approx([1 / rank for rank in expected])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("bi", {"normalize": True}),
+        ("bi", {"reduction": "attention"}),
+        ("bi", {"query_map": True, "document_map": True, "shared_tower": False, "query_length": 20}),
+        ("bi", {"reduction": "first"}),
+        ("poly", {"m": 2}),
+        ("poly", {"codes": "last-and-first", "document_map": True}),
+    ],
+)
+def test_the_same_documents_and_a_start_where_the_model_stands(settings, build):
+    architecture, arguments = settings
+    model = build(architecture, **arguments)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if "linear" in name and "Transformer" not in name:
+                weights.add_(torch.randn_like(weights) * 0.1)
+    new = with_new_query_side(model)
+    assert Maker.of(new).documents == Maker.of(model).documents
+    texts, queries = TEXTS[:9], ["amber", ["hello", "birch and cedar"]]
+    assert np.array_equal(new.encode_document(texts), model.encode_document(texts))
+    before = model.similarity(model.encode_query(queries), model.encode_document(texts))
+    after = new.similarity(new.encode_query(queries), new.encode_document(texts))
+    # New codes are small, not zero: all outputs are attended to nearly alike.
+    assert torch.corrcoef(torch.stack([before.flatten(), after.flatten()]))[0, 1] > 0.98
+    if architecture == "poly" or arguments.get("reduction") == "first":
+        assert torch.allclose(before, after, rtol=1e-4, atol=1e-4)
+    assert not {id(weights) for weights in new.parameters()} & {id(weights) for weights in model.parameters()}
+
+
+def test_what_cannot_be_upgraded(index, build, tmp_path):
+    with pytest.raises(TrainingError, match="5 held-out queries can confirm nothing: at least 20"):
+        upgrade(index, PAIRS[:25], options=OPTIONS)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").touch()
+    with pytest.raises(TrainingError, match="there is there already"):
+        upgrade(index, PAIRS, output_dir=tmp_path / "there")
+    with pytest.raises(TrainingError, match="is empty"):
+        upgrade(Index.create(tmp_path / "none", build("bi")), PAIRS)
+    adopted = Index.from_vectors(tmp_path / "adopted", np.eye(16, dtype=np.float32))
+    with pytest.raises(ModelError, match="does not know which model made its vectors"):
+        upgrade(adopted, PAIRS)
+    with pytest.raises(ModelError, match="was made of vectors alone"):
+        adopted.set_query_model(build("bi"))
+    with pytest.raises(ModelError, match="the document sides differ"):
+        index.set_query_model(build("bi", normalize=True, document_length=20))
+
+
+KILLED = """
+import sys
+sys.path[:0] = [sys.argv[1]]
+from transformers import TrainerCallback
+from polyencoders.index import Index
+from test_upgrade import HELD_OUT, OPTIONS, PAIRS
+from polyencoders.training.upgrade import upgrade
+
+class Say(TrainerCallback):
+    def on_step_end(self, *args, **kwargs):
+        print("step", flush=True)
+
+upgrade(Index.open(sys.argv[2]), PAIRS, HELD_OUT, options=OPTIONS, callbacks=[Say()])
+"""
+
+
+def test_kill_9_leaves_the_index_as_it_was(index, tmp_path):
+    before = contents(index.path)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", KILLED, Path(__file__).parent, index.path]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert "step" in process.stdout.readline()
+    time.sleep(0.2)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert contents(index.path) == before
+    assert Index.open(index.path).maker == index.maker
