@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/sentence-transformers.md", "docs/index.md", "docs/integrations.md", "docs/data.md")
+PAGES = (
+    "README.md",
+    "docs/sentence-transformers.md",
+    "docs/index.md",
+    "docs/integrations.md",
+    "docs/data.md",
+    "docs/listwise.md",
+)
 SERVER = "http://localhost:8080"
 """What asks a server there is run in tests/serving."""
 

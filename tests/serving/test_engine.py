@@ -5,8 +5,9 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 
-from polyencoders import ArcII, CrossEncoder, PolyEncoder
+from polyencoders import ArcII, CrossEncoder, ListwiseReranker, PolyEncoder
 from polyencoders.errors import ModelError
 from polyencoders.models.loading import load_model
 from polyencoders.serving.batching import BusyError
@@ -22,9 +23,12 @@ def documents(replies):
     return [reply["text"] for reply in replies] + ["a long one, " * 80]
 
 
-@pytest.mark.parametrize("name", ["poly", "bi", "cross", "raw", "arc"])
+@pytest.mark.parametrize("name", ["poly", "bi", "cross", "raw", "arc", "listed"])
 def test_scores_are_the_models(models, documents, name, tiny_backbone):
-    model = ArcII(tiny_backbone) if name == "arc" else load_model(models / name)
+    model = ArcII(tiny_backbone) if name == "arc" else load_model(models / ("poly" if name == "listed" else name))
+    if name == "listed":
+        model = ListwiseReranker(model, depth=5)
+        torch.nn.init.normal_(model.head.output.weight)
     engine = Engine(model, name, Settings(bf16=False))
     expected = model.score_lists(QUERIES, [documents] * len(QUERIES))
 

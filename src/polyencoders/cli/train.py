@@ -28,20 +28,14 @@ def run(recipe: Recipe, overwrite: bool = False) -> None:
     if isinstance(learning, Distillation) and learning.teacher is None:
         raise TrainingError("training: distillation: no teacher is given, a directory or a name on the hub")
     output = Path(recipe.output)
-    if (output / "modules.json").exists() and not (output / CHECKPOINTS).exists() and not overwrite:
-        raise TrainingError(f"{output} holds a model already: choose another output, or say --overwrite")
-    if output.is_file():
-        raise TrainingError(f"{output} is a file; the model is saved to a directory: choose another output")
-    others = {entry.name for entry in output.iterdir()} - {CHECKPOINTS} if output.is_dir() else set()
-    if others and not (output / "modules.json").exists():
-        raise TrainingError(f"{output} is a directory with other things in it: choose a new one for the model")
+    check_output(output, overwrite)
     # Before the data, so that a teacher that is not there is said at once.
     teacher = (
         Teacher(resolve_backbone(learning.teacher), bf16=recipe.options.bf16)
         if isinstance(learning, Distillation) and learning.teacher is not None
         else None
     )
-    examples, validation = _data(recipe)
+    examples, validation = read_splits(recipe.train, recipe.validation, recipe.options.seed)
     console.print(
         f"{recipe.architecture} on {recipe.backbone}: {len(examples):,} examples to train on, "
         f"{len(validation):,} to validate on" + (f"; taught by {teacher.name}" if teacher is not None else "")
@@ -55,15 +49,26 @@ def run(recipe: Recipe, overwrite: bool = False) -> None:
     _report(result, output, recipe)
 
 
-def _data(recipe: Recipe) -> tuple[list[Example], list[Example]]:
+def check_output(output: Path, overwrite: bool) -> None:
+    """Refuse a place where a model cannot be saved without replacing something."""
+    if (output / "modules.json").exists() and not (output / CHECKPOINTS).exists() and not overwrite:
+        raise TrainingError(f"{output} holds a model already: choose another output, or say --overwrite")
+    if output.is_file():
+        raise TrainingError(f"{output} is a file; the model is saved to a directory: choose another output")
+    others = {entry.name for entry in output.iterdir()} - {CHECKPOINTS} if output.is_dir() else set()
+    if others and not (output / "modules.json").exists():
+        raise TrainingError(f"{output} is a directory with other things in it: choose a new one for the model")
+
+
+def read_splits(train: str, held_out: str | None, seed: int) -> tuple[list[Example], list[Example]]:
     """Examples to train and to validate on: a set's own sides, or a tenth held out of what has none."""
-    source = read_source(recipe.train, recipe.options.seed)
-    if recipe.validation is not None:
-        return source.side("train"), read_source(recipe.validation, recipe.options.seed).side("validation")
+    source = read_source(train, seed)
+    if held_out is not None:
+        return source.side("train"), read_source(held_out, seed).side("validation")
     try:
-        splits = source.split(validation=0.1, test=0.0, seed=recipe.options.seed)
+        splits = source.split(validation=0.1, test=0.0, seed=seed)
     except DataError as error:
-        raise DataError(f"{recipe.train}: {error}") from None
+        raise DataError(f"{train}: {error}") from None
     return splits.train, splits.validation
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -24,7 +25,7 @@ from polyencoders.models.hub import hub_arguments
 _PARTS_OF_A_MODEL = re.compile(
     r"(\d+|query_\d+|document_\d+)_[A-Z]\w+|model[\w.-]*\.safetensors(\.index\.json)?|vocab\.(txt|json)|merges\.txt"
     r"|(modules|config|config_sentence_transformers|sentence_\w+_config|router_config)\.json"
-    r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json"
+    r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json|listwise\.(json|safetensors)"
 )
 
 
@@ -144,19 +145,44 @@ class SavedModel(BaseModel):
         """
         if not safe_serialization:
             raise ModelError("models are saved as safetensors; safe_serialization=False, which pickles, is refused")
-        try:
-            with whole_directory(path, replaced=_PARTS_OF_A_MODEL.fullmatch) as scratch:
-                super().save(str(scratch), model_name, create_model_card, train_datasets)
-                _check_room(Path(path), scratch)
-        except SafetensorError as error:
-            # What safetensors makes of a full disk.
-            raise OSError(f"the model could not be written to {os.fspath(path)}: {error}") from error
+        with model_directory(path) as scratch:
+            super().save(str(scratch), model_name, create_model_card, train_datasets)
 
     def _create_model_card(self, path: str, model_name: str | None = None, train_datasets: Any = None) -> None:
         write_card(self, Path(path), model_name)
 
     def _get_model_config(self) -> dict[str, Any]:
         return {**super()._get_model_config(), ARCHITECTURE_KEY: self._own}
+
+
+@contextmanager
+def model_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write the directory of a model, whole or not at all; files in it that are no part of a model are kept.
+
+    Parameters
+    ----------
+    path
+        The directory to make, or to replace.
+
+    Yields
+    ------
+    Path
+        The directory to write to meanwhile.
+
+    Raises
+    ------
+    ModelError
+        The directory is no model's, and files in it would be replaced.
+    OSError
+        It could not be written, as on a full disk; what was there before is as it was.
+    """
+    try:
+        with whole_directory(path, replaced=_PARTS_OF_A_MODEL.fullmatch) as scratch:
+            yield scratch
+            _check_room(Path(path), scratch)
+    except SafetensorError as error:
+        # What safetensors makes of a full disk.
+        raise OSError(f"the model could not be written to {os.fspath(path)}: {error}") from error
 
 
 def _check_room(target: Path, scratch: Path) -> None:

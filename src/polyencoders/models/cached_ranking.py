@@ -1,7 +1,7 @@
 """Ranking by any model, from any number of threads, each document encoded once.
 
 For use inside a process; a server's many requests are gathered into batches by `serving/`. Knows the four
-architectures and the cache of document vectors; nothing of who asks.
+architectures, a listwise head and the cache of document vectors; nothing of who asks.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from polyencoders.models.document_cache import DocumentCache
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.encoding import encode_queries
 from polyencoders.models.joint import JointEncoder
+from polyencoders.models.listwise import ListwiseReranker
 from polyencoders.models.loading import load_model
 from polyencoders.models.locks import lock_of
 from polyencoders.models.ranking import Hit, check_ranking, hits
@@ -29,7 +30,8 @@ class CachedRanking:
     Parameters
     ----------
     model
-        Any of the four architectures, or where to load it from. It must not be trained while it is used here.
+        Any of the four architectures, or one with a listwise head, or where to load it from. It must not be trained
+        while it is used here.
     cache
         A file to keep document vectors in, over restarts and for several processes; by default they are kept in
         memory. A model that reads pairs has none.
@@ -49,14 +51,18 @@ class CachedRanking:
     """
 
     def __init__(
-        self, model: DualEncoder | JointEncoder | str | os.PathLike[str], cache: str | os.PathLike[str] | None = None
+        self,
+        model: DualEncoder | JointEncoder | ListwiseReranker | str | os.PathLike[str],
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         self.model = load_model(model) if isinstance(model, str | os.PathLike) else model
         self.cache: DocumentCache | None = None
-        if isinstance(self.model, DualEncoder):
+        # A listwise head reads the vectors of its base.
+        encoder = self.model.base if isinstance(self.model, ListwiseReranker) else self.model
+        if isinstance(encoder, DualEncoder):
             # In float32, whatever the machine: with and without a cache, scores are the same.
-            self.cache = DocumentCache(self.model, cache, bf16=False)
-        elif not isinstance(self.model, JointEncoder):
+            self.cache = DocumentCache(encoder, cache, bf16=False)
+        elif not isinstance(encoder, JointEncoder):
             raise ModelError(f"expected a model of this package, or where to load one from, got {self.model!r:.60}")
         elif cache is not None:
             raise ModelError(
@@ -92,12 +98,12 @@ class CachedRanking:
         check_query(query)
         if not documents:
             return []
-        if not isinstance(self.model, DualEncoder) or self.cache is None:
+        if isinstance(self.model, JointEncoder) or self.cache is None:
             with lock_of(self.model):
                 scores = self.model.score_lists([query], [documents])[0]
             return hits(scores, documents, top_k, return_documents=False)
-        with lock_of(self.model):
-            codes = encode_queries(self.model, [query])
+        with lock_of(self.cache.model):
+            codes = encode_queries(self.cache.model, [query])
             vectors = self.cache.vectors(documents)
         scores = np.asarray(self.model.similarity(torch.from_numpy(codes), torch.from_numpy(vectors))[0])
         return hits(scores, documents, top_k, return_documents=False)

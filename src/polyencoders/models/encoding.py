@@ -61,8 +61,13 @@ def encode_documents(
     return _encode(model, texts, "document", TOKENS_AT_ONCE, half, advance)
 
 
-def encode_queries(model: DualEncoder, queries: Sequence[Query]) -> NDArray[np.float32]:
-    """Query codes, as `model.encode_query` gives them, in float32, with less padding and less around it.
+def encode_queries(
+    model: DualEncoder,
+    queries: Sequence[Query],
+    bf16: bool | None = False,
+    advance: Callable[[int], object] = lambda done: None,
+) -> NDArray[np.float32]:
+    """Query codes, as `model.encode_query` gives them, with less padding and less around it.
 
     Parameters
     ----------
@@ -70,6 +75,10 @@ def encode_queries(model: DualEncoder, queries: Sequence[Query]) -> NDArray[np.f
         A bi- or poly-encoder.
     queries
         Texts, or conversations of turns, in any order; at least one.
+    bf16
+        Whether to compute in bf16, as in `encode_documents`; not by default.
+    advance
+        Called with the number of queries of every batch that is done.
 
     Returns
     -------
@@ -81,7 +90,8 @@ def encode_queries(model: DualEncoder, queries: Sequence[Query]) -> NDArray[np.f
     TypeError
         A query is not one.
     """
-    return _encode(model, queries, "query", QUERY_TOKENS_AT_ONCE, False, lambda done: None)
+    half = bf16_is_native(model.device) if bf16 is None else bf16
+    return _encode(model, queries, "query", QUERY_TOKENS_AT_ONCE, half, advance)
 
 
 def in_bf16(model: DualEncoder) -> DualEncoder:

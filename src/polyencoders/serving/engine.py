@@ -20,6 +20,7 @@ from polyencoders.models.document_cache import DocumentCache
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.encoding import encode_documents, encode_queries, in_bf16
 from polyencoders.models.joint import JointEncoder
+from polyencoders.models.listwise import ListwiseReranker
 from polyencoders.models.text import Query
 from polyencoders.serving.batching import Lane, Work, Worker, pace_of
 from polyencoders.serving.settings import Settings
@@ -38,7 +39,7 @@ class Engine:
     Parameters
     ----------
     model
-        Any of the four architectures.
+        Any of the four architectures, or one with a listwise head.
     name
         What clients see; never a path.
     settings
@@ -51,32 +52,34 @@ class Engine:
 
     def __init__(
         self,
-        model: DualEncoder | JointEncoder,
+        model: DualEncoder | JointEncoder | ListwiseReranker,
         name: str,
         settings: Settings,
         before: Engine | None = None,
         watch: Watch = lambda lane, items, seconds: None,
     ) -> None:
         self.model = model
+        # A listwise head reads the vectors of its base.
+        self.encoder: DualEncoder | JointEncoder = model.base if isinstance(model, ListwiseReranker) else model
         self.name = name
         self.cache: DocumentCache | None = None
         short: Work
         long: Work
-        model.eval()
+        encoder = self.encoder.eval()
         text = "How long does it take to read this? " * 8
-        if isinstance(model, DualEncoder):
-            self.cache = DocumentCache(model, settings.cache, settings.cache_bytes, settings.bf16)
+        if isinstance(encoder, DualEncoder):
+            self.cache = DocumentCache(encoder, settings.cache, settings.cache_bytes, settings.bf16)
             if before is not None and before.cache is not None:
                 self.cache.take_over(before.cache)
-            reader = in_bf16(model) if self.cache.bf16 else model
+            reader = in_bf16(encoder) if self.cache.bf16 else encoder
             read = functools.partial(encode_documents, reader, bf16=False)
-            short, long = functools.partial(_read_queries, model), functools.partial(self.cache.fill, encode=read)
+            short, long = functools.partial(_read_queries, encoder), functools.partial(self.cache.fill, encode=read)
             paces: dict[Lane, float] = {"short": pace_of(short, [text]), "long": pace_of(read, [text] * 8)}
         else:
             short = long = self._predict
             paces = {"long": pace_of(long, [(text, f"{number} {text}") for number in range(8)])}
         # Counting tokens with the tokeniser that the model's thread uses would be a second thread in it.
-        self._counting: Any = copy.deepcopy(model.tokenizer)
+        self._counting: Any = copy.deepcopy(encoder.tokenizer)
         self._counter = ThreadPoolExecutor(1, "tokens")
         self.worker = Worker(short, long, wait=settings.limits.wait, watch=watch, paces=paces)
 
@@ -100,7 +103,7 @@ class Engine:
         """
         if not documents:
             return np.empty(0)
-        if not isinstance(self.model, DualEncoder):
+        if isinstance(self.model, JointEncoder):
             return (await self._ask("long", [(query, document) for document in documents])).astype(np.float64)
         # The query first: what its own documents will cost is no reason to refuse it.
         (codes,), vectors = await asyncio.gather(self.query_vectors([query]), self.document_vectors(documents))
@@ -131,7 +134,7 @@ class Engine:
 
     async def tokens(self, texts: Sequence[str]) -> int:
         """How many tokens texts have, as many as are read."""
-        longest = self.model.max_seq_length
+        longest = self.encoder.max_seq_length
 
         def count() -> int:
             ids = self._counting(list(texts), truncation=longest is not None, max_length=longest, verbose=False)
@@ -150,7 +153,7 @@ class Engine:
         return await asyncio.wrap_future(self.worker.submit(lane, items))  # cancelled with the request
 
     def _predict(self, pairs: list[tuple[Query, str]]) -> Vectors:
-        return np.asarray(self.model.predict(pairs, batch_size=32, show_progress_bar=False), dtype=np.float32)
+        return np.asarray(self.encoder.predict(pairs, batch_size=32, show_progress_bar=False), dtype=np.float32)
 
 
 def _read_queries(model: DualEncoder, queries: list[Query]) -> Vectors:

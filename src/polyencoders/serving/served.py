@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from polyencoders.errors import ModelError
-from polyencoders.models import ArcII, BiEncoder, CrossEncoder, PolyEncoder
+from polyencoders.models import ArcII, BiEncoder, CrossEncoder, ListwiseReranker, PolyEncoder
 from polyencoders.models.loading import load_model
 from polyencoders.serving.batching import BusyError
 from polyencoders.serving.engine import Engine, Watch
@@ -50,7 +50,7 @@ class Served:
             Something cannot be loaded, or does not fit together.
         """
         library = None
-        model: BiEncoder | PolyEncoder | CrossEncoder | ArcII
+        model: BiEncoder | PolyEncoder | CrossEncoder | ArcII | ListwiseReranker
         if settings.index is not None:
             from polyencoders.index import Index  # here: without an index no index engine is needed
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from polyencoders.errors import DataError
 from polyencoders.models import PolyEncoder
-from polyencoders.models.dual import DualEncoder
+from polyencoders.models.joint import JointEncoder
 from polyencoders.models.query_reading import QueryReading, read_query
 from polyencoders.models.text import Query
 from polyencoders.serving.engine import Engine, Vectors
@@ -166,7 +166,7 @@ async def rerank(engine: Engine, query: Query, documents: list[Found]) -> Rankin
     clock = Clock()
     if not texts:
         scores: NDArray[np.float64] = np.empty(0)
-    elif isinstance(engine.model, DualEncoder) and engine.cache is not None:
+    elif not isinstance(engine.model, JointEncoder) and engine.cache is not None:
         codes = await engine.query_vectors([query])
         clock.stop("query")
         before = engine.cache.misses
