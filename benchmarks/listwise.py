@@ -33,7 +33,8 @@ from polyencoders.cli.display import quieten
 from polyencoders.cli.latency import measure_latency
 from polyencoders.data import load_examples
 from polyencoders.evaluation import evaluate, paired_difference, sampled_candidates, whole_corpus
-from polyencoders.models.listwise import ListwiseReranker
+from polyencoders.models.listwise import ListwiseReranker, head_settings
+from polyencoders.models.listwise_head import ListwiseHead
 from polyencoders.models.loading import load_model
 from polyencoders.training import ListwiseOptions, TrainingOptions, freeze, train, train_listwise
 from polyencoders.training.frozen import FrozenOutputs
@@ -92,6 +93,17 @@ class Data:
             "corpus": whole_corpus(test, others[: size.corpus - len(right)]),
         }
 
+    def texts(self) -> dict[str, list]:
+        """Everything that is encoded, by its side."""
+        examples = [*self.base, *self.head, *self.validation]
+        queries = [example.query for example in examples] + [tuple(_turns(one)) for one in self.tasks["corpus"].queries]
+        documents = [text for example in examples for text in example.positives] + list(self.tasks["corpus"].corpus)
+        return {"query": queries, "document": documents + [t for one in self.tasks["lists"].documents for t in one]}
+
+
+def _turns(query) -> list[str]:
+    return [query] if isinstance(query, str) else query
+
 
 def run_one(name: str, seed: int, data: Data, size: Size, work: Path) -> list[dict]:
     """A base and its heads: a row for each."""
@@ -104,7 +116,10 @@ def run_one(name: str, seed: int, data: Data, size: Size, work: Path) -> list[di
     rows = [{"name": name, "head": None, "seed": seed, "seconds": time.perf_counter() - began}]
     freeze(base, "backbone")
     # All bases stand on the same outputs of one backbone: computed once, for all of them.
-    with FrozenOutputs(base).applied():
+    outputs = FrozenOutputs(base)
+    for task, texts in data.texts().items():
+        outputs.prepare(texts, task)
+    with outputs.applied():
         values = {None: _values(base, data)}
         head_options = ListwiseOptions(**{**vars(size.head), "seed": seed})
         for kind, examples in (("other examples", data.head), ("the base's examples", data.base)):
@@ -123,8 +138,9 @@ def run_one(name: str, seed: int, data: Data, size: Size, work: Path) -> list[di
                 }
             )
             if kind == "other examples":
-                # For the timing: the head that was trained, or a new one, which takes as long.
-                head = model.head if result.accepted else None
+                # For the timing: the head that was trained, or a new one of its shape, which takes as long.
+                new = ListwiseHead(**head_settings(base), layers=size.head.layers, width=size.head.width)
+                head = model.head if result.accepted else new
                 ListwiseReranker(base, head, depth=size.head.depth).save_pretrained(f"{folder}-listed")
     for row in rows:
         mine = values[row["head"]]

@@ -208,7 +208,7 @@ class ListwiseReranker:
         query
             A text, or a list of turns, the oldest first.
         vectors
-            `(n, d)`, of the base: only the query is encoded.
+            `(n, d)`, or n of them in a list, of the base: only the query is encoded.
         top_k
             How many to return; all by default.
 
@@ -354,7 +354,7 @@ def _in_front(scores: Tensor, best: Tensor, change: Tensor) -> Tensor:
 
 
 def _tensor(vectors: Any, device: torch.device) -> Tensor:
-    return torch.as_tensor(vectors, device=device)
+    return torch.as_tensor(vectors if isinstance(vectors, Tensor) else np.asarray(vectors), device=device)
 
 
 def _read_settings(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
