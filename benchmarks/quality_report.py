@@ -35,7 +35,7 @@ def write(rows: list[dict[str, Any]], results: Path) -> dict[str, Any]:
         ", ".join(f"`{name}: {value}`" for name, value in found["machine"].items()),
         "",
         "The right answer at first place (R@1; where a query has several right answers, any of them). ± is the "
-        "standard deviation over seeds. *All* is the mean over the tasks, of a method that has run on each of them.",
+        "standard deviation over seeds. *Mean* is over the tasks on which all methods that have one have run.",
         "",
     ]
     kinds = [kind for kind in ("frozen", "tuned") if any(row["set"] == kind for row in rows)]
@@ -54,7 +54,7 @@ TITLES = {"frozen": "Codes and linear maps on a frozen backbone", "tuned": "Ever
 
 
 def means(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """By method: by task the mean, the spread and the number of seeds, and the mean over all tasks there are."""
+    """By method: each task's mean, spread and number of seeds; and the mean over the tasks that all have run on."""
     tasks = [name for name in RANKINGS if any(row["task"] == name for row in rows)]
     table: dict[str, Any] = {}
     for method in [name for name in ORDER if any(row["method"] == name for row in rows)]:
@@ -64,8 +64,14 @@ def means(rows: list[dict[str, Any]]) -> dict[str, Any]:
             if values:
                 spread = statistics.stdev(values) if len(values) > 1 else None
                 cells[task] = {"mean": statistics.mean(values), "spread": spread, "seeds": len(values)}
-        whole = statistics.mean(cell["mean"] for cell in cells.values()) if len(cells) == len(tasks) else None
-        table[method] = {"tasks": cells, "all": whole}
+        table[method] = {"tasks": cells}
+    # Of the same tasks for every method, or the means could not be compared; without methods that have hardly begun.
+    most = max((len(row["tasks"]) for row in table.values()), default=0)
+    begun = [row for row in table.values() if 2 * len(row["tasks"]) > most]
+    finished = [task for task in tasks if all(task in row["tasks"] for row in begun)]
+    for row in table.values():
+        compared = row in begun and finished
+        row["all"] = statistics.mean(row["tasks"][task]["mean"] for task in finished) if compared else None
     return table
 
 
@@ -77,7 +83,7 @@ def markdown(table: dict[str, Any]) -> list[str]:
         cells = [_cell(row["tasks"].get(task)) for row in table.values()]
         lines.append(f"| {task} | " + " | ".join(cells) + " |")
     whole = ["–" if row["all"] is None else f"**{row['all']:.3f}**" for row in table.values()]
-    return [*lines, "| **all** | " + " | ".join(whole) + " |"]
+    return [*lines, "| **mean** | " + " | ".join(whole) + " |"]
 
 
 def _cell(cell: dict[str, Any] | None) -> str:
