@@ -244,7 +244,7 @@ def main() -> None:
         about = ", ".join(f"{name} {value}" for name, value in summary["machine"].items())
         notes = [
             "",
-            "± is the standard deviation over seeds. ms: encoding a query + scoring.",
+            "± is the standard deviation over seeds. ms, on one thread: encoding a query + scoring.",
             "",
             f"Measured: {about}.",
         ]
