@@ -12,9 +12,9 @@ from rich.table import Table
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import TrainingProgress, console, progress, quieten, resumable
+from polyencoders.cli.train import check_output
 from polyencoders.data.conversations import load_conversations
-from polyencoders.errors import TrainingError
-from polyencoders.training.pretraining import CHECKPOINTS, PretrainingOptions, PretrainingResult, pretrain
+from polyencoders.training.pretraining import PretrainingOptions, PretrainingResult, pretrain
 
 
 def run(
@@ -22,14 +22,8 @@ def run(
 ) -> None:
     """Pre-train a backbone and say what came of it."""
     quieten()
-    if output.is_file():
-        raise TrainingError(f"{output} is a file; the backbone is saved to a directory: choose another output")
-    others = {entry.name for entry in output.iterdir()} - {CHECKPOINTS} if output.is_dir() else set()
-    # A backbone of ours, which may be replaced when asked to, has the record of its pre-training beside it.
-    if others and "pretraining.json" not in others:
-        raise TrainingError(f"{output} is a directory with other things in it: choose a new one for the backbone")
-    if others and not (output / CHECKPOINTS).exists() and not overwrite:
-        raise TrainingError(f"{output} holds a backbone already: choose another output, or say --overwrite")
+    # A backbone of ours has the record of its pre-training beside it.
+    check_output(output, overwrite, "backbone", "pretraining.json")
     conversations, validation = load_conversations(data, options.seed)
     start = "from scratch, built as" if from_scratch else "on from"
     console.print(

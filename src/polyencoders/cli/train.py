@@ -18,7 +18,7 @@ from polyencoders.data import Example
 from polyencoders.data.sources import read_source
 from polyencoders.errors import DataError, TrainingError
 from polyencoders.training import Distillation, Teacher, TrainingResult, distill, train
-from polyencoders.training.train import CHECKPOINTS
+from polyencoders.training.resuming import CHECKPOINTS
 
 
 def run(recipe: Recipe, overwrite: bool = False) -> None:
@@ -49,15 +49,15 @@ def run(recipe: Recipe, overwrite: bool = False) -> None:
     _report(result, output, recipe)
 
 
-def check_output(output: Path, overwrite: bool) -> None:
-    """Refuse a place where a model cannot be saved without replacing something."""
-    if (output / "modules.json").exists() and not (output / CHECKPOINTS).exists() and not overwrite:
-        raise TrainingError(f"{output} holds a model already: choose another output, or say --overwrite")
+def check_output(output: Path, overwrite: bool, what: str = "model", marker: str = "modules.json") -> None:
+    """Refuse a place where a model cannot be saved without replacing something; its marker tells one that is ours."""
+    if (output / marker).exists() and not (output / CHECKPOINTS).exists() and not overwrite:
+        raise TrainingError(f"{output} holds a {what} already: choose another output, or say --overwrite")
     if output.is_file():
-        raise TrainingError(f"{output} is a file; the model is saved to a directory: choose another output")
+        raise TrainingError(f"{output} is a file; the {what} is saved to a directory: choose another output")
     others = {entry.name for entry in output.iterdir()} - {CHECKPOINTS} if output.is_dir() else set()
-    if others and not (output / "modules.json").exists():
-        raise TrainingError(f"{output} is a directory with other things in it: choose a new one for the model")
+    if others and not (output / marker).exists():
+        raise TrainingError(f"{output} is a directory with other things in it: choose a new one for the {what}")
 
 
 def read_splits(train: str, held_out: str | None, seed: int) -> tuple[list[Example], list[Example]]:

@@ -136,6 +136,18 @@ def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
+def right_answers(examples: Iterable[Example]) -> dict[tuple[str, ...], list[str]]:
+    """All the right answers of each distinct query, whichever example they stand in; both in order of appearance.
+
+    >>> right_answers([Example("Tea?", "Yes."), Example("Milk?", "No."), Example("Tea?", ["No.", "Yes."])])
+    {('Tea?',): ['Yes.', 'No.'], ('Milk?',): ['No.']}
+    """
+    answers: dict[tuple[str, ...], dict[str, None]] = {}
+    for example in examples:
+        answers.setdefault(example.query, {}).update(dict.fromkeys(example.positives))
+    return {query: list(right) for query, right in answers.items()}
+
+
 def training_dataset(examples: Sequence[Example]) -> datasets.Dataset:
     """Examples as a table for a trainer: one row per positive.
 

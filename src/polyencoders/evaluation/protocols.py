@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polyencoders.data.examples import Example, Query, shortened
+from polyencoders.data.examples import Example, Query, right_answers, shortened
 from polyencoders.errors import DataError
 
 
@@ -177,7 +177,7 @@ def sampled_candidates(
     """
     if candidates < 2:
         raise DataError(f"candidates={candidates}: expected 2 or more, the right answer and something else")
-    answers = _answers(examples)
+    answers = right_answers(examples)
     pool = list(dict.fromkeys([text for example in examples for text in example.positives] + list(extra_documents)))
     place = {text: i for i, text in enumerate(pool)}
     rng = np.random.default_rng(seed)
@@ -227,7 +227,7 @@ def whole_corpus(examples: Sequence[Example], extra_documents: Iterable[str] = (
     ]
     corpus = list(dict.fromkeys(texts + list(extra_documents)))
     place = {text: i for i, text in enumerate(corpus)}
-    answers = _answers(examples)
+    answers = right_answers(examples)
     return CorpusTask(
         [turns[0] if len(turns) == 1 else list(turns) for turns in answers],
         corpus,
@@ -269,14 +269,6 @@ def given_corpus(examples: Sequence[Example], corpus: Sequence[str]) -> CorpusTa
             )
         relevant.append([place[text] for text in example.positives])
     return CorpusTask([_query(example) for example in examples], documents, relevant, "given corpus")
-
-
-def _answers(examples: Iterable[Example]) -> dict[tuple[str, ...], list[str]]:
-    """All the right answers of each distinct query, in order of appearance."""
-    answers: dict[tuple[str, ...], dict[str, None]] = {}
-    for example in examples:
-        answers.setdefault(example.query, {}).update(dict.fromkeys(example.positives))
-    return {query: list(right) for query, right in answers.items()}
 
 
 def _query(example: Example) -> Query:

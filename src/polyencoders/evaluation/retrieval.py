@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from polyencoders.data import Example
+from polyencoders.data.examples import right_answers
 from polyencoders.errors import DataError
 from polyencoders.evaluation.metrics import measure_ranks
 
@@ -56,9 +57,7 @@ class RetrievalEvaluator(BaseEvaluator):
         super().__init__()  # type: ignore[no-untyped-call]
         self.index = index
         self.primary_metric = MEASURES[0]
-        self.right: dict[tuple[str, ...], dict[str, None]] = {}
-        for example in examples:
-            self.right.setdefault(example.query, {}).update(dict.fromkeys(example.positives))
+        self.right = right_answers(examples)
         if not self.right:
             raise DataError("no queries to evaluate")
         texts = list(dict.fromkeys(text for answers in self.right.values() for text in answers))

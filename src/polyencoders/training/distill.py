@@ -23,8 +23,9 @@ from polyencoders.training.freezing import freeze
 from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.lists import candidate_lists, kept_lists
 from polyencoders.training.options import Distillation, TrainingOptions
+from polyencoders.training.resuming import CHECKPOINTS
 from polyencoders.training.teacher import Teacher
-from polyencoders.training.train import CHECKPOINTS, TrainingResult, train
+from polyencoders.training.train import TrainingResult, train
 
 
 def distill(

@@ -6,7 +6,6 @@ examples and the miner; nothing of teachers or losses.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from polyencoders.errors import TrainingError
 from polyencoders.files import whole_file
 from polyencoders.training.mining import Miner
 from polyencoders.training.options import Distillation, HardNegatives
+from polyencoders.training.resuming import digest
 
 
 def candidate_lists(
@@ -73,7 +73,7 @@ def kept_lists(
     They depend on the model as it came, which by then may have other new weights.
     """
     asked = [[list(one.query), list(one.positives), list(one.negatives)] for one in examples]
-    of = _digest([asked, list(corpus), repr(options), seed])
+    of = digest([asked, list(corpus), repr(options), seed])
     if file.exists():
         kept = json.loads(file.read_text(encoding="utf-8"))
         if kept["of"] == of:
@@ -97,7 +97,3 @@ def kept_lists(
         }
         scratch.write_text(json.dumps(content), encoding="utf-8")
     return lists
-
-
-def _digest(content: Any) -> str:
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from polyencoders.data import Example
+from polyencoders.data.examples import right_answers
 from polyencoders.errors import TrainingError
 from polyencoders.evaluation import Interval, paired_difference
 from polyencoders.models.bi_encoder import BiEncoder
@@ -281,21 +282,13 @@ class _TrainingSet(NamedTuple):
 
 
 def _training_set(examples: Sequence[Example], encode: _Encoder) -> _TrainingSet:
-    answers = _answers(examples)
+    answers = right_answers(examples)
     others = (text for example in examples for text in example.negatives)
     texts = list(dict.fromkeys([text for right in answers.values() for text in right] + list(others)))
     place = {text: number for number, text in enumerate(texts)}
     queries: list[Query] = [list(query) for query in answers]
     rights = [[place[text] for text in right] for right in answers.values()]
     return _TrainingSet(queries, texts, encode.queries(queries), encode.documents(texts), rights, encode.temperature)
-
-
-def _answers(examples: Sequence[Example]) -> dict[tuple[str, ...], list[str]]:
-    """All the right answers of each distinct query."""
-    answers: dict[tuple[str, ...], dict[str, None]] = {}
-    for example in examples:
-        answers.setdefault(example.query, {}).update(dict.fromkeys(example.positives))
-    return {query: list(right) for query, right in answers.items()}
 
 
 @dataclass(frozen=True)
@@ -339,7 +332,7 @@ def _held_out(validation: Sequence[Example], encode: _Encoder, options: Listwise
         right_texts = [set(example.positives) for example in chosen]
         texts = list(dict.fromkeys(text for example in chosen for text in example.candidates or ()))
     else:
-        answers = _answers(chosen)
+        answers = right_answers(chosen)
         queries, right_texts = [list(query) for query in answers], [set(right) for right in answers.values()]
         texts = list(dict.fromkeys(text for right in answers.values() for text in right))
         others = list(

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from polyencoders.data import Example
+from polyencoders.data.examples import right_answers
 from polyencoders.errors import TrainingError
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.encoding import encode_documents
@@ -126,9 +127,7 @@ class Miner:
         self.options = options
         self.seed = seed
         self.encode = encode or (lambda texts: encode_documents(model, texts))
-        self.right: dict[tuple[str, ...], dict[str, None]] = {}
-        for example in examples:
-            self.right.setdefault(example.query, {}).update(dict.fromkeys(example.positives))
+        self.right = right_answers(examples)
         self.documents = list(
             dict.fromkeys([text for answers in self.right.values() for text in answers] + list(corpus))
         )
@@ -163,7 +162,7 @@ class Miner:
             temperature = getattr(self.model, "temperature", 1.0)
             scores, places = documents.search(codes.float(), depth, temperature)
             for i, query in enumerate(some):
-                answers = list(self.right[query])
+                answers = self.right[query]
                 own = self.model.similarity(codes[i : i + 1].float(), vectors[[self.places[text] for text in answers]])
                 ranked = list(zip(places[i].tolist(), scores[i].tolist(), strict=True))
                 for positive, score in zip(answers, own[0].tolist(), strict=True):

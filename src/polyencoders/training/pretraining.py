@@ -6,7 +6,6 @@ in its own file. What the backbone is used for afterwards it does not know.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -24,14 +23,12 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from polyencoders.errors import TrainingError
-from polyencoders.files import whole_directory, whole_file
+from polyencoders.files import whole_directory
 from polyencoders.models.precision import bf16_is_native
 from polyencoders.training.next_utterance import MaskingCollator, NextUtterancePairs
 from polyencoders.training.pretraining_model import load_for_pretraining
-from polyencoders.training.trainer import finished_state, last_checkpoint
-
-CHECKPOINTS = "checkpoints"
-"""The folder of a run's output directory that is there until the run has ended."""
+from polyencoders.training.resuming import CHECKPOINTS, checkpoint_to_resume, digest
+from polyencoders.training.trainer import finished_state
 
 _PARTS_OF_A_BACKBONE = re.compile(
     r"model[\w.-]*\.safetensors(\.index\.json)?|vocab\.(txt|json)|merges\.txt|spiece\.model"
@@ -169,11 +166,11 @@ def pretrain(
     held_out = NextUtterancePairs(validation, tokenizer, options.max_length, 0, options.seed)
     held_out.size = min(options.validation_pairs, len(held_out.places))
     trainer = _trainer(model, MaskingCollator(tokenizer, options.seed), pairs, held_out, folder, options, callbacks)
-    checkpoint = _checkpoint_to_resume(
+    checkpoint = checkpoint_to_resume(
         folder / CHECKPOINTS,
         {
             "backbone": [backbone, from_scratch],
-            "data": _digest([conversations, validation]),
+            "data": digest([conversations, validation]),
             "options": json.loads(json.dumps(asdict(options))),
         },
     )
@@ -293,23 +290,3 @@ def _measured(trainer: Trainer) -> Validation:
     # Not `evaluate`, which would tell the callbacks of a validation that is no part of training.
     metrics = trainer.predict(trainer.eval_dataset, metric_key_prefix="eval").metrics or {}  # type: ignore[arg-type]
     return Validation(*(metrics[f"eval_{name}"] for name in ("loss", "masked_loss", "next_accuracy")))
-
-
-def _checkpoint_to_resume(checkpoints: Path, run: dict[str, Any]) -> str | None:
-    described = checkpoints / "run.json"
-    if not described.exists():
-        with whole_file(described) as scratch:
-            scratch.write_text(json.dumps(run), encoding="utf-8")
-        return None
-    earlier = json.loads(described.read_text(encoding="utf-8"))
-    if changed := [key for key in run if earlier.get(key) != run[key]]:
-        raise TrainingError(
-            f"{checkpoints} holds the checkpoints of an interrupted run with other {', '.join(changed)}: "
-            "run it again as it was to finish it, choose another folder, or delete that one"
-        )
-    checkpoint = last_checkpoint(checkpoints)
-    return None if checkpoint is None else str(checkpoint)
-
-
-def _digest(content: Any) -> str:
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()

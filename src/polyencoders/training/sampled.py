@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polyencoders.data import Example
+from polyencoders.data.examples import right_answers
 from polyencoders.errors import TrainingError
 
 PAIRS_PER_PASS = 64
@@ -51,9 +52,7 @@ class SampledCrossEntropy(nn.Module):
         self.scale = float(model.score_scale)
         self.negatives = negatives
         self.documents = list(dict.fromkeys(text for example in examples for text in example.positives))
-        self.right: dict[tuple[str, ...], set[str]] = {}
-        for example in examples:
-            self.right.setdefault(example.query, set()).update(example.positives)
+        self.right = right_answers(examples)
         most = max((len(answers) for answers in self.right.values()), default=0)
         if len(self.documents) - most < negatives:
             raise TrainingError(
@@ -72,7 +71,7 @@ class SampledCrossEntropy(nn.Module):
 
     def _wrong(self, query: tuple[str, ...], positive: str, explicit: list[str]) -> list[str]:
         """n documents that do not answer the query: explicit ones first, then drawn ones, none twice."""
-        right = self.right.get(query, set()) | {positive}
+        right = {*self.right.get(query, ()), positive}
         wrong = [text for text in dict.fromkeys(explicit) if text not in right][: self.negatives]
         excluded = {*right, *wrong}
         while len(wrong) < self.negatives:

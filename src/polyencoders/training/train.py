@@ -5,7 +5,6 @@ Knows models, examples, the trainers and the evaluator, and how they fit togethe
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -27,11 +26,11 @@ from torch import nn
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 
 from polyencoders.data import Example, training_dataset
+from polyencoders.data.examples import right_answers
 from polyencoders.errors import TrainingError
 from polyencoders.evaluation import CandidateTask, given_candidates, sampled_candidates
 from polyencoders.evaluation.attention import attention
 from polyencoders.evaluation.evaluator import RankingEvaluator
-from polyencoders.files import whole_file
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.precision import bf16_is_native
@@ -42,8 +41,9 @@ from polyencoders.training.in_batch import InBatchCrossEntropy
 from polyencoders.training.mining import Miner
 from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
 from polyencoders.training.pulling import Pull
+from polyencoders.training.resuming import CHECKPOINTS, checkpoint_to_resume, digest
 from polyencoders.training.sampled import SampledCrossEntropy
-from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer, last_checkpoint
+from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,6 @@ def train(
     return result
 
 
-CHECKPOINTS = "checkpoints"
-"""The folder of a run's output directory that is there until the run has ended."""
-
 SCORES = "label"
 """The column of a teacher's scores, by the name that sentence-transformers' collator and trainer know."""
 
@@ -233,9 +230,7 @@ def _evaluator(validation: Sequence[Example] | BaseEvaluator, options: TrainingO
     chosen = random.Random(options.seed).sample(list(validation), number)
     if all(example.candidates for example in chosen):
         return RankingEvaluator(given_candidates(chosen), write_csv=False)
-    answers: dict[tuple[str, ...], set[str]] = {}
-    for example in chosen:
-        answers.setdefault(example.query, set()).update(example.positives)
+    answers = right_answers(chosen)
     documents = set().union(*answers.values())
     most = max(map(len, answers.values()))
     if len(documents) - most + 1 < options.candidates:
@@ -373,28 +368,12 @@ def _checkpoint_to_resume(
     task = _task(evaluator)
     validation = asdict(task) if task is not None else evaluator and evaluator.get_config_dict()
     run = {
-        "model": _digest([type(model).__name__, model._get_model_config(), shapes]),
-        "data": _digest([table.column_names, *(table[name][:] for name in table.column_names)]),
-        "validation": _digest(validation),
+        "model": digest([type(model).__name__, model._get_model_config(), shapes]),
+        "data": digest([table.column_names, *(table[name][:] for name in table.column_names)]),
+        "validation": digest(validation),
         "options": json.loads(json.dumps(asdict(options))),
     }
-    described = folder / CHECKPOINTS / "run.json"
-    if described.exists():
-        earlier = json.loads(described.read_text(encoding="utf-8"))
-        if changed := [key for key in run if earlier.get(key) != run[key]]:
-            raise TrainingError(
-                f"{described.parent} holds the checkpoints of an interrupted run with other {', '.join(changed)}: "
-                "run it again as it was to finish it, choose another folder, or delete that one"
-            )
-        checkpoint = last_checkpoint(described.parent)
-        return None if checkpoint is None else str(checkpoint)
-    with whole_file(described) as scratch:
-        scratch.write_text(json.dumps(run), encoding="utf-8")
-    return None
-
-
-def _digest(content: Any) -> str:
-    return hashlib.blake2b(json.dumps(content, default=str).encode(), digest_size=16).hexdigest()
+    return checkpoint_to_resume(folder / CHECKPOINTS, run)
 
 
 def _record(result: TrainingResult, rows: int, options: TrainingOptions) -> dict[str, Any]:
