@@ -11,28 +11,28 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Router, Transformer
 from sentence_transformers.base.modules.module import Module
 from sentence_transformers.sentence_transformer.modules import Normalize
-from torch import Tensor, nn
+from torch import nn
 
 from polyencoders.errors import ModelError
 from polyencoders.models.backbone import Backbone, as_backbone
 from polyencoders.models.base import SavedModel
 from polyencoders.models.checks import check_whole_number
 from polyencoders.models.query_codes import QueryCodes
-from polyencoders.models.ranking import Hit, as_pairs, check_lists, check_ranking, distinct, hits, is_pair
+from polyencoders.models.ranking import as_pairs, distinct, is_pair
 from polyencoders.models.reductions import AverageOfCodes, MeanOfFirst, reduction_module, reduction_name
 from polyencoders.models.text import Query, check_document, cut, join_turns, number_of_tokens
+from polyencoders.models.vector_ranking import VectorRanking
 
 Task = Literal["query", "document"]
 TASKS: tuple[Task, Task] = ("query", "document")
 
 
-class DualEncoder(SavedModel, SentenceTransformer):
+class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
     """The two sides of a bi- or poly-encoder; use `BiEncoder` or `PolyEncoder`.
 
     The modules of a side, its route, are a `Transformer` and what reduces its outputs. With a shared tower both routes
@@ -279,8 +279,8 @@ class DualEncoder(SavedModel, SentenceTransformer):
         if pairs:
             queries, query_places = distinct([query for query, _ in pairs])
             documents, document_places = distinct([document for _, document in pairs])
-            query_vectors = self._encode_to_tensor(queries, "query", batch_size, show_progress_bar)
-            document_vectors = self._encode_to_tensor(documents, "document", batch_size, show_progress_bar)
+            query_vectors = self._encoded(self.encode_query, queries, batch_size, show_progress_bar)
+            document_vectors = self._encoded(self.encode_document, documents, batch_size, show_progress_bar)
             scores = self.similarity_pairwise(query_vectors[query_places], document_vectors[document_places])
         else:
             scores = torch.empty(0)
@@ -290,97 +290,6 @@ class DualEncoder(SavedModel, SentenceTransformer):
         if convert_to_numpy:
             return scores.cpu().numpy()
         return scores if single else list(scores)
-
-    def rank(
-        self,
-        query: Query,
-        documents: Sequence[str],
-        top_k: int | None = None,
-        return_documents: bool = False,
-        batch_size: int = 32,
-        show_progress_bar: bool | None = None,
-    ) -> list[Hit]:
-        """Documents by their score for one query, best first.
-
-        Parameters
-        ----------
-        query
-            A text, or a list of turns, the oldest first.
-        documents
-            Texts.
-        top_k
-            How many to return; all by default.
-        return_documents
-            Whether each hit carries its text.
-        batch_size
-            Texts encoded at a time.
-        show_progress_bar
-            Whether to show one.
-
-        Returns
-        -------
-        list of Hit
-            `[{"corpus_id", "score", "text"}]`; equal scores in the order given.
-
-        Raises
-        ------
-        TypeError
-            The query is not one, or the documents are not a list of texts.
-        ValueError
-            `top_k` is below 1.
-        """
-        check_ranking(documents, top_k)
-        scores = self.score_lists([query], [documents], batch_size, bool(show_progress_bar))[0]
-        return hits(scores, documents, top_k, return_documents)
-
-    def score_lists(
-        self,
-        queries: Sequence[Query],
-        documents: Sequence[Sequence[str]],
-        batch_size: int = 32,
-        show_progress_bar: bool = False,
-    ) -> list[np.ndarray]:
-        """Scores of each query with the documents of its own list; each distinct text is encoded once.
-
-        Parameters
-        ----------
-        queries
-            `q` texts or conversations.
-        documents
-            `q` lists of texts.
-        batch_size
-            Texts encoded at a time.
-        show_progress_bar
-            Whether to show one.
-
-        Returns
-        -------
-        list of numpy.ndarray
-            `q` float32 arrays, as long as the lists.
-
-        Raises
-        ------
-        TypeError
-            They are not lists of queries and of lists of texts.
-        ValueError
-            There are more of the one than of the other.
-        """
-        check_lists(queries, documents)
-        texts, places = distinct([text for candidates in documents for text in candidates])
-        if not texts:
-            return [np.empty(0, dtype=np.float32) for _ in queries]
-        query_vectors = self._encode_to_tensor(queries, "query", batch_size, show_progress_bar)
-        document_vectors = self._encode_to_tensor(texts, "document", batch_size, show_progress_bar)
-        scores, start = [], 0
-        for vectors, candidates in zip(query_vectors, documents, strict=True):
-            chosen = document_vectors[places[start : start + len(candidates)]]
-            scores.append(self.similarity(vectors[None], chosen)[0].float().cpu().numpy())
-            start += len(candidates)
-        return scores
-
-    def _encode_to_tensor(self, texts: Sequence[Any], task: Task, batch_size: int, progress: bool | None) -> Tensor:
-        encode = self.encode_query if task == "query" else self.encode_document
-        return encode(list(texts), batch_size=batch_size, show_progress_bar=bool(progress), convert_to_tensor=True)
 
 
 def linear_map(dimension: int) -> Dense:

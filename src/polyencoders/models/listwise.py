@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,9 @@ from polyencoders.models.dual import DualEncoder
 from polyencoders.models.hub import hub_arguments
 from polyencoders.models.listwise_head import ListwiseHead
 from polyencoders.models.poly_encoder import PolyEncoder
-from polyencoders.models.ranking import Hit, check_lists, check_ranking, distinct, hits
+from polyencoders.models.ranking import Hit, check_ranking, hits
 from polyencoders.models.text import Query, check_query
+from polyencoders.models.vector_ranking import VectorRanking
 
 DEPTH = 100
 """Documents that the head reads together, unless it is told otherwise."""
@@ -42,7 +43,7 @@ NUMBERS_AT_ONCE = 1 << 22
 """Numbers of document vectors that are gathered for the head at a time (16 MB)."""
 
 
-class ListwiseReranker:
+class ListwiseReranker(VectorRanking):
     """Ranks by a bi- or poly-encoder, and the best `depth` documents of that anew by a head that reads them together.
 
     A document's score depends on what it stands beside, so lists are scored and no pairs: there is no `predict`.
@@ -158,48 +159,6 @@ class ListwiseReranker:
 
     # -- ranking -----------------------------------------------------------------------------------------------------
 
-    def rank(
-        self,
-        query: Query,
-        documents: Sequence[str],
-        top_k: int | None = None,
-        return_documents: bool = False,
-        batch_size: int = 32,
-        show_progress_bar: bool | None = None,
-    ) -> list[Hit]:
-        """Documents by their score for one query, best first.
-
-        Parameters
-        ----------
-        query
-            A text, or a list of turns, the oldest first.
-        documents
-            Texts.
-        top_k
-            How many to return; all by default.
-        return_documents
-            Whether each hit carries its text.
-        batch_size
-            Texts encoded at a time.
-        show_progress_bar
-            Whether to show one.
-
-        Returns
-        -------
-        list of Hit
-            `[{"corpus_id", "score", "text"}]`; equal scores in the order given.
-
-        Raises
-        ------
-        TypeError
-            The query is not one, or the documents are not a list of texts.
-        ValueError
-            `top_k` is below 1.
-        """
-        check_ranking(documents, top_k)
-        scores = self.score_lists([query], [documents], batch_size, bool(show_progress_bar))[0]
-        return hits(scores, documents, top_k, return_documents)
-
     def rerank(self, query: Query, vectors: Any, top_k: int | None = None) -> list[Hit]:
         """Documents whose vectors are there already, such as the hits of an index, by their score for one query.
 
@@ -237,52 +196,6 @@ class ListwiseReranker:
             return []
         codes = self.base.encode_query([check_query(query)], convert_to_tensor=True, show_progress_bar=False)
         return hits(self.similarity(codes, vectors)[0].cpu().numpy(), [], top_k, return_documents=False)
-
-    def score_lists(
-        self,
-        queries: Sequence[Query],
-        documents: Sequence[Sequence[str]],
-        batch_size: int = 32,
-        show_progress_bar: bool = False,
-    ) -> list[np.ndarray]:
-        """Scores of each query with the documents of its own list; each distinct text is encoded once.
-
-        Parameters
-        ----------
-        queries
-            `q` texts or conversations.
-        documents
-            `q` lists of texts.
-        batch_size
-            Texts encoded at a time.
-        show_progress_bar
-            Whether to show one.
-
-        Returns
-        -------
-        list of numpy.ndarray
-            `q` float32 arrays, as long as the lists.
-
-        Raises
-        ------
-        TypeError
-            They are not lists of queries and of lists of texts.
-        ValueError
-            There are more of the one than of the other.
-        """
-        check_lists(queries, documents)
-        texts, places = distinct([text for candidates in documents for text in candidates])
-        if not texts:
-            return [np.empty(0, dtype=np.float32) for _ in queries]
-        encoding: dict[str, Any] = {"batch_size": batch_size, "show_progress_bar": show_progress_bar}
-        codes = self.base.encode_query(list(queries), convert_to_tensor=True, **encoding)
-        vectors = self.base.encode_document(texts, convert_to_tensor=True, **encoding)
-        scores, start = [], 0
-        for code, candidates in zip(codes, documents, strict=True):
-            chosen = vectors[places[start : start + len(candidates)]]
-            scores.append(self.similarity(code[None], chosen)[0].cpu().numpy())
-            start += len(candidates)
-        return scores
 
     # -- saving ------------------------------------------------------------------------------------------------------
 
