@@ -2,6 +2,10 @@
 
 import json
 
+import pytest
+
+from polyencoders.errors import DataError
+
 
 def put(folder, name, content):
     """Writes a file, in folders that are made; text, bytes, or what JSON holds."""
@@ -11,6 +15,14 @@ def put(folder, name, content):
         content = json.dumps(content)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def error_of(read, *arguments, **options):
+    """What a reader says against its input, in one line."""
+    with pytest.raises(DataError) as caught:
+        read(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 PARLAI = (

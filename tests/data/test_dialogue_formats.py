@@ -24,19 +24,11 @@ from polyencoders.data import (
 )
 from polyencoders.data.arrays import json_array
 from polyencoders.data.self_dialogue import turns_as_examples
-from polyencoders.errors import DataError
 
 SPEC = importlib.util.spec_from_file_location("formats", Path(__file__).with_name("formats.py"))
 formats = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(formats)
-put = formats.put
-
-
-def error_of(read, *arguments, **options):
-    with pytest.raises(DataError) as caught:
-        read(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+put, error_of = formats.put, formats.error_of
 
 
 def test_parlai(tmp_path):

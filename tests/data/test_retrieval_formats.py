@@ -28,19 +28,12 @@ from polyencoders.data import (
     read_wikiqa,
     write_run,
 )
-from polyencoders.errors import DataError, PolyencodersError
+from polyencoders.errors import PolyencodersError
 
 SPEC = importlib.util.spec_from_file_location("formats", Path(__file__).with_name("formats.py"))
 formats = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(formats)
-put = formats.put
-
-
-def error_of(read, *arguments, **options):
-    with pytest.raises(DataError) as caught:
-        read(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+put, error_of = formats.put, formats.error_of
 
 
 def test_beir(tmp_path):

@@ -6,16 +6,14 @@ Knows nothing of what an element means.
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from polyencoders.data.examples import shortened
-from polyencoders.data.lines import opened
+from polyencoders.data.lines import gzip_explained, opened, unzipped
 from polyencoders.errors import DataError
 
 _READ = 1 << 20
@@ -35,15 +33,8 @@ def json_array(path: Path) -> Iterator[tuple[int, Any]]:
     DataError
         When the file is not such a list, or ends too early.
     """
-    with opened(path) as file:
-        gzipped = file.peek(2)[:2] == b"\x1f\x8b"
-        stream = gzip.GzipFile(fileobj=file) if gzipped else file
-        try:
-            yield from _elements(path, stream)
-        except EOFError:
-            raise DataError(f"{path}: the gzip file ends too early (truncated): copy it again") from None
-        except (zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(f"{path}: the gzip file is damaged ({error}): copy it again") from None
+    with opened(path) as file, gzip_explained(lambda: str(path)):
+        yield from _elements(path, unzipped(file))
 
 
 def _elements(path: Path, stream: io.BufferedIOBase) -> Iterator[tuple[int, Any]]:

@@ -47,6 +47,23 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
+def unzipped(file: io.BufferedReader) -> io.BufferedReader:
+    """The bytes of a file that may be gzipped, which is recognised by content."""
+    gzipped = file.peek(2)[:2] == b"\x1f\x8b"
+    return io.BufferedReader(gzip.GzipFile(fileobj=file)) if gzipped else file
+
+
+@contextmanager
+def gzip_explained(where: Callable[[], str]) -> Iterator[None]:
+    """What is wrong with a gzip file as a DataError that begins with where."""
+    try:
+        yield
+    except EOFError:
+        raise DataError(f"{where()}: the gzip file ends too early (truncated): copy it again") from None
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{where()}: the gzip file is damaged ({error}): copy it again") from None
+
+
 def numbered_lines(
     path: Path,
     *,
@@ -69,11 +86,10 @@ def numbered_lines(
     """
     number = 0
     with opened(path) as file:
-        gzipped = file.peek(2)[:2] == b"\x1f\x8b"
-        stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if gzipped else file
+        stream = unzipped(file)
         size = os.fstat(file.fileno()).st_size  # 0 for a pipe, which has no position either
         limit = -1 if longest is None else longest + 1
-        try:
+        with gzip_explained(lambda: f"{path}:{number + 1}"):
             for number, raw in enumerate(iter(lambda: stream.readline(limit), b""), start=1):
                 if number == 1:
                     raw = raw.removeprefix(b"\xef\xbb\xbf")  # the byte order mark some editors write
@@ -91,10 +107,6 @@ def numbered_lines(
                     progress(min(1.0, file.tell() / size))
                 if blank or line.strip():
                     yield number, line
-        except EOFError:
-            raise DataError(f"{path}:{number + 1}: the gzip file ends too early (truncated): copy it again") from None
-        except (zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(f"{path}:{number + 1}: the gzip file is damaged ({error}): copy it again") from None
 
 
 def read_json(path: Path) -> Any:
