@@ -31,6 +31,7 @@ from pages import put
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model
 from polyencoders.cli.display import quieten
 from polyencoders.cli.latency import measure_latency
+from polyencoders.cli.runs import append_runs, read_runs
 from polyencoders.data import load_examples
 from polyencoders.evaluation import evaluate, paired_difference, sampled_candidates, whole_corpus
 from polyencoders.models.listwise import ListwiseReranker, head_settings
@@ -212,16 +213,14 @@ def run(seeds: list[int], size: Size, work: Path) -> dict:
     torch.set_num_threads(1)
     data = Data(size)
     done = work / "rows.jsonl"
-    work.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(line) for line in done.read_text().splitlines()] if done.exists() else []
+    rows = read_runs(done)
     for seed in seeds:
         for name in size.bases:
             if any((row["name"], row["seed"]) == (name, seed) for row in rows):
                 continue
             new = run_one(name, seed, data, size, work)
             rows += new
-            with done.open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in new)
+            append_runs(done, new)
             print("\n".join(table(new, {})), flush=True)
     times = latencies(size, data, work)
     about = machine("listwise.py", "torch", "sentence-transformers", "transformers")

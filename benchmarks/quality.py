@@ -34,12 +34,14 @@ from transformers import set_seed
 
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model
 from polyencoders.cli.display import quieten
+from polyencoders.cli.runs import append_runs, read_runs
 from polyencoders.evaluation import evaluate, shared_candidates
 from polyencoders.evaluation.attention import attention
 from polyencoders.evaluation.protocols import CandidateTask, CorpusTask
 from polyencoders.models.dual import DualEncoder
 from polyencoders.training import TrainingOptions, train
 from polyencoders.training.frozen import FrozenOutputs
+from quality_report import means, write
 from quality_tasks import RANKINGS, load, some
 
 RESULTS = Path(__file__).parent / "results"
@@ -97,19 +99,16 @@ def main() -> None:
         plan.methods = ["bm25", "as it comes", "bi", "bi-attention", "poly-4"]
         plan.settings |= {"train_examples": 64, "queries": 30, "length": 32}
         plan.options = TrainingOptions(steps=4, batch_size=8, freeze="backbone", validation_queries=8)
-        print(json.dumps(summary([plan.row(*run) for run in plan.runs()])))
+        print(json.dumps(means([plan.row(*run) for run in plan.runs()])))
         return
     runs = RESULTS / "quality.jsonl"
-    finished = {key(row) for row in written(runs)}
+    finished = {key(row) for row in read_runs(runs)}
     todo = [run for run in plan.runs() if key(plan.fields(*run)) not in finished]
     for run in tqdm(todo, desc="quality"):
         row = plan.row(*run)
-        with runs.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+        append_runs(runs, [row])
         tqdm.write(f"{' / '.join(map(str, run))}: {next(iter(row['metrics'].values())):.3f}, {row['seconds']:.0f} s")
-    from quality_report import write
-
-    print(json.dumps(write(written(runs), RESULTS)))
+    print(json.dumps(write(read_runs(runs), RESULTS)))
 
 
 class Plan:
@@ -243,29 +242,6 @@ def key(row: dict[str, Any]) -> str:
     """What two rows of the same run share."""
     names = ("task", "method", "seed", "set", "steps", "train_examples", "queries", "length", "backbone")
     return json.dumps([row[name] for name in names])
-
-
-def written(runs: Path) -> list[dict[str, Any]]:
-    """Rows of runs that ended; a line that was cut short is left out, and its run done again."""
-    rows = []
-    for line in runs.read_text(encoding="utf-8").splitlines() if runs.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
-
-
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Each method's first measure by task, means over seeds."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for row in rows:
-        name = row["method"] if row["set"] in ("untrained", "frozen") else f"{row['method']}, tuned"
-        found.setdefault(name, {}).setdefault(row["task"], []).append(next(iter(row["metrics"].values())))
-    return {
-        method: {task: round(float(np.mean(values)), 4) for task, values in tasks.items()}
-        for method, tasks in found.items()
-    }
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from transformers import set_seed
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model, parse_architecture
 from polyencoders.cli.display import TrainingProgress, advancing, console, progress, quieten, resumable
 from polyencoders.cli.latency import SIZES, Latency, measure_latency
+from polyencoders.cli.runs import append_runs, read_runs
 from polyencoders.data import Example, Splits, load_examples
 from polyencoders.evaluation import Report, evaluate, given_candidates, sampled_candidates, whole_corpus
 from polyencoders.evaluation.protocols import CorpusTask
@@ -98,9 +99,7 @@ def run(plan: Plan, output: Path, plot: bool = True) -> dict[str, Any]:
         overall(len(planned) - len(todo))
         for name, seed in todo:
             row = _run(plan, name, seed, splits, test, output, bar)
-            output.mkdir(parents=True, exist_ok=True)
-            with runs.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row) + "\n")
+            append_runs(runs, [row])
             overall(1)
         rows = list(_finished(runs).values())
         latencies = _latencies(plan, rows, output, splits.test, test, bar)
@@ -235,17 +234,9 @@ def _folder(plan: Plan, name: str, seed: int) -> str:
 
 
 def _finished(runs: Path) -> dict[str, dict[str, Any]]:
-    """Runs written down, by what they were; a last line that was cut short is run again."""
-    found: dict[str, dict[str, Any]] = {}
-    if runs.exists():
-        for line in runs.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            fields = ("data", "backbone", "architecture", "frozen", "steps", "seed", "settings")
-            found[json.dumps({name: row[name] for name in fields}, sort_keys=True)] = row
-    return found
+    """Runs written down, by what they were."""
+    fields = ("data", "backbone", "architecture", "frozen", "steps", "seed", "settings")
+    return {json.dumps({name: row[name] for name in fields}, sort_keys=True): row for row in read_runs(runs)}
 
 
 def _groups(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
