@@ -175,7 +175,7 @@ def _train(
             "in-batch negatives need at least 2 pairs of a query and a document in a batch, got "
             f"{len(table)} of them and batch_size={options.batch_size}"
         )
-    evaluator = _evaluator(validation, options)
+    evaluator = validation_lists(validation, options)
     trainer = _trainer(model, examples, table, evaluator, folder, options, callbacks)
     checkpoint = _checkpoint_to_resume(folder, model, table, evaluator, options)
     if isinstance(options.hard_negatives, HardNegatives):
@@ -220,7 +220,14 @@ def _train(
     return result
 
 
-def _evaluator(validation: Sequence[Example] | BaseEvaluator, options: TrainingOptions) -> BaseEvaluator | None:
+def validation_lists(validation: Sequence[Example] | BaseEvaluator, options: TrainingOptions) -> BaseEvaluator | None:
+    """What the checkpoint is chosen by: the examples' own candidates, sampled ones, or the evaluator that is given.
+
+    Raises
+    ------
+    TrainingError
+        The examples have a single document between them.
+    """
     if isinstance(validation, BaseEvaluator):
         return validation
     if not validation:
