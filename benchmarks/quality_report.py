@@ -98,7 +98,7 @@ def costs(path: Path) -> list[str]:
 
 
 def means(rows: list[dict[str, Any]], methods: Sequence[str]) -> dict[str, Any]:
-    """By method, in the order given: each task's mean, spread and seeds; and the mean over tasks that all have run on."""
+    """By method, in the order given: each task's mean, spread and seeds; and the mean over tasks that all have run."""
     tasks = [name for name in RANKINGS if any(row["task"] == name for row in rows)]
     table: dict[str, Any] = {}
     for method in [name for name in methods if any(row["method"] == name for row in rows)]:

@@ -33,6 +33,7 @@ from polyencoders.evaluation.attention import attention
 from polyencoders.evaluation.evaluator import RankingEvaluator
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.joint import JointEncoder
+from polyencoders.models.poly_encoder import PolyEncoder
 from polyencoders.models.precision import bf16_is_native
 from polyencoders.training.distillation_loss import DistillationLoss
 from polyencoders.training.freezing import freeze
@@ -67,6 +68,9 @@ class TrainingResult:
     attention_entropy
         Of a poly-encoder, on the validation lists: the entropy of a document's attention over the codes, in nats, and
         that of an attention to all codes alike.
+    averaged
+        Of a poly-encoder, on the same lists: the metric of its codes averaged into one vector. What the attention adds
+        is `after` less this.
     """
 
     steps: int
@@ -77,6 +81,7 @@ class TrainingResult:
     seconds: float
     history: list[tuple[int, float]]
     attention_entropy: tuple[float, float] | None = None
+    averaged: float | None = None
 
 
 def train(
@@ -194,7 +199,11 @@ def _train(
         set_seed(options.seed)
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.check_weights()
-        undecided = attention(model, task) if (task := _task(evaluator)) is not None else None
+        undecided = averaged = None
+        if evaluator is not None and (task := _task(evaluator)) is not None and isinstance(model, PolyEncoder):
+            undecided = attention(model, task)
+            with model.averaging():
+                averaged = _measure(model, evaluator)
     seconds = time.perf_counter() - started
     if dual and "backbone" in options.frozen and "documents" not in options.frozen:
         model.fold_document_map()
@@ -215,6 +224,7 @@ def _train(
         seconds=seconds,
         history=history,
         attention_entropy=undecided,
+        averaged=averaged,
     )
     model.training_record = _record(result, len(table), options)
     return result
@@ -400,4 +410,6 @@ def _record(result: TrainingResult, rows: int, options: TrainingOptions) -> dict
     if result.attention_entropy is not None:
         mean, uniform = result.attention_entropy
         record["Entropy of the attention"] = f"{mean:.2f} nats, {uniform:.2f} if all codes were alike"
+    if result.averaged is not None:
+        record["With its codes averaged"] = f"{result.averaged:.3f}"
     return record
