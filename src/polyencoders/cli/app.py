@@ -268,8 +268,15 @@ def upgrade(
             help="The index's model. [default: from where it was when the index was made]", show_default=False
         ),
     ] = None,
+    freeze: Annotated[
+        str,
+        typer.Option(
+            help="What is not trained of the query side: `backbone`, codes and maps alone learn, on one core; "
+            "`all-but-top-K`, its last K layers as well; or `embeddings`, nearly all of it, for many pairs."
+        ),
+    ] = "backbone",
     steps: Annotated[
-        int | None, typer.Option(help="Updates of codes and maps, at most. [default: 200]", show_default=False)
+        int | None, typer.Option(help="Updates of the weights, at most. [default: 200]", show_default=False)
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -284,7 +291,7 @@ def upgrade(
     """
     from polyencoders.cli import upgrade as command
 
-    command.run(index, data, held_out, output, model, steps, seed)
+    command.run(index, data, held_out, output, model, freeze, steps, seed)
 
 
 @app.command()

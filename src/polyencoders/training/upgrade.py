@@ -1,8 +1,8 @@
 """An index's queries made better while its vectors stay as they are, or nothing done at all.
 
-Codes and maps are trained on pairs, on kept outputs of the frozen backbone; pairs that were held out are looked for in
-the index itself, with its own model and with the new one. Only what they confirm is saved and told to the index, in
-one version of it. Knows indexes, the training run and the evaluator of retrieval; needs `polyencoders[index]`.
+Codes and maps are trained on pairs, on kept outputs of the frozen backbone, or the query side's last layers or all of
+them as well; pairs that were held out are looked for in the index itself, with its own model and with the new one. Only
+what they confirm is saved and told to the index, in one version of it. Knows indexes, the training run and the evaluator of retrieval; needs `polyencoders[index]`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +59,9 @@ class Upgrade:
     output_dir
         Where the new model is; None where it was refused, and nothing was saved.
     training
-        Of the codes and maps.
+        Of what was trained.
+    model
+        The new one, also where it was refused.
     """
 
     confirmed: bool
@@ -69,6 +71,7 @@ class Upgrade:
     queries: int
     output_dir: Path | None
     training: TrainingResult
+    model: Model
 
 
 def upgrade(
@@ -97,7 +100,8 @@ def upgrade(
         Where the model is saved: a folder that is not there yet. Default: beside the index, named after it and the
         model's fingerprint.
     options
-        Of training; what is frozen is not asked.
+        Of training. `freeze`: `backbone` (codes and maps are trained, seconds), `all-but-top-K` (the query side's last
+        K layers as well, minutes), or nothing (the whole query side). Documents are frozen always.
     callbacks, on_texts
         As for `train`.
 
@@ -133,11 +137,11 @@ def upgrade(
         )
 
     set_seed(options.seed)
-    new = with_new_query_side(model)
+    frozen = tuple(dict.fromkeys([*options.frozen, "documents"]))
+    new = with_new_query_side(model, own_tower="backbone" not in frozen)
     new.model_card_data.base_model = index.maker.name if index.maker is not None else None
-    frozen = TrainingOptions(**{**vars(options), "freeze": ("backbone", "documents")})
     chooser = RetrievalEvaluator(index, validation, vectors)
-    result = train(new, examples, chooser, None, frozen, callbacks, on_texts)
+    result = train(new, examples, chooser, None, replace(options, freeze=frozen), callbacks, on_texts)
 
     before, after = judge.values(model), judge.values(new)
     difference = {name: paired_difference(after[name], before[name]) for name in MEASURES}
@@ -154,6 +158,7 @@ def upgrade(
         queries=len(judge.right),
         output_dir=folder if confirmed else None,
         training=result,
+        model=new,
     )
 
 
