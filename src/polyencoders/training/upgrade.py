@@ -1,8 +1,9 @@
 """An index's queries made better while its vectors stay as they are, or nothing done at all.
 
 Codes and maps are trained on pairs, on kept outputs of the frozen backbone, or the query side's last layers or all of
-them as well; pairs that were held out are looked for in the index itself, with its own model and with the new one. Only
-what they confirm is saved and told to the index, in one version of it. Knows indexes, the training run and the evaluator of retrieval; needs `polyencoders[index]`.
+them as well; pairs that were held out are looked for in the index itself, with its own model and with the new one.
+Only what they confirm is saved and told to the index, in one version of it. Knows indexes, the training run and the
+evaluator of retrieval; needs `polyencoders[index]`.
 """
 
 from __future__ import annotations
@@ -127,8 +128,8 @@ def upgrade(
     folder = Path(output_dir) if output_dir is not None else None
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TrainingError(f"{folder} is there already: the new model wants a folder of its own")
-    examples, validation, held_out = _parts(pairs, held_out, options.seed)
-    vectors = _missing_vectors(index, model, [*validation, *held_out])
+    examples, validation, held_out = parts(pairs, held_out, options.seed)
+    vectors = missing_vectors(index, model, [*validation, *held_out])
     judge = RetrievalEvaluator(index, held_out, vectors)
     if len(judge.right) < FEWEST:
         raise TrainingError(
@@ -162,7 +163,7 @@ def upgrade(
     )
 
 
-def _parts(
+def parts(
     pairs: Sequence[Example], held_out: Sequence[Example] | None, seed: int
 ) -> tuple[list[Example], list[Example], list[Example]]:
     """Pairs to train on, to choose by and to decide by; no query is in two of them."""
@@ -182,7 +183,7 @@ def _parts(
     return examples, choose[:MOST], decide[:MOST]
 
 
-def _missing_vectors(index: Index, model: Model, examples: Sequence[Example]) -> dict[str, NDArray[np.float32]]:
+def missing_vectors(index: Index, model: Model, examples: Sequence[Example]) -> dict[str, NDArray[np.float32]]:
     """Vectors of right answers that are not in the index, as the model that made it makes them."""
     texts = list(dict.fromkeys(text for example in examples for text in example.positives))
     stored = index.stored(texts)
