@@ -32,11 +32,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from tqdm import tqdm
 from transformers import set_seed
 
-from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model
+from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model, resolve_backbone
 from polyencoders.cli.display import quieten
 from polyencoders.cli.runs import append_runs, read_runs
 from polyencoders.data import Example
@@ -75,6 +76,9 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=500, help="the most test queries, drawn by seed 0")
     parser.add_argument("--length", type=int, default=128, help="the most tokens of a query, and of a document")
     parser.add_argument("--backbone", default=DEFAULT_BACKBONE)
+    parser.add_argument(
+        "--random-weights", action="store_true", help="of the backbone, the shape and the tokeniser alone"
+    )
     parser.add_argument("--device", help="cpu, cuda, ...; by default the best there is")
     default = os.environ.get("POLYENCODERS_BENCHMARK_DATA") or Path(__file__).parents[2] / "shared" / "data"
     parser.add_argument("--data", type=Path, default=Path(default), help="the folder of the archives")
@@ -117,6 +121,10 @@ class Plan:
         self.settings = {name: getattr(arguments, name) for name in ("train_examples", "queries", "length", "backbone")}
         self.device, self.data, self.unpacked = arguments.device, arguments.data, arguments.unpacked
         self._loaded: tuple[str, Any] = ("", None)
+        self._backbone = self.settings["backbone"]
+        if arguments.random_weights:
+            self._backbone = random_weights(self._backbone, self.unpacked)
+            self.settings["backbone"] += " with random weights"
 
     def runs(self) -> Iterator[tuple[str, str, int]]:
         """Task, method, seed; of what is not trained, one seed."""
@@ -176,7 +184,7 @@ class Plan:
         }
 
     def _model(self, method: Method, trained: bool) -> Any:
-        length, backbone = self.settings["length"], self.settings["backbone"]
+        length, backbone = self.settings["length"], self._backbone
         if method.architecture == "maxsim":
             return MaxSim(backbone, length, self.device)
         if method.architecture == "cross":
@@ -236,6 +244,16 @@ def _told(result: TrainingResult, examples: Sequence[Example]) -> dict[str, Any]
         "best_step": result.best_step,
         "training_seconds": result.seconds,
     }
+
+
+def random_weights(backbone: str, folder: Path) -> str:
+    """The folder of a model like the backbone whose weights are new, drawn by seed 0."""
+    path = folder / f"{backbone.rpartition('/')[2]}-random"
+    set_seed(0)
+    model = SentenceTransformer(resolve_backbone(backbone), device="cpu")
+    model[0].auto_model.load_state_dict(type(model[0].auto_model)(model[0].auto_model.config).state_dict())
+    model.save(str(path))
+    return str(path)
 
 
 class Bm25:
