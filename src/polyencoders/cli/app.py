@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from polyencoders.cli.architectures import DEFAULT_ARCHITECTURE
+
 app = typer.Typer(
     help=(
         "Match text with text: train, compare and query bi-, poly- and cross-encoders.\n\n"
@@ -87,7 +89,7 @@ def train(
             help="`bi`, `bi-attention`, `poly-M`, `poly-first-M`, `poly-last-M`, `poly-last-and-first-M`, `cross` or "
             "`arc-ii`."
         ),
-    ] = "poly-4",
+    ] = DEFAULT_ARCHITECTURE,
     backbone: Backbone = "sentence-transformers/all-MiniLM-L6-v2",
     output: Annotated[Path, typer.Option(help="Where the model is saved, whole or not at all.")] = Path("models/mine"),
     steps: Annotated[int, typer.Option(help="Updates of the weights.")] = 1000,
@@ -189,7 +191,9 @@ def distill(
     validation: Annotated[
         str | None, typer.Option(help="Held-out examples to choose the checkpoint by. [default: a tenth of --data]")
     ] = None,
-    architecture: Annotated[str, typer.Option(help="Of the model that learns: `bi`, `poly-M` and so on.")] = "poly-4",
+    architecture: Annotated[str, typer.Option(help="Of the model that learns: `bi`, `poly-M` and so on.")] = (
+        DEFAULT_ARCHITECTURE
+    ),
     backbone: Backbone = "sentence-transformers/all-MiniLM-L6-v2",
     output: Annotated[Path, typer.Option(help="Where the model is saved, whole or not at all.")] = Path(
         "models/distilled"
