@@ -118,6 +118,13 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `$POLYENCODERS_CACHE`, or the user's cache folder; deleted at any time."""
+    if given := os.environ.get("POLYENCODERS_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polyencoders"
+
+
 def _sync(file: Path) -> None:
     with file.open("rb") as stream:
         os.fsync(stream.fileno())

@@ -432,7 +432,7 @@ def serve(
             help="A model directory, or a name on the hub. [default: the model that made the index]", show_default=False
         ),
     ] = None,
-    index: Annotated[Path | None, typer.Option(help="An index to search and to change.", show_default=False)] = None,
+    index: Annotated[str | None, typer.Option(help="An index to search and to change.", show_default=False)] = None,
     compare: Annotated[
         list[str] | None,
         typer.Option(help="Another model, whose ranking the page shows beside; can be given several times."),
@@ -510,7 +510,7 @@ index_app = typer.Typer(
 )
 app.add_typer(index_app, name="index")
 
-IndexPath = Annotated[Path, typer.Argument(help="The index: a folder.")]
+IndexPath = Annotated[str, typer.Argument(help="The index: a folder, or `s3://bucket/name` in object storage.")]
 Documents = Annotated[
     str,
     typer.Option(

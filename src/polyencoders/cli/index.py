@@ -22,7 +22,7 @@ from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console, quieten, resumable
 from polyencoders.data import DocumentFile, chitchat_replies
 from polyencoders.errors import DataError, IndexingError
-from polyencoders.index import Answer, Index, verify
+from polyencoders.index import Answer, Index, is_index, verify
 
 BUILT_IN = "chitchat"
 
@@ -49,7 +49,7 @@ class Reading:
 
 
 def create(
-    path: Path, data: str | None, vectors: Path | None, model: str, text: str, id: str | None, vector: str
+    path: str, data: str | None, vectors: Path | None, model: str, text: str, id: str | None, vector: str
 ) -> None:
     """Make an index, of texts or of vectors that exist; go on with one that was interrupted."""
     quieten()
@@ -65,7 +65,7 @@ def create(
         _how_to_search(path)
         return
     rows = _documents(data, text, id) if data is not None else None
-    if (path / "documents.lance").is_dir():
+    if is_index(path):
         index = Index.open(path, name)
         console.print(f"{path} is there already, with {len(index):,} documents: going on with it.")
     else:
@@ -77,14 +77,14 @@ def create(
     _how_to_search(path)
 
 
-def add(path: Path, data: str, model: str | None, accept: str | None, text: str, id: str | None) -> None:
+def add(path: str, data: str, model: str | None, accept: str | None, text: str, id: str | None) -> None:
     """Add documents, or replace those whose ids are there."""
     quieten()
     rows = _documents(data, text, id)
     _fill(_opened(path, model, accept), rows)
 
 
-def delete(path: Path, ids: list[str], where: str | None) -> None:
+def delete(path: str, ids: list[str], where: str | None) -> None:
     """Delete documents by id or by a filter."""
     if bool(ids) == (where is not None):
         raise DataError("give --id (several times, if you like), or --where: one of the two")
@@ -93,7 +93,7 @@ def delete(path: Path, ids: list[str], where: str | None) -> None:
     console.print(f"deleted {number:,}; {path} holds {len(index):,} documents (version {index.version})")
 
 
-def info(path: Path) -> None:
+def info(path: str) -> None:
     """What there is to know of an index."""
     about = Index.open(path).info()
     table = Table("", "", show_header=False, title=str(path))
@@ -103,11 +103,11 @@ def info(path: Path) -> None:
     table.add_row("made by", escape(about.maker.label) if about.maker else "nobody knows: vectors alone")
     table.add_row("filters", escape(", ".join(f"{name} ({kind})" for name, kind in about.metadata.items())) or "–")
     table.add_row("laid out for fast search", f"{about.laid_out:,}")
-    table.add_row("on disk", f"{about.bytes / 1e6:,.1f} MB")
+    table.add_row("size", f"{about.bytes / 1e6:,.1f} MB")
     console.print(table)
 
 
-def check(path: Path) -> None:
+def check(path: str) -> None:
     """Whether every file is as it was written, and every document readable."""
     started = time.perf_counter()
     wrong = verify(path)
@@ -118,7 +118,7 @@ def check(path: Path) -> None:
     console.print(f"[green]✓[/] {path} is whole ({time.perf_counter() - started:.1f} s)")
 
 
-def compact(path: Path, keep_days: float) -> None:
+def compact(path: str, keep_days: float) -> None:
     """Join small files, make the layout anew, remove old versions."""
     if keep_days < 0:
         raise DataError(f"--keep-days must be 0 or more, got {keep_days}")
@@ -130,7 +130,7 @@ def compact(path: Path, keep_days: float) -> None:
 
 
 def search(
-    path: Path,
+    path: str,
     turns: list[str],
     k: int,
     where: str | None,
@@ -171,7 +171,7 @@ def _promise(answer: Answer, documents: int) -> str:
     )
 
 
-def _opened(path: Path, model: str | None, accept: str | None) -> Index:
+def _opened(path: str, model: str | None, accept: str | None) -> Index:
     if accept is not None and model is None:
         raise DataError("--accept-documents-from goes with --model: the model that searches the other's documents")
     accepted = resolve_backbone(accept) if accept is not None else None
@@ -204,7 +204,7 @@ def _fill(index: Index, rows: Iterable[Any]) -> None:
     )
 
 
-def _how_to_search(path: Path) -> None:
+def _how_to_search(path: str) -> None:
     console.print(f"Search it: [bold]polyencoders search {path} --query '...'[/]", highlight=False)
 
 

@@ -16,7 +16,7 @@ from polyencoders.errors import DataError, MissingExtraError
 
 def run(
     model: str | None,
-    index: Path | None,
+    index: str | None,
     compare: list[str],
     host: str,
     port: int,

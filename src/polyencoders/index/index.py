@@ -6,8 +6,7 @@ The door to this floor; each thing it does is in a file of its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,8 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from polyencoders.errors import IndexingError, ModelError
-from polyencoders.files import whole_directory
-from polyencoders.index import adopting, layout, searching, verifying
+from polyencoders.index import adopting, layout, searching, storage, verifying
 from polyencoders.index.adding import CHUNK, Added, add, put
 from polyencoders.index.maker import Maker, Model, check_model, loaded, temperature_of
 from polyencoders.index.records import columns_of
@@ -79,7 +77,7 @@ class Answer:
 class IndexInfo:
     """What there is to know of an index."""
 
-    path: Path
+    path: Path | str
     documents: int
     dimension: int
     version: int
@@ -90,15 +88,15 @@ class IndexInfo:
     laid_out: int
     """Documents that lie in the order of their neighbours; the rest is searched beside them."""
     bytes: int
-    """On disk."""
+    """Of its files."""
 
 
 class Index:
     """Documents, their vectors, and the search among them.
 
-    Made by `Index.create`, `Index.open` or `Index.from_vectors`. An index is a folder; every change is a version of
-    it, and an open index looks at one version until it changes the index itself, or `refresh()` is called. Any number
-    of processes may read and write at the same time.
+    Made by `Index.create`, `Index.open` or `Index.from_vectors`. An index is a folder, or lies in S3-compatible object
+    storage; every change is a version of it, and an open index looks at one version until it changes the index itself,
+    or `refresh()` is called. Any number of processes may read and write at the same time.
 
     Examples
     --------
@@ -127,15 +125,23 @@ class Index:
     # -- making and opening ------------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], model: Model | str | os.PathLike[str]) -> Index:
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        model: Model | str | os.PathLike[str],
+        storage_options: Mapping[str, str] | None = None,
+    ) -> Index:
         """A new, empty index.
 
         Parameters
         ----------
         path
-            A folder that is not there yet, or is empty.
+            A folder that is not there yet, or is empty; or a place in object storage, `s3://bucket/name`.
         model
             A bi- or poly-encoder, or where to load it from.
+        storage_options
+            How object storage is reached, by the names LanceDB has for it (`aws_endpoint`, `aws_access_key_id`, ...);
+            by default from the environment and Amazon's own files. Kept nowhere.
 
         Raises
         ------
@@ -146,9 +152,9 @@ class Index:
         """
         found, name = loaded(model)
         maker = Maker.of(found, name)
-        with _new_folder(Path(path)) as scratch:
+        with storage.new(path, storage_options) as scratch:
             Table.create(scratch, maker.dimension, str(maker))
-        return cls(Table.open(Path(path)), found, maker)
+        return cls(Table.open(storage.existing(path, storage_options)), found, maker)
 
     @classmethod
     def open(
@@ -157,19 +163,22 @@ class Index:
         model: Model | str | os.PathLike[str] | None = None,
         accept_documents_from: Model | str | os.PathLike[str] | None = None,
         version: int | None = None,
+        storage_options: Mapping[str, str] | None = None,
     ) -> Index:
         """An index that is there.
 
         Parameters
         ----------
         path
-            Its folder.
+            Its folder, or its place in object storage.
         model
             The model that made it, or where to load that from; by default from where it was when the index was made.
         accept_documents_from
             The model that made the index, when `model` is another one with the same document side.
         version
             An earlier version to look at, which cannot be changed; the latest by default.
+        storage_options
+            As for `create`.
 
         Raises
         ------
@@ -178,7 +187,7 @@ class Index:
         ModelError
             The model is not the one that made the index; the message says what differs.
         """
-        table = Table.open(Path(path))
+        table = Table.open(storage.existing(path, storage_options))
         kept = table.maker
         maker = Maker.parse(kept) if kept is not None else None
         if maker is None and model is not None:
@@ -210,6 +219,7 @@ class Index:
         vector_column: str = "vector",
         text_column: str = "text",
         id_column: str = "id",
+        storage_options: Mapping[str, str] | None = None,
         advance: Callable[[int], object] = lambda documents: None,
     ) -> Index:
         """A new index of vectors that exist already.
@@ -217,7 +227,7 @@ class Index:
         Parameters
         ----------
         path
-            A folder that is not there yet, or is empty.
+            A folder that is not there yet, or is empty; or a place in object storage.
         vectors
             An array or tensor `(n, d)`; the path of a `.npy` or `.parquet` file or of a LanceDB table
             (`folder/name.lance`); or an open LanceDB table. Tables bring their ids, texts and metadata.
@@ -228,6 +238,8 @@ class Index:
             takes query codes in place of texts.
         vector_column, text_column, id_column
             Names in a table.
+        storage_options
+            As for `create`.
         advance
             Called with a number of documents that are done.
 
@@ -251,12 +263,12 @@ class Index:
                     f"the vectors have {dimension} dimensions, and those of {maker.label} {maker.dimension}"
                 )
             _check_vectors(found, maker, [one.text for one in head], some)
-        with _new_folder(Path(path)) as scratch:
+        with storage.new(path, storage_options) as scratch:
             table = Table.create(scratch, dimension, str(maker) if maker is not None else None)
             for chunk, chunk_vectors in stream:
                 put(table, chunk, chunk_vectors)
                 advance(len(chunk))
-        index = cls(Table.open(Path(path)), found, maker)
+        index = cls(Table.open(storage.existing(path, storage_options)), found, maker)
         index._changed()
         return index
 
@@ -337,7 +349,7 @@ class Index:
             maker=self.maker,
             metadata={field.name: str(field.type) for field in snapshot.table.schema if field.name not in OWN_COLUMNS},
             laid_out=snapshot.size - snapshot.beside,
-            bytes=sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
+            bytes=sum(self._writer.storage.files().values()),
         )
 
     def loaded_model(self) -> Model:
@@ -613,8 +625,8 @@ class Index:
         documents = len(table)
         if documents < LAID_OUT_FROM:
             return
-        folder = layout.latest(self.path)
-        laid_out = layout.documents_of(folder) if folder is not None else 0
+        name = layout.latest(table.storage)
+        laid_out = layout.documents_of(table.storage, name) if name is not None else 0
         if required or abs(documents - laid_out) > documents // 5:
             try:
                 with table.changing():
@@ -625,7 +637,11 @@ class Index:
                 # A full disk: the documents are there, are searched beside the layout, and a later change makes it.
 
 
-def verify(path: str | os.PathLike[str], advance: Callable[[int], object] = lambda read: None) -> list[str]:
+def verify(
+    path: str | os.PathLike[str],
+    advance: Callable[[int], object] = lambda read: None,
+    storage_options: Mapping[str, str] | None = None,
+) -> list[str]:
     """What is wrong with an index, in a sentence each; nothing when it is whole.
 
     Every file's checksum is compared with that of what was written, and every document read.
@@ -636,28 +652,22 @@ def verify(path: str | os.PathLike[str], advance: Callable[[int], object] = lamb
         The index.
     advance
         Called with numbers of bytes read.
+    storage_options
+        As for `Index.create`.
 
     Raises
     ------
     IndexingError
         There is no index.
     """
-    return list(verifying.problems(Path(path), advance))
+    if not storage.is_index(path, storage_options):
+        raise IndexingError(f"{path}: there is no index to verify: it has no {storage.TABLE}.lance")
+    return list(verifying.problems(storage.existing(path, storage_options), advance))
 
 
 def _spread(rows: NDArray[Any], number: int) -> NDArray[Any]:
     """At most so many rows, at even distances."""
     return rows[np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(int)]
-
-
-@contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
-    """Where a new index is written, to be in its place when it is whole."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        there = "an index; Index.open opens it" if (path / "documents.lance").is_dir() else "not empty"
-        raise IndexingError(f"{path} is {there}; a new index wants a folder of its own")
-    with whole_directory(path) as scratch:
-        yield scratch
 
 
 def _check_vectors(model: Model, maker: Maker, texts: list[str | None], vectors: NDArray[np.float32]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.errors import IndexingError
-from polyencoders.files import whole_directory
 from polyencoders.index.neighbourhoods import (
     MOST_SAMPLED,
     SAMPLED_FOR_EACH,
@@ -31,6 +29,7 @@ from polyencoders.index.neighbourhoods import (
     halved,
 )
 from polyencoders.index.records import Records, RecordWriter, columns_of
+from polyencoders.index.storage import Storage
 from polyencoders.index.table import Table
 from polyencoders.scoring import PreparedDocuments
 from polyencoders.scoring.selection import TILE
@@ -58,7 +57,7 @@ class Layout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.version = version_of(folder)
+        self.version = _about((folder / _ABOUT).read_bytes)["version"]
         """The version of the table it was made from."""
         self.row_ids: NDArray[np.uint64] = np.load(folder / "row_ids.npy")
         self.records = Records.open(folder / _RECORDS)
@@ -84,18 +83,17 @@ class Layout:
             _let_go(self._mapped)
 
 
-def latest(path: Path) -> Path | None:
-    """The folder of an index's newest layout."""
-    made = [folder for folder in (path / FOLDER).glob("*") if (folder / _ABOUT).is_file() and _visible(folder)]
-    return max(made, key=version_of, default=None)
+def latest(storage: Storage) -> str | None:
+    """The name of an index's newest layout."""
+    return max(storage.folders(FOLDER), key=lambda name: version_of(storage, name), default=None)
 
 
-def newest(path: Path, before: Layout | None = None) -> Layout | None:
+def newest(storage: Storage, before: Layout | None = None) -> Layout | None:
     """The newest layout of an index.
 
     Parameters
     ----------
-    path
+    storage
         The index.
     before
         One that was read before, which may be it still.
@@ -105,41 +103,44 @@ def newest(path: Path, before: Layout | None = None) -> Layout | None:
     IndexingError
         It is damaged.
     """
-    folder = latest(path)
-    if folder is None:
+    name = latest(storage)
+    if name is None:
         return None
-    if before is not None and before.folder == folder:
+    if before is not None and before.folder.name == name:
         return before
     try:
-        return Layout(folder)
+        return Layout(storage.local(f"{FOLDER}/{name}"))
+    except IndexingError:
+        raise  # the storage cannot be reached
     except Exception as error:  # a damaged file makes those who read it raise anything
-        if latest(path) != folder:
-            return newest(path, before)  # a writer has just put a newer one in its place
+        # A writer has just put a newer one in its place; or a copy of it is damaged.
+        if latest(storage) != name or storage.fetch_again(f"{FOLDER}/{name}"):
+            return newest(storage, before)
         said = " ".join(str(error).split())
         raise IndexingError(
-            f"{FOLDER}/{folder.name}: the layout cannot be read ({said}); `polyencoders index compact` makes it anew"
+            f"{FOLDER}/{name}: the layout cannot be read ({said}); `polyencoders index compact` makes it anew"
         ) from error
 
 
-def version_of(folder: Path) -> int:
+def version_of(storage: Storage, name: str) -> int:
     """The version of the table that a layout was made from."""
-    return _about(folder)["version"]
+    return _about(lambda: storage.read(f"{FOLDER}/{name}/{_ABOUT}"))["version"]
 
 
-def documents_of(folder: Path) -> int:
+def documents_of(storage: Storage, name: str) -> int:
     """How many documents a layout holds."""
-    return _about(folder)["documents"]
+    return _about(lambda: storage.read(f"{FOLDER}/{name}/{_ABOUT}"))["documents"]
 
 
-def _about(folder: Path) -> dict[str, int]:
+def _about(read: Callable[[], bytes]) -> dict[str, int]:
     try:
-        about = json.loads((folder / _ABOUT).read_text())
+        about = json.loads(read())
         return {"version": int(about["version"]), "documents": int(about["documents"])}
     except (OSError, ValueError, KeyError, TypeError):
         return {"version": -1, "documents": 0}  # removed, or damaged: made anew
 
 
-def build(table: Table, advance: Callable[[int], object] = lambda documents: None) -> Path:
+def build(table: Table, advance: Callable[[int], object] = lambda documents: None) -> None:
     """Make the layout of a version of the table, and remove those before it; to be called under the table's lock.
 
     Parameters
@@ -148,25 +149,14 @@ def build(table: Table, advance: Callable[[int], object] = lambda documents: Non
         One version, held fast.
     advance
         Called with a number of documents, three times for each.
-
-    Returns
-    -------
-    Path
-        Its folder.
     """
-    root = table.path / FOLDER
-    folder = root / f"{table.version:08d}-{uuid.uuid4().hex[:8]}"
-    with whole_directory(folder) as scratch:
+    storage = table.storage
+    name = f"{table.version:08d}-{uuid.uuid4().hex[:8]}"
+    with storage.new_folder(f"{FOLDER}/{name}") as scratch:
         _build(table, scratch, advance)
-    before = [old for old in root.iterdir() if old != folder]
+    before = storage.outdated(FOLDER, name)
     if before:
-        table.seals.clean(lambda: _remove(before))
-    return folder
-
-
-def _remove(folders: list[Path]) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        table.seals.clean(lambda: [storage.remove_folder(f"{FOLDER}/{old}") for old in before])
 
 
 def _build(table: Table, folder: Path, advance: Callable[[int], object]) -> None:
@@ -267,7 +257,3 @@ def _let_go(mapped: Any) -> None:
     """Have the system take back the memory of a mapped file; what is read again comes from its cache, or the disk."""
     if hasattr(mmap, "MADV_DONTNEED"):
         mapped._mmap.madvise(mmap.MADV_DONTNEED)
-
-
-def _visible(folder: Path) -> bool:
-    return not folder.name.startswith(".")

@@ -1,46 +1,49 @@
 """Checksums of every file of an index, so that a flipped byte anywhere is found, and named.
 
-A file of an index is written once and never changed. After each change the writer, which holds the index's lock, takes
-the checksum of every file that has none yet. They are kept in lists, each named by its own checksum; which lists there
-are is told by a file that is there from the beginning, so that a list cannot be missing unnoticed. Knows files; nothing
-of what is in them.
+A file of an index is written once and never changed. After each change the writer takes the checksum of every file
+that has none yet. They are kept in lists, each named by its own checksum; which lists there are is told by a file that
+is there from the beginning, so that a list cannot be missing unnoticed. Where writers work at the same time, that file
+is the one thing they all change: each adds its list to those that are there. Knows files; nothing of what is in them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 
-from polyencoders.files import whole_file
+from polyencoders.index.storage import Storage
 
 FOLDER = "seals"
-_LISTS = "lists"
-_CLEANING = "cleaning"
+_LISTS = f"{FOLDER}/lists"
+_CLEANING = f"{FOLDER}/cleaning"
 _CHANGING = "latest_version_hint.json"  # LanceDB's, overwritten with every version and not relied upon
 _MERGED_FROM = 64
 """Lists of seals are merged into one when there are so many."""
+_ABANDONED_AFTER = 24 * 3600
+"""Seconds after which whoever is said to be removing files, on shared storage, must have been killed."""
+
+Seal = tuple[int, str]
 
 
 class Seals:
-    """The checksums of the files below a folder.
+    """The checksums of the files of an index.
 
     Parameters
     ----------
-    root
+    storage
         The index.
     covered
         Names of the folders in it whose files are sealed.
     """
 
-    def __init__(self, root: Path, covered: tuple[str, ...]) -> None:
-        self.root = root
+    def __init__(self, storage: Storage, covered: tuple[str, ...]) -> None:
+        self.storage = storage
         self.covered = covered
-        self.folder = root / FOLDER
 
-    def known(self) -> dict[str, tuple[int, str]]:
+    def known(self) -> dict[str, Seal]:
         """Size and checksum by path, as sealed.
 
         Raises
@@ -48,58 +51,43 @@ class Seals:
         ValueError
             A list of seals is damaged.
         """
-        known: dict[str, tuple[int, str]] = {}
-        names = self._lists()
-        for name in names:
-            file = self.folder / f"{name}.json"
-            try:
-                content = file.read_bytes()
-            except FileNotFoundError:
-                if self._lists() != names:
-                    return self.known()  # a writer has just joined the lists
-                raise ValueError(f"{FOLDER}/{file.name}: the list of checksums is missing") from None
-            if _digest(content) != name:
-                raise ValueError(f"{FOLDER}/{file.name}: the list of checksums is damaged")
-            known.update({path: (size, checksum) for path, (size, checksum) in json.loads(content).items()})
-        return known
+        return self._known()[0]
 
     def seal(self, first: bool = False) -> None:
-        """Take the checksums of files that have none, and have the system write those files to the disk for good.
+        """Take the checksums of files that have none, once those files are written for good.
 
         Parameters
         ----------
         first
             There are no seals yet.
         """
-        if (self.folder / _CLEANING).exists():
-            self._forget_missing()  # a compaction was interrupted
-        known = {} if first else self.known()
-        fresh = {}
-        folders = set()
-        for name in self._files():
-            if name in known:
-                continue
-            path = self.root / name
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
-            fresh[name] = (path.stat().st_size, checksum(path))
-            folders.add(path.parent)
-        for folder in folders:
-            _sync(folder)
-        if not fresh:
+        if self._cleaning():
+            self._forget_missing()  # a compaction was interrupted, or another writer's is under way
+        known, lists = ({}, []) if first else self._known()
+        fresh = [name for name in self._files() if name not in known]
+        self.storage.settle(fresh)
+        seals = {}
+        for name in fresh:
+            try:
+                seals[name] = checksum(self.storage, name)
+            except FileNotFoundError:
+                continue  # another writer's compaction has just removed it
+        if not seals:
             return
-        before = [] if first else self._lists()
-        if len(before) < _MERGED_FROM:
-            self._write(fresh, before)
-        else:
-            self._write({**known, **fresh}, [])
+        if len(lists) < _MERGED_FROM:
+            self._write(seals)
+        elif not self._write({**known, **seals}, lists):
+            self._write(seals)  # another writer has just joined them
+        if self.storage.shared and seals.keys() - set(self._files()):
+            self._forget_missing()  # removed while their checksums were taken
 
     def clean(self, remove: Callable[[], object]) -> None:
         """Run what removes files, then forget their seals."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / _CLEANING).touch()
+        mark = f"{_CLEANING}-{int(time.time())}-{uuid.uuid4().hex[:8]}" if self.storage.shared else _CLEANING
+        self.storage.write(mark, b"")
         remove()
         self._forget_missing()
+        self.storage.remove(mark)
 
     def check(self, advance: Callable[[int], object] = lambda read: None) -> Iterator[str]:
         """What is wrong with sealed files, in a sentence each.
@@ -114,73 +102,115 @@ class Seals:
         except ValueError as error:
             yield str(error)
             return
+        there = {name: size for folder in self.covered for name, size in self.storage.files(folder).items()}
         for name, (size, expected) in sorted(known.items()):
-            path = self.root / name
-            if not path.exists():
+            try:
+                if name not in there:
+                    raise FileNotFoundError
+                if there[name] != size:
+                    how = "cut short" if there[name] < size else "too long"
+                    yield f"{name}: the file is {how}: {there[name]:,} bytes, and {size:,} were written"
+                elif checksum(self.storage, name, advance)[1] != expected:
+                    yield f"{name}: the file is damaged: its checksum is not that of what was written"
+            except FileNotFoundError:
                 # It may be a compaction that removed it, under way or interrupted, or done since the lists were read.
-                if not (self.folder / _CLEANING).exists() and name in self.known():
+                if not self._cleaning() and name in self.known():
                     yield f"{name}: the file is missing"
-                continue
-            actual = path.stat().st_size
-            if actual != size:
-                how = "cut short" if actual < size else "too long"
-                yield f"{name}: the file is {how}: {actual:,} bytes, and {size:,} were written"
-            elif checksum(path, advance) != expected:
-                yield f"{name}: the file is damaged: its checksum is not that of what was written"
+
+    def _known(self) -> tuple[dict[str, Seal], list[str]]:
+        """The seals, and the names of the lists they are in."""
+        known: dict[str, Seal] = {}
+        lists = self._lists()
+        for name in lists:
+            file = f"{FOLDER}/{name}.json"
+            try:
+                content = self.storage.read(file)
+            except FileNotFoundError:
+                if self._lists() != lists:
+                    return self._known()  # a writer has just joined the lists
+                raise ValueError(f"{file}: the list of checksums is missing") from None
+            if _digest(content) != name:
+                raise ValueError(f"{file}: the list of checksums is damaged")
+            known.update({path: (size, checksum) for path, (size, checksum) in json.loads(content).items()})
+        return known, lists
+
+    def _cleaning(self) -> list[str]:
+        """The marks of those who are removing files, or were when they were killed."""
+        return [name for name in self.storage.files(FOLDER) if name.startswith(_CLEANING)]
 
     def _forget_missing(self) -> None:
-        self._write({name: seal for name, seal in self.known().items() if (self.root / name).exists()}, [])
-        (self.folder / _CLEANING).unlink(missing_ok=True)
+        marks = self._cleaning()
+        while True:
+            known, lists = self._known()
+            there = set(self._files())
+            if self._write({name: seal for name, seal in known.items() if name in there}, lists):
+                break  # else another writer has joined the lists, and might have kept what is forgotten here
+        for mark in marks:
+            if not self.storage.shared or int(mark.split("-")[1]) < time.time() - _ABANDONED_AFTER:
+                self.storage.remove(mark)
 
-    def _write(self, seals: dict[str, tuple[int, str]], beside: list[str]) -> None:
-        """A list of seals that is valid together with others, and no more than these."""
+    def _write(self, seals: dict[str, Seal], joined: Sequence[str] = ()) -> bool:
+        """A list of seals, in place of those that are joined in it, and beside all others.
+
+        False, and nothing is changed: those to be joined are not the valid ones any more.
+        """
         content = json.dumps(seals).encode()
-        names = [*beside, _digest(content)]
-        with whole_file(self.folder / f"{names[-1]}.json") as file:
-            file.write_bytes(content)
-        listed = "\n".join(names).encode()
-        with whole_file(self.folder / _LISTS) as file:
-            file.write_bytes(_digest(listed).encode() + b"\n" + listed)
-        _sync(self.folder)
-        if not beside:
-            for old in self.folder.iterdir():  # with what killed writers left
-                if old.name not in (_LISTS, _CLEANING, f"{names[-1]}.json"):
-                    old.unlink()
+        name = _digest(content)
+        self.storage.write(f"{FOLDER}/{name}.json", content)
+
+        def change(before: bytes | None) -> bytes:
+            lists = _names(before) if before is not None else []
+            if not set(joined) <= set(lists):
+                raise _OvertakenError
+            others = [other for other in lists if other not in joined and other != name]
+            listed = "\n".join([*others, name]).encode()
+            return _digest(listed).encode() + b"\n" + listed
+
+        try:
+            self.storage.update(_LISTS, change)
+        except _OvertakenError:
+            return False
+        if joined:
+            old = {f"{FOLDER}/{other}.json" for other in joined if other != name}
+            if not self.storage.shared:  # with what killed writers left
+                old = {file for file in self.storage.files(FOLDER) if not file.startswith((_LISTS, _CLEANING))}
+                old -= {f"{FOLDER}/{name}.json"}
+            for file in old:
+                self.storage.remove(file)
+        return True
 
     def _lists(self) -> list[str]:
         """Names of the lists that are valid."""
         try:
-            checksum, _, listed = (self.folder / _LISTS).read_bytes().partition(b"\n")
+            return _names(self.storage.read(_LISTS))
         except FileNotFoundError:
-            raise ValueError(f"{FOLDER}/{_LISTS}: the file is missing") from None
-        if _digest(listed).encode() != checksum:
-            raise ValueError(f"{FOLDER}/{_LISTS}: the file is damaged")
-        return listed.decode().split("\n")
+            raise ValueError(f"{_LISTS}: the file is missing") from None
 
     def _files(self) -> Iterator[str]:
-        for name in self.covered:
-            for path in sorted((self.root / name).rglob("*")):
-                if path.is_file() and path.name != _CHANGING:
-                    yield path.relative_to(self.root).as_posix()
+        for folder in self.covered:
+            yield from (name for name in self.storage.files(folder) if not name.endswith(f"/{_CHANGING}"))
+
+
+class _OvertakenError(Exception):
+    """Another writer has joined the lists that were to be joined."""
+
+
+def _names(register: bytes) -> list[str]:
+    checksum, _, listed = register.partition(b"\n")
+    if _digest(listed).encode() != checksum:
+        raise ValueError(f"{_LISTS}: the file is damaged")
+    return listed.decode().split("\n")
 
 
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def checksum(path: Path, advance: Callable[[int], object] = lambda read: None) -> str:
-    """Of a file's contents, 32 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-            advance(len(block))
-    return digest.hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def checksum(storage: Storage, name: str, advance: Callable[[int], object] = lambda read: None) -> Seal:
+    """Of a file: its size, and 32 hexadecimal digits of its contents."""
+    digest, size = hashlib.blake2b(digest_size=16), 0
+    for block in storage.blocks(name):
+        digest.update(block)
+        size += len(block)
+        advance(len(block))
+    return size, digest.hexdigest()

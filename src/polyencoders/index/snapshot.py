@@ -61,7 +61,7 @@ class Snapshot:
     def __init__(self, table: Table, before: Snapshot | None = None) -> None:
         self.table = table
         self.version = table.version
-        self.layout: Layout | None = newest(table.path, before.layout if before is not None else None)
+        self.layout: Layout | None = newest(table.storage, before.layout if before is not None else None)
         self.segments: list[Segment] = []
         self._filters: OrderedDict[str, list[Selection]] = OrderedDict()
         self._filtering = threading.Lock()

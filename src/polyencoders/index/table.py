@@ -1,17 +1,21 @@
-"""Documents on disk: a LanceDB table in which every change is a version, and the lock under which it is changed.
+"""Documents kept: a LanceDB table in which every change is a version, and how writers get out of each other's way.
 
-Knows columns, versions and filters; nothing of models, and of vectors only how long they are.
+In a folder they take turns by a lock. In a bucket they do not wait: a version that another's overtook is made again,
+from the one that is the latest then. Knows columns, versions and filters; nothing of models, and of vectors only how
+long they are.
 """
 
 from __future__ import annotations
 
+import random
 import re
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,16 +24,22 @@ from numpy.typing import NDArray
 from polyencoders.errors import IndexingError, MissingExtraError
 from polyencoders.index.filters import check_filter, shown
 from polyencoders.index.seals import Seals
+from polyencoders.index.storage import TABLE, Folder, Storage
 
-NAME = "documents"
 FORMAT = 1
 _FORMAT_KEY, _MAKER_KEY = b"polyencoders.format", b"polyencoders.maker"
-_LOCK = ".lock"
+_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
+"""Marks the id, so that of two writers who add the same one at the same time the second notices."""
 _LISTED_AT_ONCE = 10_000
 _CACHE_BYTES = 64 << 20
 _IN_THE_ENGINE = re.compile(r",? ?/\S+\.rs:\d+:\d+")
 _OF_A_FILTER = ("schema error", "parse", "sql", "type", "return a boolean", "filter expression")
 """What the engine says of a filter that it cannot use, and of nothing else."""
+_OVERTAKEN = ("commit conflict", "concurrent writers", "please retry", "incompatible transaction")
+"""What the engine says when another writer's version came first."""
+_TRIES = 50
+
+T = TypeVar("T")
 
 
 def _lancedb() -> Any:
@@ -41,22 +51,23 @@ def _lancedb() -> Any:
 
 
 class Table:
-    """A LanceDB table of documents in a folder of its own; or one version of it, held fast.
+    """A LanceDB table of documents in a place of its own; or one version of it, held fast.
 
     Columns: `id`, `text`, `text_hash`, `content_hash`, `vector`, and one for each name of the metadata.
     """
 
-    def __init__(self, path: Path, table: Any) -> None:
-        self.path = path
+    def __init__(self, storage: Storage, table: Any) -> None:
+        self.storage = storage
+        self.path = storage.place
         self._table = table
-        self.seals = seals_of(path)
+        self.seals = seals_of(storage)
 
     @classmethod
-    def create(cls, path: Path, dimension: int, maker: str | None) -> Table:
-        """A new, empty table; the folder must be empty."""
+    def create(cls, storage: Storage, dimension: int, maker: str | None) -> Table:
+        """A new, empty table, where there is nothing yet."""
         schema = pa.schema(
             [
-                pa.field("id", pa.string(), nullable=False),
+                pa.field("id", pa.string(), nullable=False, metadata=_KEY if storage.shared else None),
                 pa.field("text", pa.string()),
                 pa.field("text_hash", pa.string()),
                 pa.field("content_hash", pa.string()),
@@ -64,26 +75,23 @@ class Table:
             ],
             metadata={_FORMAT_KEY: str(FORMAT), _MAKER_KEY: maker or ""},
         )
-        with _explained(path):
-            made = cls(path, connect(path).create_table(NAME, schema=schema))
+        with _explained(storage):
+            made = cls(storage, connect(storage).create_table(TABLE, schema=schema))
             made.seals.seal(first=True)
         return made
 
     @classmethod
-    def open(cls, path: Path, version: int | None = None) -> Table:
+    def open(cls, storage: Storage, version: int | None = None) -> Table:
         """The table as it is, or one version of it.
 
         Raises
         ------
         IndexingError
-            There is none, it cannot be read, or it is of a later format.
+            It cannot be read, or it is of a later format.
         """
-        if not path.is_dir():
-            raise IndexingError(f"{path}: no such index; `polyencoders index create` makes one")
-        if not (path / f"{NAME}.lance").is_dir():
-            raise IndexingError(f"{path} is a directory without an index: it has no {NAME}.lance")
-        with _explained(path):
-            table = connect(path).open_table(NAME)
+        path = storage.place
+        with _explained(storage):
+            table = connect(storage).open_table(TABLE)
             if version is not None:
                 table.checkout(version)
             metadata = table.schema.metadata or {}
@@ -95,18 +103,18 @@ class Table:
             )
         if written != str(FORMAT):
             raise IndexingError(f"{path} is an index of format {written}; this version of polyencoders reads {FORMAT}")
-        return cls(path, table)
+        return cls(storage, table)
 
     def at(self, version: int) -> Table:
         """One version, held fast: what is changed later does not show."""
-        return Table.open(self.path, version)
+        return Table.open(self.storage, version)
 
     # -- what there is -----------------------------------------------------------------------------------------------
 
     @property
     def version(self) -> int:
         """Number of the version that is looked at."""
-        with _explained(self.path):
+        with _explained(self.storage):
             return int(self._table.version)
 
     @property
@@ -127,28 +135,28 @@ class Table:
 
     def refresh(self) -> None:
         """Look at the latest version."""
-        with _explained(self.path):
+        with _explained(self.storage):
             self._table.checkout_latest()
 
     def __len__(self) -> int:
-        with _explained(self.path):
+        with _explained(self.storage):
             return int(self._table.count_rows())
 
     def versions(self) -> list[dict[str, Any]]:
         """Number and time of each version that is kept."""
-        with _explained(self.path):
+        with _explained(self.storage):
             return list(self._table.list_versions())
 
     def row_ids(self, where: str | None = None) -> NDArray[np.uint64]:
         """Where the documents lie, in the order of the table."""
-        with _explained(self.path, where):
+        with _explained(self.storage, where):
             query = self._table.search().select(["_rowid"])
             found = (query.where(where) if where is not None else query).to_arrow()
         return np.asarray(found["_rowid"].to_numpy())
 
     def take(self, row_ids: Sequence[int], columns: Sequence[str]) -> pa.Table:
         """Some columns of the documents at these places, in the order given."""
-        with _explained(self.path):
+        with _explained(self.storage):
             query = self._table.take_row_ids([int(row) for row in row_ids]).select(list(columns)).with_row_id()
             found = query.to_arrow()
         order = {row: place for place, row in enumerate(found["_rowid"].to_pylist())}
@@ -162,13 +170,13 @@ class Table:
         found = []
         for start in range(0, max(1, len(values)), _LISTED_AT_ONCE):
             where = _is_one_of(column, values[start : start + _LISTED_AT_ONCE])
-            with _explained(self.path):
+            with _explained(self.storage):
                 found.append(self._table.search().where(where).select(list(columns)).to_arrow())
         return pa.concat_tables(found)
 
     def batches(self, columns: Sequence[str], rows: int = 8192) -> Iterator[pa.RecordBatch]:
         """All documents, a batch at a time, with their places in `_rowid`."""
-        with _explained(self.path):
+        with _explained(self.storage):
             query = self._table.search().select(list(columns)).with_row_id(True)
             yield from query.to_batches(batch_size=rows)
 
@@ -176,13 +184,11 @@ class Table:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Change the latest version, while no other writer does; what was changed is sealed at the end.
+        """Change the latest version; what was changed is sealed at the end.
 
-        A writer that is killed lets go of the lock. What it had begun is not seen by anyone.
+        Of a writer that is killed nobody sees what it had begun.
         """
-        from filelock import FileLock
-
-        with FileLock(self.path / _LOCK):
+        with self.storage.turn():
             self.refresh()
             yield
             try:
@@ -194,7 +200,10 @@ class Table:
 
     def put(self, rows: pa.Table) -> tuple[int, int]:
         """Add documents, or replace those with their ids: all in one version. Gives how many of each."""
-        with _explained(self.path):
+        return self._agreed(lambda: self._put(rows))
+
+    def _put(self, rows: pa.Table) -> tuple[int, int]:
+        with _explained(self.storage):
             fresh = [rows.schema.field(name) for name in rows.schema.names if name not in self.schema.names]
             if fresh:
                 self._table.add_columns(fresh)
@@ -208,11 +217,15 @@ class Table:
 
     def delete(self, where: str) -> int:
         """Delete what a filter finds; gives how many there were."""
-        with _explained(self.path, where):
+        with _explained(self.storage, where):
             number = int(self._table.count_rows(where))
-            if number:
-                self._table.delete(where)
+        if number:
+            self._agreed(lambda: self._delete(where))
         return number
+
+    def _delete(self, where: str) -> None:
+        with _explained(self.storage, where):
+            self._table.delete(where)
 
     def delete_ids(self, ids: Sequence[str]) -> int:
         """Delete documents by their ids; gives how many there were."""
@@ -221,29 +234,51 @@ class Table:
 
     def set_maker(self, maker: str) -> None:
         """Keep another maker from this version on; documents and vectors stay as they are."""
-        with _explained(self.path):
+        self._agreed(lambda: self._set_maker(maker))
+
+    def _set_maker(self, maker: str) -> None:
+        with _explained(self.storage):
             # What is kept with the table is written once; a column's metadata is part of a version.
             self._table.update_field_metadata({"path": "vector", "metadata": {_MAKER_KEY.decode(): maker}})
             self._table.checkout_latest()
 
     def compact(self, keep: timedelta) -> None:
         """Join small files, drop deleted documents from them, and remove versions older than `keep`."""
-        with _explained(self.path), warnings.catch_warnings():
+        with _explained(self.storage), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*cleanup_older_than=0")  # whoever asks for it knows
-            self.seals.clean(lambda: self._table.optimize(cleanup_older_than=keep))
+            self.seals.clean(lambda: self._agreed(lambda: self._optimize(keep)))
+
+    def _optimize(self, keep: timedelta) -> None:
+        with _explained(self.storage):
+            self._table.optimize(cleanup_older_than=keep)
+
+    def _agreed(self, change: Callable[[], T]) -> T:
+        """Make a change from the latest version, again and again until no other writer's came first."""
+        for attempt in range(_TRIES):
+            try:
+                return change()
+            except _OvertakenError:
+                time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
+                self.refresh()
+        raise IndexingError(f"{self.path}: other writers change it all the time; the same call goes on later")
 
 
-def seals_of(path: Path) -> Seals:
+class _OvertakenError(Exception):
+    """Another writer's version came first."""
+
+
+def seals_of(storage: Storage) -> Seals:
     """The checksums of an index's files, whether or not it can be opened."""
-    return Seals(path, (f"{NAME}.lance", "search"))
+    return Seals(storage, (f"{TABLE}.lance", "search"))
 
 
-def connect(path: Path) -> Any:
-    """The LanceDB database in a folder."""
+def connect(place: Storage | Path) -> Any:
+    """The LanceDB database in a place."""
     lancedb = _lancedb()
     # Its caches are for random access to columns that we keep in memory ourselves: by default they may take gigabytes.
     session = lancedb.Session(index_cache_size_bytes=_CACHE_BYTES, metadata_cache_size_bytes=_CACHE_BYTES)
-    return lancedb.connect(str(path), session=session)
+    where, options = (place if isinstance(place, Storage) else Folder(place)).engine()
+    return lancedb.connect(where, session=session, storage_options=options)
 
 
 def _is_one_of(column: str, values: Sequence[str]) -> str:
@@ -262,26 +297,28 @@ def quoted(text: str) -> str:
 
 
 @contextmanager
-def _explained(path: Path, where: str | None = None) -> Iterator[None]:
+def _explained(storage: Storage, where: str | None = None) -> Iterator[None]:
     """Errors of the engine, with what they are about."""
     if where is not None:
         check_filter(where)
+    path = storage.place
     try:
         yield
     except (OSError, RuntimeError, ValueError, pa.ArrowException) as error:
         if isinstance(error, IndexingError):
             raise
+        if storage.shared and any(sign in str(error).lower() for sign in _OVERTAKEN):
+            raise _OvertakenError from None
         said = _IN_THE_ENGINE.sub("", str(error).split("\n")[0])
-        if "no space left" in said.lower():
-            raise IndexingError(
-                f"{path}: the disk is full ({said}). What was written before is there; when there is room, the same "
-                "call goes on"
-            ) from error
+        # What a server answered may quote the request, and so what it was signed with: it is nobody's cause.
+        cause = None if storage.shared else error
+        if explained := storage.explained(str(error) if storage.shared else said):
+            raise IndexingError(explained) from cause
         if where is not None and any(sign in said.lower() for sign in _OF_A_FILTER):
             # Columns that are ours alone are nobody's to filter by.
             said = re.sub(r"`(text_hash|content_hash|vector)`, ", "", said).replace("Invalid input, ", "")
-            raise IndexingError(f"the filter {shown(where)} cannot be used: {said[:500]}") from error
+            raise IndexingError(f"the filter {shown(where)} cannot be used: {said[:500]}") from cause
         raise IndexingError(
             f"{path}: the index could not be read or written: {said}. `polyencoders index verify {path}` checks every "
             "file of it"
-        ) from error
+        ) from cause

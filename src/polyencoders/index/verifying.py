@@ -6,36 +6,29 @@ Knows the files, the table and the layout; nothing of models.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 
 from polyencoders.errors import IndexingError
 from polyencoders.index.layout import newest
 from polyencoders.index.rows import text_hash_of
-from polyencoders.index.table import NAME, Table, seals_of
+from polyencoders.index.storage import Storage
+from polyencoders.index.table import Table, seals_of
 
 
-def problems(path: Path, advance: Callable[[int], object] = lambda read: None) -> Iterator[str]:
+def problems(storage: Storage, advance: Callable[[int], object] = lambda read: None) -> Iterator[str]:
     """What is wrong with an index, in a sentence each; nothing when it is whole.
 
     Parameters
     ----------
-    path
+    storage
         The index.
     advance
         Called with the number of bytes read, as its files are.
-
-    Raises
-    ------
-    IndexingError
-        There is no index.
     """
-    if not (path / f"{NAME}.lance").is_dir():
-        raise IndexingError(f"{path}: there is no index to verify: it has no {NAME}.lance")
-    yield from seals_of(path).check(advance)
+    yield from seals_of(storage).check(advance)
     try:
-        table = Table.open(path)
+        table = Table.open(storage)
         yield from _of_documents(table.at(table.version))
     except IndexingError as error:
         yield str(error)
@@ -46,7 +39,7 @@ def problems(path: Path, advance: Callable[[int], object] = lambda read: None) -
 def _of_documents(table: Table) -> Iterator[str]:
     layout = None
     try:
-        layout = newest(table.path)
+        layout = newest(table.storage)
     except IndexingError as error:
         yield str(error)
     order = np.argsort(layout.row_ids) if layout is not None else np.empty(0, dtype=np.int64)

@@ -45,7 +45,7 @@ class Library:
     @property
     def name(self) -> str:
         """What clients see; never a path."""
-        return Path(self._index.path).resolve().name
+        return Path(self._index.path).resolve().name  # of a place in object storage, the last part too
 
     @property
     def version(self) -> int:

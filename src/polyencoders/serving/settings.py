@@ -39,7 +39,7 @@ class Settings:
 
     model: str | None = None
     """A model directory, or a name on the hub. None: the model that made the index."""
-    index: Path | None = None
+    index: Path | str | None = None
     accept_documents_from: str | None = None
     """The model that made the index, where `model` is another with the same document side."""
     compare: tuple[str, ...] = ()

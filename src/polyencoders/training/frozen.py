@@ -7,7 +7,6 @@ text; codes and maps then train in seconds. Knows routes of modules and a store 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 
+from polyencoders.files import cache_folder
 from polyencoders.models.dual import TASKS, DualEncoder, Task
 from polyencoders.models.fingerprint import fingerprint
 from polyencoders.models.precision import bf16_is_native
@@ -27,13 +27,6 @@ TEXTS_PER_SHARD = 1024
 """How many texts are encoded before their outputs are written: what an interruption can cost."""
 
 _FORMAT = 1  # goes into every key: a later format must not meet these shards
-
-
-def cache_folder() -> Path:
-    """Where outputs are kept: `$POLYENCODERS_CACHE`, or the user's cache folder. It can be deleted at any time."""
-    if given := os.environ.get("POLYENCODERS_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polyencoders"
 
 
 class FrozenOutputs:

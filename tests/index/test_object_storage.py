@@ -1,0 +1,437 @@
+"""An index in a bucket of a real S3 server is what it is in a folder, for any number of writers and machines."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from datetime import timedelta
+
+import numpy as np
+import obstore
+import pytest
+
+from polyencoders.errors import IndexingError
+from polyencoders.index import Index, is_index, verify
+from polyencoders.index.s3_options import options_for
+
+WRITER = """
+import sys
+from unittest import mock
+import numpy as np
+from polyencoders.index import Index
+
+place, who, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+def vectors_of(texts, done):  # in place of a model, so that the time is spent writing
+    return np.stack([np.random.default_rng(len(text)).normal(size=16) for text in texts]).astype(np.float32)
+
+with mock.patch("polyencoders.index.index.LAID_OUT_FROM", 100):
+    index = Index.open(place)
+    for i in range(rounds):
+        own = [{"id": f"{who}-{i}-{j}", "text": "own", "who": who, f"of_{who}": i} for j in range(12)]
+        both = [{"id": name, "text": who} for name in (f"both-{i}", "always")]
+        index.add([*own, *both], encode=vectors_of)
+        print("written", i, flush=True)
+        if i % 3 == 2:
+            index.delete([f"{who}-{i}-0"])
+    if who == "b":
+        index.compact()
+"""
+"""A process that adds documents of its own and ones that others add, deletes some, and lays out what is there."""
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch, tmp_path, object_storage):
+    """A machine that reaches the bucket, with a cache of its own; gives a way to become another machine."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    for name, value in object_storage.options.items():
+        monkeypatch.setenv(name.upper(), value)
+
+    def become(name):
+        monkeypatch.setenv("POLYENCODERS_CACHE", str(tmp_path / name))
+        return tmp_path / name
+
+    become("first")
+    return become
+
+
+@pytest.fixture
+def place(object_storage):
+    return f"s3://{object_storage.BUCKET}/{uuid.uuid4().hex[:8]}/answers"
+
+
+def rows(*names, text="text of {}", **metadata):
+    return [{"id": name, "text": text.format(name), **metadata} for name in names]
+
+
+def numbered(start, stop, **metadata):
+    return rows(*(f"d{i}" for i in range(start, stop)), **metadata)
+
+
+def found(index, **arguments):
+    codes = np.random.default_rng(0).normal(size=(3, 2, 16))
+    return [
+        (answer.certified, [(hit.id, hit.score, hit.text, hit.metadata) for hit in answer])
+        for answer in index.search(codes, **arguments)
+    ]
+
+
+def ids(index):
+    return sorted(hit.id for hit in index.search(np.ones((1, 16)), 100_000)[0])
+
+
+def test_everything_is_as_in_a_folder(small, poly, place, tmp_path):
+    def life(where):
+        index = Index.create(where, poly)
+        told = [index.add(numbered(0, 230, lang="en"), bf16=False, chunk=100)]
+        told.append(index.delete(["d3", "nobody"]))
+        told.append(index.add([*rows("d4", text="another {}", year=1), *numbered(300, 310)], bf16=False))
+        told.append(index.delete(where="id LIKE 'd20%'"))
+        return index, told
+
+    (here, told_here), (there, told_there) = life(tmp_path / "folder"), life(place)
+    assert told_there == told_here
+    for index in (there, Index.open(place, poly), Index.open(place)):
+        assert (len(index), index.version) == (len(here), here.version)
+        assert index.info().laid_out == here.info().laid_out > 200
+        filters = ({"where": "lang = 'en' AND id < 'd2'"}, {"where": "year = 1"})
+        for arguments in ({}, {"mode": "fast", "share": 0.2}, *filters):
+            assert found(index, k=12, **arguments) == found(here, k=12, **arguments)
+        assert index.get(["d4", "d3", "d0"]) == here.get(["d4", "d3", "d0"])
+    version = here.version
+    for index in (here, there):
+        index.compact(timedelta(0))
+        assert index.info().versions < version
+    assert found(there) == found(here)
+    assert verify(place) == []
+    about = there.info()
+    assert (about.path, about.metadata) == (place, here.info().metadata)
+    assert about.bytes > 230 * 16 * 4
+    assert place in repr(there)
+
+
+def test_vectors_that_exist(place, tmp_path):
+    vectors = np.random.default_rng(1).normal(size=(50, 16)).astype(np.float32)
+    here, there = (Index.from_vectors(where, vectors, numbered(0, 50)) for where in (tmp_path / "folder", place))
+    assert found(there) == found(here)
+    assert verify(place) == []
+
+
+def test_an_earlier_version(poly, place):
+    index = Index.create(place, poly)
+    index.add(numbered(0, 5))
+    version = index.version
+    index.delete(["d0"])
+    earlier = Index.open(place, poly, version=version)
+    assert (len(earlier), len(index)) == (5, 4)
+    with pytest.raises(IndexingError, match=f"was opened at version {version}, which does not change"):
+        earlier.add(["more"])
+
+
+def test_a_reader_on_another_machine(small, poly, place, machine):
+    writer = Index.create(place, poly)
+    writer.add(numbered(0, 210))
+    other = machine("second")
+    reader = Index.open(place, poly)
+    assert reader.info().laid_out == 210
+    kept = list(other.glob("indexes/*/search/*/vectors.npy"))
+    assert len(kept) == 1  # the layout was fetched, not made
+    Index.open(place, poly).search(np.ones((1, 16)))
+    assert [path.stat().st_mtime for path in kept] == [path.stat().st_mtime for path in other.glob("**/vectors.npy")]
+    machine("first")
+    writer.add(numbered(210, 600))
+    machine("second")
+    assert len(reader) == 210
+    reader.refresh()
+    assert (reader.version, ids(reader)) == (writer.version, ids(writer))
+    assert reader.info().laid_out == 600
+    assert len(list(other.glob("indexes/*/search/*/vectors.npy"))) == 1  # the one before is gone
+    assert found(reader) == found(writer)
+
+
+def test_a_damaged_copy_is_fetched_again(small, poly, place, machine):
+    index = Index.create(place, poly)
+    index.add(numbered(0, 210))
+    other = machine("second")
+    expected = found(Index.open(place, poly))
+    (file,) = other.glob("indexes/*/search/*/row_ids.npy")
+    file.write_bytes(file.read_bytes()[:50])
+    assert found(Index.open(place, poly)) == expected
+
+
+def objects(storage, place, only=""):
+    """Names of all objects of an index."""
+    _, _, prefix = place.removeprefix("s3://").partition("/")
+    listed = obstore.list(storage.store(), prefix).collect()
+    return sorted(one["path"] for one in listed if only in one["path"] and not one["path"].endswith("hint.json"))
+
+
+def test_a_flipped_byte_of_any_object_is_found_and_named(small, poly, place, object_storage, machine):
+    index = Index.create(place, poly)
+    index.add(numbered(0, 210))
+    index.delete(["d3"])
+    index.add(numbered(300, 303))
+    assert verify(place) == []
+    store = object_storage.store()
+    names = [name for name in objects(object_storage, place) if "/seals/" not in name]
+    assert len(names) > 20
+    for number, name in enumerate(names):
+        content = bytes(obstore.get(store, name).bytes())
+        middle = len(content) // 2
+        obstore.put(store, name, content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+        machine(f"reader {number}")
+        try:
+            said = verify(place)
+        except IndexingError as error:
+            said = [str(error)]
+        assert any(name.rpartition("/")[2] in line for line in said), (name, said)
+        obstore.put(store, name, content)
+    assert verify(place) == []
+
+
+def test_a_damaged_layout_is_not_searched(small, poly, place, object_storage, machine):
+    index = Index.create(place, poly)
+    index.add(numbered(0, 210))
+    store = object_storage.store()
+    (name,) = objects(object_storage, place, "/vectors.npy")
+    content = bytes(obstore.get(store, name).bytes())
+    obstore.put(store, name, content[:-1] + bytes([content[-1] ^ 1]))
+    machine("second")
+    with pytest.raises(IndexingError, match=r"vectors\.npy is damaged.*`polyencoders index compact` makes it anew"):
+        Index.open(place, poly).search(np.ones((1, 16)))
+    index.compact()
+    assert len(ids(Index.open(place, poly))) == 210
+    assert verify(place) == []
+
+
+def test_a_missing_object_and_a_missing_list(poly, place, object_storage):
+    index = Index.create(place, poly)
+    index.add(numbered(0, 5))
+    (data, *_) = objects(object_storage, place, "/data/")
+    lists = objects(object_storage, place, "/seals/")
+    for name in (data, *lists):
+        content = bytes(obstore.get(object_storage.store(), name).bytes())
+        obstore.delete(object_storage.store(), name)
+        assert any("missing" in line and name.rpartition("/")[2] in line for line in verify(place)), name
+        obstore.put(object_storage.store(), name, content)
+    assert verify(place) == []
+
+
+# -- several writers ---------------------------------------------------------------------------------------------------
+
+
+def writing(place, who, rounds):
+    command = [sys.executable, "-c", WRITER, place, who, str(rounds)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def empty(place):
+    """An index of vectors of 16 dimensions, that no model made."""
+    Index.from_vectors(place, np.ones((1, 16), dtype=np.float32), [{"id": "first", "text": "first"}])
+    return place
+
+
+def test_writers_at_once_lose_nothing_and_double_nothing(empty):
+    rounds = 9
+    processes = [writing(empty, who, rounds) for who in "abc"]
+    for process in processes:
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+    expected = {f"{who}-{i}-{j}" for who in "abc" for i in range(rounds) for j in range(12)}
+    expected -= {f"{who}-{i}-0" for who in "abc" for i in range(2, rounds, 3)}
+    expected |= {"first", "always", *(f"both-{i}" for i in range(rounds))}
+    index = Index.open(empty)
+    assert ids(index) == sorted(expected)
+    assert index.get(["b-4-7"]) == [{"id": "b-4-7", "text": "own", "who": "b", "of_b": 4}]
+    assert verify(empty) == []
+
+
+def test_a_killed_writer_leaves_the_version_before_or_after(empty):
+    generator = np.random.default_rng(3)
+    for attempt in range(4):
+        process = writing(empty, f"w{attempt}", 500)
+        assert process.stdout.readline() == "written 0\n"
+        time.sleep(generator.uniform(0.05, 1.0))
+        process.kill()
+        acknowledged = 1 + len(process.communicate()[0].splitlines())
+        there = set(ids(Index.open(empty)))
+        for i in range(500):
+            chunk = {f"w{attempt}-{i}-{j}" for j in range(1, 12)}
+            assert len(chunk & there) in (0, 11), "a chunk is there as a whole, or not at all"
+            assert i >= acknowledged or chunk <= there
+        assert verify(empty) == []
+        index = Index.open(empty)
+        index.add(
+            [{"id": f"after-{attempt}", "text": "after"}], encode=lambda texts, done: np.ones((len(texts), 16), "f4")
+        )
+        assert f"after-{attempt}" in ids(index)
+        assert verify(empty) == []
+
+
+def test_of_two_who_make_the_same_index_one_does(poly, place):
+    from polyencoders.index import storage
+
+    with pytest.raises(IndexingError, match="another process has just made an index there"), storage.new(place) as slow:
+        slow.write("something", b"begun")
+        Index.create(place, poly).add(rows("a"))
+    assert ids(Index.open(place, poly)) == ["a"]
+    with pytest.raises(IndexingError, match=r"is an index; Index\.open opens it"):
+        Index.create(place, poly)
+
+
+def test_what_a_killed_creator_left_is_in_nobodys_way(poly, place, object_storage):
+    _, _, prefix = place.removeprefix("s3://").partition("/")
+    obstore.put(object_storage.store(), f"{prefix}/{'a' * 32}/documents.lance/_versions/1.manifest", b"begun")
+    assert not is_index(place)
+    assert len(Index.create(place, poly)) == 0
+    obstore.put(object_storage.store(), f"{prefix}-mine/file", b"mine")
+    with pytest.raises(IndexingError, match="is not empty"):
+        Index.create(f"{place}-mine", poly)
+
+
+# -- what can go wrong on the way --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def silent():
+    """An address that takes connections and never says a word."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(8)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("verb", ["create", "open", "verify"])
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"aws_secret_access_key": "another-secret"}, r"refuses these credentials \(SignatureDoesNotMatch\)"),
+        ({"aws_access_key_id": "AKIAANOTHER"}, r"refuses these credentials \(InvalidAccessKeyId\)"),
+        ({"aws_endpoint": "http://127.0.0.1:1"}, r"http://127\.0\.0\.1:1 does not answer"),
+        ({"aws_endpoint": "silent", "timeout": "1s"}, r"http://127\.0\.0\.1:\d+ does not answer"),
+        ({"bucket": "nobodys"}, r"there is no bucket 'nobodys' at http://127"),
+    ],
+    ids=["secret", "key", "refused", "silent", "bucket"],
+)
+def test_one_clear_line_without_secrets(wrong, said, verb, poly, place, silent, object_storage, caplog):
+    wrong = {name: silent if value == "silent" else value for name, value in wrong.items()}
+    if bucket := wrong.pop("bucket", None):
+        place = place.replace(object_storage.BUCKET, bucket)
+    options = {**object_storage.options, **wrong}
+    started = time.monotonic()
+    with pytest.raises(IndexingError, match=said) as raised:
+        {
+            "create": lambda: Index.create(place, poly, storage_options=options),
+            "open": lambda: Index.open(place, poly, storage_options=options),
+            "verify": lambda: verify(place, storage_options=options),
+        }[verb]()
+    assert time.monotonic() - started < 30
+    chain = [raised.value]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    everything = " ".join(map(str, chain)) + caplog.text
+    assert "\n" not in str(raised.value)
+    assert place in str(raised.value)
+    for secret in (options["aws_secret_access_key"], options["aws_access_key_id"]):
+        assert secret not in everything
+
+
+def test_the_server_goes_while_an_index_is_open(poly, place, object_storage):
+    """The engine's own errors are put in our words, too."""
+    options = {**object_storage.options, "timeout": "1s"}
+    index = Index.create(place, poly, storage_options=options)
+    index.add(rows("a", "b"))
+    os.kill(object_storage.process.pid, signal.SIGSTOP)
+    try:
+        for change in (lambda: index.add(rows("c")), index.refresh, lambda: index.delete(["a"])):
+            with pytest.raises(IndexingError, match="does not answer") as raised:
+                change()
+            assert object_storage.SECRET not in str(raised.value)
+        assert len(index.search(np.ones((1, 16)))[0]) == 2  # what it has, it has
+    finally:
+        os.kill(object_storage.process.pid, signal.SIGCONT)
+
+
+def test_no_index_and_no_such_place(poly, place):
+    with pytest.raises(IndexingError, match="no such index; `polyencoders index create` makes one"):
+        Index.open(place, poly)
+    with pytest.raises(IndexingError, match="there is no index to verify"):
+        verify(place)
+    for wrong in ("gs://bucket/x", "s3://", "https://bucket/x"):
+        with pytest.raises(IndexingError, match="a folder, or in object storage at s3://bucket/name"):
+            Index.create(wrong, poly)
+
+
+def test_secrets_are_kept_nowhere(poly, place, object_storage):
+    index = Index.create(place, poly, storage_options=object_storage.options)
+    index.add(rows("a"))
+    for name in objects(object_storage, place):
+        assert object_storage.SECRET.encode() not in bytes(obstore.get(object_storage.store(), name).bytes())
+    assert object_storage.SECRET not in repr(index) + repr(vars(index)) + repr(index.info())
+    assert object_storage.SECRET not in repr(options_for(place, object_storage.options))
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def test_settings_come_from_options_then_the_environment_then_files(monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT"):
+        monkeypatch.delenv(name)
+    (tmp_path / "config").write_text("[profile work]\nregion = eu-west-1\nendpoint_url = https://here\n[default]\n")
+    (tmp_path / "credentials").write_text("[work]\naws_access_key_id = from-file\naws_secret_access_key = %secret%\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    assert "access_key_id" not in options_for("s3://b/x", None).settings
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    settings = options_for("s3://b/x/y", None)
+    assert (settings.bucket, settings.prefix, settings.where) == ("b", "x/y", "https://here")
+    assert settings.engine()["aws_access_key_id"] == "from-file"
+    assert settings.engine()["aws_secret_access_key"] == settings.store()["secret_access_key"] == "%secret%"
+    assert settings.settings["allow_http"] == "false"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "from-environment")
+    assert options_for("s3://b/x", None).store()["access_key_id"] == "from-environment"
+    given = options_for("s3://b/x", {"AWS_ACCESS_KEY_ID": "given", "timeout": "2s", "aws_endpoint": "http://there"})
+    assert given.store()["access_key_id"] == "given"
+    assert given.client() == {"allow_http": True, "timeout": "2s", "connect_timeout": "5s"}
+    assert given.settings["region"] == "us-east-1"
+
+
+# -- the command line and the server -----------------------------------------------------------------------------------
+
+
+def test_the_command_line(place, run_python, tmp_path, poly):
+    poly.save_pretrained(str(tmp_path / "model"))
+    (tmp_path / "data.jsonl").write_text("\n".join(json.dumps(row) for row in numbered(0, 8)))
+
+    def polyencoders(*arguments):
+        return run_python(f"import sys; sys.argv[1:] = {list(arguments)!r}; from polyencoders.cli import main; main()")
+
+    data = ("--data", str(tmp_path / "data.jsonl"))
+    assert "8 added" in polyencoders("index", "create", place, *data, "--model", str(tmp_path / "model"))
+    assert "there already" in polyencoders("index", "create", place, *data, "--model", str(tmp_path / "model"))
+    assert "holds 7 documents" in polyencoders("index", "delete", place, "--id", "d1")
+    assert place.split("/")[2] in polyencoders("index", "info", place)
+    assert "is whole" in polyencoders("index", "verify", place)
+    hits = polyencoders("search", place, "--query", "text of d3", "--json").splitlines()
+    assert len([json.loads(line) for line in hits]) == 7
+
+
+def test_the_server_serves_it(place, poly):
+    from polyencoders.serving.library import Library
+
+    index = Index.create(place, poly)
+    index.add(numbered(0, 4))
+    library = Library(Index.open(place, poly))
+    assert (library.name, len(library)) == ("answers", 4)
+    index.add(numbered(4, 6))
+    library.refresh()
+    assert len(library) == 6
