@@ -125,6 +125,17 @@ class Bucket(Storage):
             listed = obstore.list(self._store, folder or None, chunk_size=1000).collect()
         return dict(sorted((str(one["path"]), int(one["size"])) for one in listed))
 
+    def read(self, name: str) -> bytes:
+        import obstore
+
+        try:
+            with self._explained():
+                return bytes(obstore.get(self._store, name).bytes())
+        except FileNotFoundError as error:
+            if "NoSuchBucket" in str(error):
+                raise IndexingError(self.explained("<Code>NoSuchBucket</Code>")) from None
+            raise
+
     def blocks(self, name: str) -> Iterator[bytes]:
         import obstore
 
@@ -244,8 +255,8 @@ class Bucket(Storage):
         return target
 
     def fetch_again(self, name: str) -> bool:
-        if name in self._fetched:
-            return False
+        if name in self._fetched or not self._cached(name).is_dir():
+            return False  # what is in the bucket is what is wrong
         shutil.rmtree(self._cached(name), ignore_errors=True)
         return True
 
