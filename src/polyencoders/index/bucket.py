@@ -203,7 +203,8 @@ class Bucket(Storage):
     def outdated(self, parent: str, newest: str) -> list[str]:
         start = f"{parent}/"
         names = {name.removeprefix(start).partition("/")[0].removesuffix(".json") for name in self.files(parent)}
-        return sorted(name for name in names if name < newest)  # a later one may be another writer's
+        # One of a later version is another writer's; of the same version, one that is made anew.
+        return sorted(name for name in names if name != newest and _version(name) <= _version(newest))
 
     @contextmanager
     def new_folder(self, name: str) -> Iterator[Path]:
@@ -250,7 +251,7 @@ class Bucket(Storage):
             shutil.rmtree(scratch, ignore_errors=True)
         self._fetched.add(name)
         for older in target.parent.iterdir():
-            if older.name < target.name and older.name[0] != ".":
+            if older != target and older.name[0] != "." and _version(older.name) <= _version(target.name):
                 shutil.rmtree(older, ignore_errors=True)  # who has it mapped keeps it
         return target
 
@@ -341,6 +342,11 @@ _GIVEN_BY = (
 def _about(folder: str) -> dict[str, str]:
     """What the pointer holds; the checksum tells a damaged one."""
     return {"folder": folder, "checksum": hashlib.blake2b(folder.encode(), digest_size=16).hexdigest()}
+
+
+def _version(name: str) -> str:
+    """Of a folder whose name begins with the version it was made from."""
+    return name.partition("-")[0]
 
 
 def _file_digest(file: Path) -> str:
