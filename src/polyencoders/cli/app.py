@@ -256,7 +256,7 @@ def _check_recipe(context: typer.Context, recipe: Path | None, data: str | None)
 
 @app.command()
 def upgrade(
-    index: Annotated[Path, typer.Option(help="The index: a folder.")],
+    index: Annotated[str, typer.Option(help="The index: a folder, or `s3://bucket/name` in object storage.")],
     data: Data,
     held_out: Annotated[
         str | None,
@@ -432,7 +432,13 @@ def serve(
             help="A model directory, or a name on the hub. [default: the model that made the index]", show_default=False
         ),
     ] = None,
-    index: Annotated[str | None, typer.Option(help="An index to search and to change.", show_default=False)] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(
+            help="An index to search and to change: a folder, or `s3://bucket/name` in object storage.",
+            show_default=False,
+        ),
+    ] = None,
     compare: Annotated[
         list[str] | None,
         typer.Option(help="Another model, whose ranking the page shows beside; can be given several times."),

@@ -21,7 +21,7 @@ from polyencoders.training.upgrade import OPTIONS, Upgrade, upgrade
 
 
 def run(
-    path: Path,
+    path: str,
     data: str,
     held_out: str | None,
     output: Path | None,

@@ -27,7 +27,7 @@ from typing import Any
 from polyencoders.errors import IndexingError, MissingExtraError
 from polyencoders.files import cache_folder
 from polyencoders.index.s3_options import options_for
-from polyencoders.index.storage import Storage
+from polyencoders.index.storage import ABANDONED_AFTER, Storage
 
 _POINTER = "index.json"
 _FOLDER = re.compile(r"[0-9a-f]{32}")
@@ -201,10 +201,10 @@ class Bucket(Storage):
         return [name.removesuffix(".json") for name in names if "/" not in name and name.endswith(".json")]
 
     def outdated(self, parent: str, newest: str) -> list[str]:
-        start = f"{parent}/"
-        names = {name.removeprefix(start).partition("/")[0].removesuffix(".json") for name in self.files(parent)}
-        # One of a later version is another writer's; of the same version, one that is made anew.
-        return sorted(name for name in names if name != newest and _version(name) <= _version(newest))
+        whole = set(self.folders(parent))
+        began_before = time.time() - ABANDONED_AFTER  # else it may be another writer's, who is at it
+        abandoned = {name for name, when in self._written_when(parent).items() if when < began_before}
+        return sorted(name for name in whole | abandoned if name < newest)
 
     @contextmanager
     def new_folder(self, name: str) -> Iterator[Path]:
@@ -251,7 +251,7 @@ class Bucket(Storage):
             shutil.rmtree(scratch, ignore_errors=True)
         self._fetched.add(name)
         for older in target.parent.iterdir():
-            if older != target and older.name[0] != "." and _version(older.name) <= _version(target.name):
+            if older.name < target.name and older.name[0] != ".":
                 shutil.rmtree(older, ignore_errors=True)  # who has it mapped keeps it
         return target
 
@@ -266,6 +266,18 @@ class Bucket(Storage):
         for file in self.files(name):
             self.remove(file)
         shutil.rmtree(self._cached(name), ignore_errors=True)
+
+    def _written_when(self, parent: str) -> dict[str, float]:
+        """When something was last written to each of the folders in a folder, whole or not."""
+        import obstore
+
+        with self._explained():
+            listed = obstore.list(self._store, parent, chunk_size=1000).collect()
+        written: dict[str, float] = {}
+        for one in listed:
+            name = str(one["path"]).removeprefix(f"{parent}/").partition("/")[0].removesuffix(".json")
+            written[name] = max(written.get(name, 0.0), one["last_modified"].timestamp())
+        return written
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -342,11 +354,6 @@ _GIVEN_BY = (
 def _about(folder: str) -> dict[str, str]:
     """What the pointer holds; the checksum tells a damaged one."""
     return {"folder": folder, "checksum": hashlib.blake2b(folder.encode(), digest_size=16).hexdigest()}
-
-
-def _version(name: str) -> str:
-    """Of a folder whose name begins with the version it was made from."""
-    return name.partition("-")[0]
 
 
 def _file_digest(file: Path) -> str:

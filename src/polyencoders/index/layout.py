@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -85,7 +86,7 @@ class Layout:
 
 def latest(storage: Storage) -> str | None:
     """The name of an index's newest layout."""
-    return max(storage.folders(FOLDER), key=lambda name: version_of(storage, name), default=None)
+    return max(storage.folders(FOLDER), key=lambda name: (version_of(storage, name), name), default=None)
 
 
 def newest(storage: Storage, before: Layout | None = None) -> Layout | None:
@@ -151,12 +152,22 @@ def build(table: Table, advance: Callable[[int], object] = lambda documents: Non
         Called with a number of documents, three times for each.
     """
     storage = table.storage
-    name = f"{table.version:08d}-{uuid.uuid4().hex[:8]}"
+    name = _name(storage, table.version)
     with storage.new_folder(f"{FOLDER}/{name}") as scratch:
         _build(table, scratch, advance)
     before = storage.outdated(FOLDER, name)
     if before:
         table.seals.clean(lambda: [storage.remove_folder(f"{FOLDER}/{old}") for old in before])
+
+
+def _name(storage: Storage, version: int) -> str:
+    """Of a new layout: sorts after those of earlier versions, and after those of its own that it takes the place of."""
+    start = f"{version:08d}-"
+    made = [
+        re.match(r"(\d{4})-", name.removeprefix(start)) for name in storage.folders(FOLDER) if name.startswith(start)
+    ]
+    number = max((int(found[1]) + 1 for found in made if found), default=0)
+    return f"{start}{number:04d}-{uuid.uuid4().hex[:8]}"
 
 
 def _build(table: Table, folder: Path, advance: Callable[[int], object]) -> None:

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 
-from polyencoders.index.storage import Storage
+from polyencoders.index.storage import ABANDONED_AFTER, Storage
 
 FOLDER = "seals"
 _LISTS = f"{FOLDER}/lists"
@@ -22,8 +22,6 @@ _CLEANING = f"{FOLDER}/cleaning"
 _CHANGING = "latest_version_hint.json"  # LanceDB's, overwritten with every version and not relied upon
 _MERGED_FROM = 64
 """Lists of seals are merged into one when there are so many."""
-_ABANDONED_AFTER = 24 * 3600
-"""Seconds after which whoever is said to be removing files, on shared storage, must have been killed."""
 
 Seal = tuple[int, str]
 
@@ -146,7 +144,7 @@ class Seals:
             if self._write({name: seal for name, seal in known.items() if name in there}, lists):
                 break  # else another writer has joined the lists, and might have kept what is forgotten here
         for mark in marks:
-            if not self.storage.shared or int(mark.split("-")[1]) < time.time() - _ABANDONED_AFTER:
+            if not self.storage.shared or int(mark.split("-")[1]) < time.time() - ABANDONED_AFTER:
                 self.storage.remove(mark)
 
     def _write(self, seals: dict[str, Seal], joined: Sequence[str] = ()) -> bool:

@@ -19,6 +19,9 @@ from polyencoders.files import whole_directory, whole_file
 TABLE = "documents"
 """The engine's name of the table; it keeps it in a folder of that name and `.lance`."""
 
+ABANDONED_AFTER = 24 * 3600
+"""Seconds after which whoever began something on shared storage, and did not end it, must have been killed."""
+
 _BLOCK = 1 << 20
 _LOCK = ".lock"
 
@@ -71,7 +74,7 @@ class Storage(ABC):
 
     @abstractmethod
     def outdated(self, parent: str, newest: str) -> list[str]:
-        """Names of what else is in a folder, whole or not, and can go when `newest` is there."""
+        """Names of what else is in a folder, whole or not, and can go when `newest` is there: newer ones sort later."""
 
     @abstractmethod
     def new_folder(self, name: str) -> AbstractContextManager[Path]:

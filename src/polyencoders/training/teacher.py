@@ -23,13 +23,12 @@ from torch import nn
 from polyencoders.data import Example
 from polyencoders.data.examples import shortened
 from polyencoders.errors import TrainingError
-from polyencoders.files import whole_file
+from polyencoders.files import cache_folder, whole_file
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.fingerprint import fingerprint
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.loading import load_model
 from polyencoders.models.precision import bf16_is_native
-from polyencoders.training.frozen import cache_folder
 
 _FORMAT = 1  # goes into the folder's name: a later format must not meet these shards
 

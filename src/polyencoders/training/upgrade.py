@@ -99,7 +99,7 @@ def upgrade(
         To decide by; by default a fifth of the pairs, 500 queries at most.
     output_dir
         Where the model is saved: a folder that is not there yet. Default: beside the index, named after it and the
-        model's fingerprint.
+        model's fingerprint; has to be given where the index is in object storage.
     options
         Of training. `freeze`: `backbone` (codes and maps are trained, seconds), `all-but-top-K` (the query side's last
         K layers as well, minutes), or nothing (the whole query side). Documents are frozen always.
@@ -125,6 +125,11 @@ def upgrade(
     model = index.loaded_model()
     if not len(index):
         raise TrainingError(f"{index.path} is empty: there is nothing to search for held-out pairs in")
+    if output_dir is None and isinstance(index.path, str):
+        raise TrainingError(
+            f"{index.path} is in object storage, and a model is a folder: say where it is to be saved (output_dir, or "
+            "--output), at a path by which every machine that searches the index finds it"
+        )
     folder = Path(output_dir) if output_dir is not None else None
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TrainingError(f"{folder} is there already: the new model wants a folder of its own")
@@ -148,7 +153,8 @@ def upgrade(
     difference = {name: paired_difference(after[name], before[name]) for name in MEASURES}
     confirmed = difference[MEASURES[0]].low > 0
     if confirmed:
-        folder = folder or index.path.with_name(f"{index.path.name}-model-{Maker.of(new).queries[:8]}")
+        beside = Path(index.path)
+        folder = folder or beside.with_name(f"{beside.name}-model-{Maker.of(new).queries[:8]}")
         new.save_pretrained(str(folder))
         index.set_query_model(folder)
     return Upgrade(
