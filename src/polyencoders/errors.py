@@ -26,6 +26,11 @@ class IndexingError(PolyencodersError, RuntimeError):
     """An index that cannot be made, opened, changed or searched as asked; what it held stays as it was."""
 
 
+class StorageError(IndexingError):
+    """Object storage that does not answer, or refuses. Nothing of the index is lost by it, and what was asked for can
+    be asked again."""
+
+
 class MissingExtraError(PolyencodersError, ImportError):
     """A feature whose optional packages are not installed.
 

@@ -1,19 +1,6 @@
 """Tiny models and small corpora that are laid out and skipped through as large ones are; the score, written naively."""
 
-import contextlib
-import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from datetime import timedelta
-from pathlib import Path
-
 import numpy as np
-import obstore
 import pytest
 import torch
 
@@ -169,73 +156,3 @@ def vectors_of():
         return vectors
 
     return read
-
-
-class ObjectStorage:
-    """A real S3 server (SeaweedFS) on this machine, its own for the tests that ask for it."""
-
-    KEY, SECRET, BUCKET = "tester", "a-secret-that-nobody-may-print", "shop"
-
-    def __init__(self, folder):
-        self.folder = folder
-        ports = iter(free_ports(8))
-        at = {name: next(ports) for name in ("master", "volume", "filer", "s3")}
-        identity = {"credentials": [{"accessKey": self.KEY, "secretKey": self.SECRET}], "actions": ["Admin"]}
-        (folder / "s3.json").write_text(json.dumps({"identities": [{"name": "tests", **identity}]}))
-        (folder / "data").mkdir()
-        command = [shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")]
-        command += ["server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
-        command += [f"-s3.config={folder / 's3.json'}", "-s3.autoCreateBucket=false", "-master.telemetry=false"]
-        command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=20", "-master.volumeSizeLimitMB=64"]
-        for name, port in at.items():
-            command += [f"-{name}.port={port}", f"-{name}.port.grpc={next(ports)}"]
-            command += [f"-{name}.localSocket={folder / name}.sock"] if name in ("filer", "s3") else []
-        with (folder / "log").open("w") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
-        self.options = {
-            "aws_access_key_id": self.KEY,
-            "aws_secret_access_key": self.SECRET,
-            "aws_endpoint": f"http://127.0.0.1:{at['s3']}",
-        }
-
-    def store(self, bucket=BUCKET):
-        """The bucket, as another client of it sees it."""
-        from obstore.store import S3Store
-
-        return S3Store(bucket, config=self.options, client_options={"allow_http": True})
-
-    def start(self):
-        """Wait until it answers, and make the bucket."""
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            assert self.process.poll() is None, (self.folder / "log").read_text()[-3000:]
-            try:
-                # The path of an empty name below a bucket is the bucket's own: a put there makes it.
-                address = obstore.sign(self.store(), "PUT", "", timedelta(minutes=1))
-                urllib.request.urlopen(urllib.request.Request(address, method="PUT"), timeout=10).read()
-                obstore.put(self.store(), "ready", b"")
-                obstore.delete(self.store(), "ready")
-                return
-            except (OSError, obstore.exceptions.BaseError):
-                time.sleep(0.2)
-        raise AssertionError((self.folder / "log").read_text()[-3000:])
-
-
-def free_ports(number):
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-@pytest.fixture(scope="session")
-def object_storage(tmp_path_factory):
-    """A running server with an empty bucket."""
-    server = ObjectStorage(tmp_path_factory.mktemp("s3"))
-    try:
-        server.start()
-        yield server
-    finally:
-        server.process.kill()
-        server.process.wait()

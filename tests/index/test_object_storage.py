@@ -1,57 +1,23 @@
-"""An index in a bucket of a real S3 server is what it is in a folder, for any number of writers and machines."""
+"""An index in a bucket of a real S3 server is what it is in a folder; what is wrong on the way is said in one line."""
 
-import json
-import os
 import socket
-import subprocess
-import sys
 import time
-import uuid
 from datetime import timedelta
 
 import numpy as np
-import obstore
 import pytest
 
-from polyencoders.errors import IndexingError
-from polyencoders.index import Index, is_index, verify
+from polyencoders.errors import IndexingError, StorageError
+from polyencoders.index import Index, verify
 from polyencoders.index.s3_options import options_for
 
-WRITER = """
-import sys
-from unittest import mock
-import numpy as np
-from polyencoders.index import Index
-
-place, who, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
-
-def vectors_of(texts, done):  # in place of a model, so that the time is spent writing
-    return np.stack([np.random.default_rng(len(text)).normal(size=16) for text in texts]).astype(np.float32)
-
-with mock.patch("polyencoders.index.index.LAID_OUT_FROM", 100):
-    index = Index.open(place)
-    for i in range(rounds):
-        own = [{"id": f"{who}-{i}-{j}", "text": "own", "who": who, f"of_{who}": i} for j in range(12)]
-        both = [{"id": name, "text": who} for name in (f"both-{i}", "always")]
-        index.add([*own, *both], encode=vectors_of)
-        print("written", i, flush=True)
-        if i % 3 == 2:
-            index.delete([f"{who}-{i}-0"])
-    if who == "b":
-        index.compact()
-"""
-"""A process that adds documents of its own and ones that others add, deletes some, and lays out what is there."""
+obstore = pytest.importorskip("obstore", reason="needs polyencoders[s3]")
+pytest.importorskip("lancedb", reason="needs polyencoders[index]")
 
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch, tmp_path, object_storage):
     """A machine that reaches the bucket, with a cache of its own; gives a way to become another machine."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    for name, value in object_storage.options.items():
-        monkeypatch.setenv(name.upper(), value)
 
     def become(name):
         monkeypatch.setenv("POLYENCODERS_CACHE", str(tmp_path / name))
@@ -59,11 +25,6 @@ def machine(monkeypatch, tmp_path, object_storage):
 
     become("first")
     return become
-
-
-@pytest.fixture
-def place(object_storage):
-    return f"s3://{object_storage.BUCKET}/{uuid.uuid4().hex[:8]}/answers"
 
 
 def rows(*names, text="text of {}", **metadata):
@@ -223,82 +184,6 @@ def test_a_missing_object_and_a_missing_list(poly, place, object_storage):
     assert verify(place) == []
 
 
-# -- several writers ---------------------------------------------------------------------------------------------------
-
-
-def writing(place, who, rounds):
-    command = [sys.executable, "-c", WRITER, place, who, str(rounds)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.fixture
-def empty(place):
-    """An index of vectors of 16 dimensions, that no model made."""
-    Index.from_vectors(place, np.ones((1, 16), dtype=np.float32), [{"id": "first", "text": "first"}])
-    return place
-
-
-def test_writers_at_once_lose_nothing_and_double_nothing(empty):
-    rounds = 9
-    processes = [writing(empty, who, rounds) for who in "abc"]
-    for process in processes:
-        _, errors = process.communicate(timeout=200)
-        assert process.returncode == 0, errors
-    expected = {f"{who}-{i}-{j}" for who in "abc" for i in range(rounds) for j in range(12)}
-    expected -= {f"{who}-{i}-0" for who in "abc" for i in range(2, rounds, 3)}
-    expected |= {"first", "always", *(f"both-{i}" for i in range(rounds))}
-    index = Index.open(empty)
-    assert ids(index) == sorted(expected)
-    assert index.get(["b-4-7"]) == [{"id": "b-4-7", "text": "own", "who": "b", "of_b": 4}]
-    assert verify(empty) == []
-
-
-def test_a_killed_writer_leaves_the_version_before_or_after(empty):
-    generator = np.random.default_rng(3)
-    for attempt in range(4):
-        process = writing(empty, f"w{attempt}", 500)
-        assert process.stdout.readline() == "written 0\n"
-        time.sleep(generator.uniform(0.05, 1.0))
-        process.kill()
-        acknowledged = 1 + len(process.communicate()[0].splitlines())
-        there = set(ids(Index.open(empty)))
-        for i in range(500):
-            chunk = {f"w{attempt}-{i}-{j}" for j in range(1, 12)}
-            assert len(chunk & there) in (0, 11), "a chunk is there as a whole, or not at all"
-            assert i >= acknowledged or chunk <= there
-        assert verify(empty) == []
-        index = Index.open(empty)
-        index.add(
-            [{"id": f"after-{attempt}", "text": "after"}], encode=lambda texts, done: np.ones((len(texts), 16), "f4")
-        )
-        assert f"after-{attempt}" in ids(index)
-        assert verify(empty) == []
-
-
-def test_of_two_who_make_the_same_index_one_does(poly, place):
-    from polyencoders.index import storage
-
-    slow = storage.new(place)
-    slow.__enter__().write("something", b"begun")
-    Index.create(place, poly).add(rows("a"))
-    with pytest.raises(IndexingError, match="another process has just made an index there"):
-        slow.__exit__(None, None, None)
-    assert ids(Index.open(place, poly)) == ["a"]
-    with pytest.raises(IndexingError, match=r"is an index; Index\.open opens it"):
-        Index.create(place, poly)
-
-
-def test_what_a_killed_creator_left_is_in_nobodys_way(poly, place, object_storage):
-    _, _, prefix = place.removeprefix("s3://").partition("/")
-    obstore.put(object_storage.store(), f"{prefix}/{'a' * 32}/documents.lance/_versions/1.manifest", b"begun")
-    assert not is_index(place)
-    assert len(Index.create(place, poly)) == 0
-    obstore.put(object_storage.store(), f"{prefix}-mine/file", b"mine")
-    with pytest.raises(IndexingError, match="is not empty"):
-        Index.create(f"{place}-mine", poly)
-
-
 # -- what can go wrong on the way --------------------------------------------------------------------------------------
 
 
@@ -318,7 +203,7 @@ def silent():
         ({"aws_secret_access_key": "another-secret"}, r"refuses these credentials \(SignatureDoesNotMatch\)"),
         ({"aws_access_key_id": "AKIAANOTHER"}, r"refuses these credentials \(InvalidAccessKeyId\)"),
         ({"aws_endpoint": "http://127.0.0.1:1"}, r"http://127\.0\.0\.1:1 does not answer"),
-        ({"aws_endpoint": "silent", "timeout": "1s"}, r"http://127\.0\.0\.1:\d+ does not answer"),
+        ({"aws_endpoint": "silent", "timeout": "300ms"}, r"http://127\.0\.0\.1:\d+ does not answer"),
         ({"bucket": "nobodys"}, r"there is no bucket 'nobodys' at http://127"),
     ],
     ids=["secret", "key", "refused", "silent", "bucket"],
@@ -329,7 +214,7 @@ def test_one_clear_line_without_secrets(wrong, said, verb, poly, place, silent, 
         place = place.replace(object_storage.BUCKET, bucket)
     options = {**object_storage.options, **wrong}
     started = time.monotonic()
-    with pytest.raises(IndexingError, match=said) as raised:
+    with pytest.raises(StorageError, match=said) as raised:
         {
             "create": lambda: Index.create(place, poly, storage_options=options),
             "open": lambda: Index.open(place, poly, storage_options=options),
@@ -342,6 +227,7 @@ def test_one_clear_line_without_secrets(wrong, said, verb, poly, place, silent, 
     everything = " ".join(map(str, chain)) + caplog.text
     assert "\n" not in str(raised.value)
     assert place in str(raised.value)
+    assert raised.value.__cause__ is None, "a cause would be printed with it"
     for secret in (options["aws_secret_access_key"], options["aws_access_key_id"]):
         assert secret not in everything
 
@@ -369,7 +255,7 @@ def test_secrets_are_kept_nowhere(poly, place, object_storage):
 
 
 def test_settings_come_from_options_then_the_environment_then_files(monkeypatch, tmp_path):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT"):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name)
     (tmp_path / "config").write_text("[profile work]\nregion = eu-west-1\nendpoint_url = https://here\n[default]\n")
     (tmp_path / "credentials").write_text("[work]\naws_access_key_id = from-file\naws_secret_access_key = %secret%\n")
@@ -388,35 +274,3 @@ def test_settings_come_from_options_then_the_environment_then_files(monkeypatch,
     assert given.store()["access_key_id"] == "given"
     assert given.client() == {"allow_http": True, "timeout": "2s", "connect_timeout": "5s"}
     assert given.settings["region"] == "us-east-1"
-
-
-# -- the command line and the server -----------------------------------------------------------------------------------
-
-
-def test_the_command_line(place, run_python, tmp_path, poly):
-    poly.save_pretrained(str(tmp_path / "model"))
-    (tmp_path / "data.jsonl").write_text("\n".join(json.dumps(row) for row in numbered(0, 8)))
-
-    def polyencoders(*arguments):
-        return run_python(f"import sys; sys.argv[1:] = {list(arguments)!r}; from polyencoders.cli import main; main()")
-
-    data = ("--data", str(tmp_path / "data.jsonl"))
-    assert "8 added" in polyencoders("index", "create", place, *data, "--model", str(tmp_path / "model"))
-    assert "there already" in polyencoders("index", "create", place, *data, "--model", str(tmp_path / "model"))
-    assert "holds 7 documents" in polyencoders("index", "delete", place, "--id", "d1")
-    assert place.split("/")[2] in polyencoders("index", "info", place)
-    assert "is whole" in polyencoders("index", "verify", place)
-    hits = polyencoders("search", place, "--query", "text of d3", "--json").splitlines()
-    assert len([json.loads(line) for line in hits]) == 7
-
-
-def test_the_server_serves_it(place, poly):
-    from polyencoders.serving.library import Library
-
-    index = Index.create(place, poly)
-    index.add(numbered(0, 4))
-    library = Library(Index.open(place, poly))
-    assert (library.name, len(library)) == ("answers", 4)
-    index.add(numbered(4, 6))
-    library.refresh()
-    assert len(library) == 6

@@ -24,10 +24,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from polyencoders.errors import IndexingError, MissingExtraError
+from polyencoders.errors import IndexingError, MissingExtraError, StorageError
 from polyencoders.files import cache_folder
 from polyencoders.index.s3_options import options_for
-from polyencoders.index.storage import ABANDONED_AFTER, Storage
+from polyencoders.index.seals import Seal, checksum
+from polyencoders.index.storage import ABANDONED_AFTER, Folder, Storage
 
 _POINTER = "index.json"
 _FOLDER = re.compile(r"[0-9a-f]{32}")
@@ -35,6 +36,7 @@ _BLOCK = 8 << 20
 _TRIES = 100
 """Of a change on condition; others have to be overtaken by as many others in a row."""
 _REFUSED = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "ExpiredToken", "InvalidToken", "403", "401")
+_ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
 _NO_ANSWER = ("error sending request", "builder error", "timed out", "HttpError", "connection", "connect error")
 
 
@@ -59,6 +61,7 @@ class Bucket(Storage):
         self._options = options_for(place, options)
         self._store = self._opened(folder)
         self._fetched: set[str] = set()
+        self.uploaded: dict[str, Seal] = {}
 
     # -- making and opening ------------------------------------------------------------------------------------------
 
@@ -108,8 +111,14 @@ class Bucket(Storage):
 
         try:
             yield inside
-            outside.update(_POINTER, claim)
         except BaseException:
+            inside._remove_quietly()
+            raise
+        try:
+            outside.update(_POINTER, claim)
+        except StorageError:
+            raise  # nobody knows whether it was written: what it says is there must not be removed
+        except IndexingError:
             inside._remove_quietly()
             raise
 
@@ -133,7 +142,7 @@ class Bucket(Storage):
                 return bytes(obstore.get(self._store, name).bytes())
         except FileNotFoundError as error:
             if "NoSuchBucket" in str(error):
-                raise IndexingError(self.explained("<Code>NoSuchBucket</Code>")) from None
+                raise self._no_bucket() from None
             raise
 
     def blocks(self, name: str) -> Iterator[bytes]:
@@ -215,13 +224,13 @@ class Bucket(Storage):
         scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))
         try:
             yield scratch
-            about = {}
-            for file in sorted(path for path in scratch.rglob("*") if path.is_file()):
-                relative = file.relative_to(scratch).as_posix()
-                about[relative] = [file.stat().st_size, _file_digest(file)]
+            here = Folder(scratch)
+            about = {relative: checksum(here, relative) for relative in here.files()}
+            for relative in about:
                 with self._explained():
-                    obstore.put(self._store, f"{name}/{relative}", file)
+                    obstore.put(self._store, f"{name}/{relative}", scratch / relative)
             self.write(f"{name}.json", json.dumps(about).encode())
+            self.uploaded = {f"{name}/{relative}": seal for relative, seal in about.items()}
             scratch.rename(target)
             self._fetched.add(name)
         finally:
@@ -240,7 +249,7 @@ class Bucket(Storage):
                 with file.open("wb") as stream:
                     for block in self.blocks(f"{name}/{relative}"):
                         stream.write(block)
-                if (file.stat().st_size, _file_digest(file)) != (size, digest):
+                if checksum(Folder(scratch), relative) != (size, digest):
                     raise ValueError(f"{relative} is damaged: its checksum is not that of what was written")
             try:
                 scratch.rename(target)
@@ -281,18 +290,33 @@ class Bucket(Storage):
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def explained(self, said: str) -> str | None:
+    def explained(self, said: str) -> StorageError | None:
         code = found[1] if (found := re.search(r"<Code>(\w+)</Code>", said)) else ""
+        where = self._options.where
         if code == "NoSuchBucket":
-            return f"{self.place}: there is no bucket {self._options.bucket!r} at {self._options.where}"
+            return self._no_bucket()
+        if code == "NotImplemented":
+            return StorageError(f"{self.place}: {where} knows no puts on condition, by which writers keep from {_HARM}")
+        if code in _ELSEWHERE or "configured region" in said:
+            return StorageError(f"{self.place}: the bucket is in another region: AWS_REGION says in which")
         if "169.254.169.254" in said or "169.254.170" in said:
-            return f"{self.place}: there are no credentials for the object storage: {_GIVEN_BY}"
+            return StorageError(f"{self.place}: there are no credentials for the object storage: {_GIVEN_BY}")
         if code in _REFUSED or any(f"{sign} " in said for sign in _REFUSED):
             which = f" ({code})" if code else ""
-            return f"{self.place}: the object storage refuses these credentials{which}: {_GIVEN_BY}"
+            return StorageError(f"{self.place}: the object storage refuses these credentials{which}: {_GIVEN_BY}")
         if any(sign in said for sign in _NO_ANSWER):
-            return f"{self.place}: {self._options.where} does not answer"
+            return StorageError(
+                f"{self.place}: {where} does not answer ({_ADDRESS}). What was written before is there; when it "
+                "answers again, the same call goes on"
+            )
         return None
+
+    def _no_bucket(self) -> StorageError:
+        name = self._options.bucket
+        return StorageError(
+            f"{self.place}: there is no bucket {name!r} at {self._options.where}; it has to be made first, as by "
+            f"`aws s3 mb s3://{name}`"
+        )
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -305,9 +329,12 @@ class Bucket(Storage):
             said = str(error)
             ours = self.explained(said)
             if ours is None:
-                code = re.search(r"<Code>(\w+)</Code>", said) or re.search(r"\b[45]\d\d [A-Z][\w ]+", said)
-                ours = f"{self.place}: the object storage failed: {code[0] if code else type(error).__name__}"
-            raise IndexingError(ours) from None
+                code = re.search(r"<Code>(\w+)</Code>", said) or re.search(r"\b([45]\d\d [A-Z][\w ]+)", said)
+                ours = StorageError(
+                    f"{self.place}: the object storage failed: {code[1] if code else type(error).__name__}. What was "
+                    "written before is there; the same call goes on"
+                )
+            raise ours from None
 
     def _opened(self, folder: str) -> Any:
         try:
@@ -345,6 +372,8 @@ class Bucket(Storage):
             return  # it does not answer: what is left is in nobody's way
 
 
+_HARM = "undoing each other's changes; the store must know If-None-Match and If-Match"
+_ADDRESS = "AWS_ENDPOINT_URL, or storage_options, says where the object storage is"
 _GIVEN_BY = (
     "they come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_ENDPOINT_URL, where it is not Amazon's), "
     "AWS_PROFILE, or storage_options"
@@ -354,8 +383,3 @@ _GIVEN_BY = (
 def _about(folder: str) -> dict[str, str]:
     """What the pointer holds; the checksum tells a damaged one."""
     return {"folder": folder, "checksum": hashlib.blake2b(folder.encode(), digest_size=16).hexdigest()}
-
-
-def _file_digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

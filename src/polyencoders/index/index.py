@@ -284,7 +284,7 @@ class Index:
     def snapshot(self) -> Snapshot:
         """The version that is looked at, with its vectors ready."""
         if self._snapshot is None:
-            self._snapshot = Snapshot(self._writer.at(self._writer.version))
+            self._snapshot = self._latest()
         return self._snapshot
 
     @property
@@ -303,7 +303,7 @@ class Index:
         self._check_writable()
         self._writer.refresh()
         if self._snapshot is None or self._snapshot.version != self._writer.version:
-            self._snapshot = Snapshot(self._writer.at(self._writer.version), self._snapshot)
+            self._snapshot = self._latest()
 
     def get(self, ids: Sequence[str | int]) -> list[dict[str, Any]]:
         """Documents by id, as they were added; those that are there, in the order asked for."""
@@ -601,6 +601,17 @@ class Index:
         return answers
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _latest(self) -> Snapshot:
+        """The version that the writer looks at, or a later one, where that is removed while it is read."""
+        while True:
+            version = self._writer.version
+            try:
+                return Snapshot(self._writer.at(version), self._snapshot)
+            except IndexingError:
+                self._writer.refresh()
+                if self._writer.version == version:
+                    raise
 
     def _check_writable(self) -> None:
         if self._pinned is not None:

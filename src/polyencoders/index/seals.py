@@ -67,7 +67,7 @@ class Seals:
         seals = {}
         for name in fresh:
             try:
-                seals[name] = checksum(self.storage, name)
+                seals[name] = self.storage.uploaded.get(name) or checksum(self.storage, name)
             except FileNotFoundError:
                 continue  # another writer's compaction has just removed it
         if not seals:

@@ -35,6 +35,8 @@ class Storage(ABC):
     """As people write it."""
     shared: bool
     """Whether writers may be at work at the same time; otherwise they take turns by a lock."""
+    uploaded: Mapping[str, tuple[int, str]] = {}
+    """Sizes and checksums of files that went elsewhere from this machine: they need not be read back to be known."""
 
     @abstractmethod
     def engine(self) -> tuple[str, dict[str, str] | None]:
@@ -93,7 +95,7 @@ class Storage(ABC):
         """Delete a folder."""
 
     @abstractmethod
-    def explained(self, said: str) -> str | None:
+    def explained(self, said: str) -> IndexingError | None:
         """What an error of the engine means in this kind of storage; None: nothing that only it could say."""
 
     def read(self, name: str) -> bytes:
@@ -164,9 +166,9 @@ class Folder(Storage):
     def remove_folder(self, name: str) -> None:
         shutil.rmtree(self.place / name, ignore_errors=True)
 
-    def explained(self, said: str) -> str | None:
+    def explained(self, said: str) -> IndexingError | None:
         if "no space left" in said.lower():
-            return (
+            return IndexingError(
                 f"{self.place}: the disk is full ({said}). What was written before is there; when there is room, the "
                 "same call goes on"
             )

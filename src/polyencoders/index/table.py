@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +38,7 @@ _OF_A_FILTER = ("schema error", "parse", "sql", "type", "return a boolean", "fil
 """What the engine says of a filter that it cannot use, and of nothing else."""
 _OVERTAKEN = ("commit conflict", "concurrent writers", "please retry", "incompatible transaction")
 """What the engine says when another writer's version came first."""
+_NOT_FOUND = re.compile(rf"[Nn]ot found: \S*?({TABLE}\.lance/[\w./-]*\w)")
 _TRIES = 50
 
 T = TypeVar("T")
@@ -56,8 +58,10 @@ class Table:
     Columns: `id`, `text`, `text_hash`, `content_hash`, `vector`, and one for each name of the metadata.
     """
 
-    def __init__(self, storage: Storage, table: Any) -> None:
+    def __init__(self, storage: Storage, table: Any, held: bool = False) -> None:
         self.storage = storage
+        self.held = held
+        """Whether it is one version, which stays as it is."""
         self.path = storage.place
         self._table = table
         self.seals = seals_of(storage)
@@ -103,7 +107,7 @@ class Table:
             )
         if written != str(FORMAT):
             raise IndexingError(f"{path} is an index of format {written}; this version of polyencoders reads {FORMAT}")
-        return cls(storage, table)
+        return cls(storage, table, held=version is not None)
 
     def at(self, version: int) -> Table:
         """One version, held fast: what is changed later does not show."""
@@ -167,6 +171,10 @@ class Table:
 
     def find(self, column: str, values: Sequence[str], columns: Sequence[str]) -> pa.Table:
         """Some columns of the documents of which a column has one of the values."""
+        find = partial(self._find, column, values, columns)
+        return find() if self.held else self._agreed(find)
+
+    def _find(self, column: str, values: Sequence[str], columns: Sequence[str]) -> pa.Table:
         found = []
         for start in range(0, max(1, len(values)), _LISTED_AT_ONCE):
             where = _is_one_of(column, values[start : start + _LISTED_AT_ONCE])
@@ -253,18 +261,30 @@ class Table:
             self._table.optimize(cleanup_older_than=keep)
 
     def _agreed(self, change: Callable[[], T]) -> T:
-        """Make a change from the latest version, again and again until no other writer's came first."""
+        """Do something with the latest version, again and again until no other writer's came first."""
         for attempt in range(_TRIES):
+            version = self.version
             try:
                 return change()
             except _OvertakenError:
                 time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
                 self.refresh()
-        raise IndexingError(f"{self.path}: other writers change it all the time; the same call goes on later")
+            except _RemovedError:
+                self.refresh()
+                if self.version == version:
+                    raise  # nobody has removed it: it is lost
+        raise IndexingError(
+            f"{self.path}: other writers change it all the time, and {_TRIES} attempts came too late. What was written "
+            "before is there; the same call goes on. Fewer writers at once, or larger chunks, get on faster"
+        )
 
 
-class _OvertakenError(Exception):
+class _OvertakenError(IndexingError):
     """Another writer's version came first."""
+
+
+class _RemovedError(IndexingError):
+    """A file of the version that is looked at is gone: by another writer's compaction, or lost."""
 
 
 def seals_of(storage: Storage) -> Seals:
@@ -308,16 +328,21 @@ def _explained(storage: Storage, where: str | None = None) -> Iterator[None]:
         if isinstance(error, IndexingError):
             raise
         if storage.shared and any(sign in str(error).lower() for sign in _OVERTAKEN):
-            raise _OvertakenError from None
+            raise _OvertakenError(f"{path}: another writer's change came first; the same call goes on") from None
         said = _IN_THE_ENGINE.sub("", str(error).split("\n")[0])
         # What a server answered may quote the request, and so what it was signed with: it is nobody's cause.
         cause = None if storage.shared else error
         if explained := storage.explained(str(error) if storage.shared else said):
-            raise IndexingError(explained) from cause
+            raise explained from cause
         if where is not None and any(sign in said.lower() for sign in _OF_A_FILTER):
             # Columns that are ours alone are nobody's to filter by.
             said = re.sub(r"`(text_hash|content_hash|vector)`, ", "", said).replace("Invalid input, ", "")
             raise IndexingError(f"the filter {shown(where)} cannot be used: {said[:500]}") from cause
+        if missing := _NOT_FOUND.search(said):
+            raise _RemovedError(
+                f"{path}: {missing[1]} is not there. If another process has just removed old versions, refresh() looks "
+                f"at the latest; if not, `polyencoders index verify {path}` says what is missing"
+            ) from cause
         raise IndexingError(
             f"{path}: the index could not be read or written: {said}. `polyencoders index verify {path}` checks every "
             "file of it"

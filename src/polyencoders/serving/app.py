@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from polyencoders import __version__
-from polyencoders.errors import ModelError
+from polyencoders.errors import IndexingError, ModelError
 from polyencoders.serving import refusals
 from polyencoders.serving.batching import BusyError
 from polyencoders.serving.books import Bookkeeper, Books
@@ -103,6 +103,6 @@ class Server:
             except BusyError:
                 self._asked = True
                 await asyncio.sleep(0.2)
-            except ModelError as error:
+            except (ModelError, IndexingError) as error:
                 logger.error("%s", error)
         self._reloading = False

@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from polyencoders.errors import DataError, IndexingError, ModelError
+from polyencoders.errors import DataError, IndexingError, ModelError, StorageError
 from polyencoders.serving.batching import BusyError
 
 logger = logging.getLogger("polyencoders.serving")
@@ -91,6 +91,12 @@ def install(app: FastAPI) -> None:
             logger.error("the index could not be written", exc_info=error)
             return refusal(request.scope, 507, "the index could not be written: what was there before is there")
         return refusal(request.scope, 422, without_paths(str(error)))
+
+    @app.exception_handler(StorageError)
+    async def no_storage(request: Request, error: StorageError) -> JSONResponse:
+        logger.error("the object storage: %s", error)
+        said = "the storage of the index cannot be reached; nothing is lost, ask again"
+        return refusal(request.scope, 503, said, {"retry-after": "10"})
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
