@@ -25,7 +25,7 @@ from polyencoders.serving.routes.common import (
 )
 from polyencoders.serving.served import Served
 
-router = APIRouter(tags=["index"], responses=errors(404))
+router = APIRouter(tags=["index"], responses=errors(404, 503))
 
 DEEPEST = 16
 """Lists in lists, of metadata."""
@@ -139,7 +139,7 @@ class AddAnswer(BaseModel):
     version: int
 
 
-@router.post("/documents", responses=errors(404, 507))
+@router.post("/documents", responses=errors(404, 503, 507))
 async def add(request: AddRequest, served: ServedNow, limits: TheLimits) -> AddAnswer:
     """Add documents, or replace those whose ids are there. When it answers they are on disk, and are found."""
     library = _library(served)
@@ -172,7 +172,7 @@ class DeleteAnswer(BaseModel):
     version: int
 
 
-@router.post("/documents/delete", responses=errors(404, 507))
+@router.post("/documents/delete", responses=errors(404, 503, 507))
 async def delete(request: DeleteRequest, served: ServedNow, limits: TheLimits) -> DeleteAnswer:
     """Delete documents by id or by a condition; those that are not there are no error."""
     library = _library(served)
