@@ -145,7 +145,7 @@ def test_writers_and_compactions_at_once_lose_nothing_and_double_nothing(empty, 
 
 def test_a_killed_writer_leaves_the_version_before_or_after(empty, worker):
     generator = np.random.default_rng(3)
-    for attempt in range(3):
+    for attempt in range(2):
         one = worker(empty, f"w{attempt}", 500)
         assert one.told() == 0
         time.sleep(generator.uniform(0.05, 0.8))
@@ -235,11 +235,10 @@ def test_what_a_killed_creator_left_is_in_nobodys_way(poly, place, object_storag
 # -- a server that goes away -------------------------------------------------------------------------------------------
 
 
-def everything_asked(index, place, options=None):
+def everything_asked(index, place, options):
     """What needs the server, each as a call."""
     return {
         "add": lambda: index.add(rows("more"), encode=vectors_of),
-        "delete": lambda: index.delete(["d1"]),
         "filter": lambda: index.search(np.ones((1, 16)), where="id = 'd7'"),
         "get": lambda: index.get(["d5"]),
         "open": lambda: Index.open(place, storage_options=options),
@@ -277,7 +276,7 @@ def test_a_server_that_stops_answering(how, small, poly, place, object_storage):
 
 def test_a_server_killed_under_a_writer(empty, worker, object_storage):
     one = worker(empty, "a", 500)
-    while one.told() != 3:
+    while one.told() != 1:
         pass
     object_storage.kill()
     try:
@@ -286,14 +285,14 @@ def test_a_server_killed_under_a_writer(empty, worker, object_storage):
         object_storage.start()
     assert f"{object_storage.endpoint} does not answer" in said
     assert one.process.exitcode == 0
-    acknowledged = 4 + len(more)
+    acknowledged = 2 + len(more)
     there = set(ids(Index.open(empty)))
     for i in range(acknowledged + 1):
         chunk = {f"a-{i}-{j}" for j in range(1, 12)}
         assert len(chunk & there) in (0, 11)
         assert i >= acknowledged or chunk <= there
     assert verify(empty) == []
-    again = worker(empty, "a", acknowledged + 3)
-    assert again.told_all() == list(range(acknowledged + 3)), "the same call goes on"
-    assert ids(Index.open(empty)) == written_by("a", rounds=acknowledged + 3)
+    again = worker(empty, "a", acknowledged + 2)
+    assert again.told_all() == list(range(acknowledged + 2)), "the same call goes on"
+    assert ids(Index.open(empty)) == written_by("a", rounds=acknowledged + 2)
     assert verify(empty) == []

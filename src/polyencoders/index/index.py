@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from polyencoders.errors import IndexingError, ModelError
+from polyencoders.errors import IndexingError, ModelError, StorageError
 from polyencoders.index import adopting, layout, searching, storage, verifying
 from polyencoders.index.adding import CHUNK, Added, add, put
 from polyencoders.index.maker import Maker, Model, check_model, loaded, temperature_of
@@ -424,9 +424,14 @@ class Index:
                 return encode_documents(model, texts, bf16, done)
 
         try:
-            return add(self._writer, documents, encode, advance, chunk)
-        finally:
+            done = add(self._writer, documents, encode, advance, chunk)
+        except StorageError:
+            raise  # what was written is seen by the next call: looking at it now would wait for the storage once more
+        except BaseException:
             self._changed()
+            raise
+        self._changed()
+        return done
 
     def delete(self, ids: Sequence[str | int] | None = None, *, where: str | None = None) -> int:
         """Delete documents by id or by a filter; those that are not there are no error.
