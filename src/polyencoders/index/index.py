@@ -608,15 +608,7 @@ class Index:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _latest(self) -> Snapshot:
-        """The version that the writer looks at, or a later one, where that is removed while it is read."""
-        while True:
-            version = self._writer.version
-            try:
-                return Snapshot(self._writer.at(version), self._snapshot)
-            except IndexingError:
-                self._writer.refresh()
-                if self._writer.version == version:
-                    raise
+        return self._writer.with_latest(lambda table: Snapshot(table, self._snapshot))
 
     def _check_writable(self) -> None:
         if self._pinned is not None:
@@ -646,7 +638,7 @@ class Index:
         if required or abs(documents - laid_out) > documents // 5:
             try:
                 with table.changing():
-                    layout.build(table.at(table.version), advance)
+                    table.with_latest(lambda version: layout.build(version, advance))
             except OSError as error:
                 if report:
                     raise IndexingError(f"{self.path}: the layout could not be written: {error}") from error

@@ -157,7 +157,7 @@ def build(table: Table, advance: Callable[[int], object] = lambda documents: Non
         _build(table, scratch, advance)
     before = storage.outdated(FOLDER, name)
     if before:
-        table.seals.clean(lambda: [storage.remove_folder(f"{FOLDER}/{old}") for old in before])
+        table.clean(lambda: [storage.remove_folder(f"{FOLDER}/{old}") for old in before])
 
 
 def _name(storage: Storage, version: int) -> str:

@@ -1,9 +1,10 @@
 """Checksums of every file of an index, so that a flipped byte anywhere is found, and named.
 
 A file of an index is written once and never changed. After each change the writer takes the checksum of every file
-that has none yet. They are kept in lists, each named by its own checksum; which lists there are is told by a file that
-is there from the beginning, so that a list cannot be missing unnoticed. Where writers work at the same time, that file
-is the one thing they all change: each adds its list to those that are there. Knows files; nothing of what is in them.
+that has none yet. They are kept in lists, each named by its own checksum and something of its own; which lists there
+are is told by a file that is there from the beginning, so that a list cannot be missing unnoticed. Where writers work
+at the same time, that file is the one thing they all change: each adds its list to those that are there. Knows files;
+nothing of what is in them.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class Seals:
                 if self._lists() != lists:
                     return self._known()  # a writer has just joined the lists
                 raise ValueError(f"{file}: the list of checksums is missing") from None
-            if _digest(content) != name:
+            if _digest(content) != name.partition("-")[0]:
                 raise ValueError(f"{file}: the list of checksums is damaged")
             known.update({path: (size, checksum) for path, (size, checksum) in json.loads(content).items()})
         return known, lists
@@ -153,23 +154,26 @@ class Seals:
         False, and nothing is changed: those to be joined are not the valid ones any more.
         """
         content = json.dumps(seals).encode()
-        name = _digest(content)
+        # Two writers may seal the same files: whoever joins the list of one must not remove that of the other.
+        name = f"{_digest(content)}-{uuid.uuid4().hex[:8]}"
         self.storage.write(f"{FOLDER}/{name}.json", content)
 
         def change(before: bytes | None) -> bytes:
             lists = _names(before) if before is not None else []
+            if before is not None and name in lists:
+                return before  # it is done, and the answer was lost
             if not set(joined) <= set(lists):
                 raise _OvertakenError
-            others = [other for other in lists if other not in joined and other != name]
-            listed = "\n".join([*others, name]).encode()
+            listed = "\n".join([*(other for other in lists if other not in joined), name]).encode()
             return _digest(listed).encode() + b"\n" + listed
 
         try:
             self.storage.update(_LISTS, change)
         except _OvertakenError:
+            self.storage.remove(f"{FOLDER}/{name}.json")
             return False
         if joined:
-            old = {f"{FOLDER}/{other}.json" for other in joined if other != name}
+            old = {f"{FOLDER}/{other}.json" for other in joined}
             if not self.storage.shared:  # with what killed writers left
                 old = {file for file in self.storage.files(FOLDER) if not file.startswith((_LISTS, _CLEANING))}
                 old -= {f"{FOLDER}/{name}.json"}

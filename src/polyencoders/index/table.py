@@ -38,7 +38,8 @@ _OF_A_FILTER = ("schema error", "parse", "sql", "type", "return a boolean", "fil
 """What the engine says of a filter that it cannot use, and of nothing else."""
 _OVERTAKEN = ("commit conflict", "concurrent writers", "please retry", "incompatible transaction")
 """What the engine says when another writer's version came first."""
-_NOT_FOUND = re.compile(rf"[Nn]ot found: \S*?({TABLE}\.lance/[\w./-]*\w)")
+_FILE = rf"{TABLE}\.lance/[\w./-]*\w"
+_REMOVED = re.compile(rf"[Nn]ot found: \S*?({_FILE})|({_FILE}) was not found|([Vv]ersion \d+) no longer exists")
 _TRIES = 50
 
 T = TypeVar("T")
@@ -188,6 +189,10 @@ class Table:
             query = self._table.search().select(list(columns)).with_row_id(True)
             yield from query.to_batches(batch_size=rows)
 
+    def with_latest(self, do: Callable[[Table], T]) -> T:
+        """Do something with the latest version, held fast; with a later one, where it is removed meanwhile."""
+        return self._agreed(lambda: do(self.at(self.version)))
+
     # -- changing it -------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -225,15 +230,14 @@ class Table:
 
     def delete(self, where: str) -> int:
         """Delete what a filter finds; gives how many there were."""
+        return self._agreed(lambda: self._delete(where))
+
+    def _delete(self, where: str) -> int:
         with _explained(self.storage, where):
             number = int(self._table.count_rows(where))
-        if number:
-            self._agreed(lambda: self._delete(where))
+            if number:
+                self._table.delete(where)
         return number
-
-    def _delete(self, where: str) -> None:
-        with _explained(self.storage, where):
-            self._table.delete(where)
 
     def delete_ids(self, ids: Sequence[str]) -> int:
         """Delete documents by their ids; gives how many there were."""
@@ -252,9 +256,14 @@ class Table:
 
     def compact(self, keep: timedelta) -> None:
         """Join small files, drop deleted documents from them, and remove versions older than `keep`."""
-        with _explained(self.storage), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*cleanup_older_than=0")  # whoever asks for it knows
-            self.seals.clean(lambda: self._agreed(lambda: self._optimize(keep)))
+            self.clean(lambda: self._agreed(lambda: self._optimize(keep)))
+
+    def clean(self, remove: Callable[[], object]) -> None:
+        """Run what removes files of the index, then forget their checksums."""
+        with _explained(self.storage):
+            self.seals.clean(remove)
 
     def _optimize(self, keep: timedelta) -> None:
         with _explained(self.storage):
@@ -338,10 +347,11 @@ def _explained(storage: Storage, where: str | None = None) -> Iterator[None]:
             # Columns that are ours alone are nobody's to filter by.
             said = re.sub(r"`(text_hash|content_hash|vector)`, ", "", said).replace("Invalid input, ", "")
             raise IndexingError(f"the filter {shown(where)} cannot be used: {said[:500]}") from cause
-        if missing := _NOT_FOUND.search(said):
+        if removed := _REMOVED.search(said):
             raise _RemovedError(
-                f"{path}: {missing[1]} is not there. If another process has just removed old versions, refresh() looks "
-                f"at the latest; if not, `polyencoders index verify {path}` says what is missing"
+                f"{path}: {removed[removed.lastindex or 0]} is not there. If another process has just removed old "
+                f"versions, refresh() looks at the latest; if not, `polyencoders index verify {path}` says what is "
+                "missing"
             ) from cause
         raise IndexingError(
             f"{path}: the index could not be read or written: {said}. `polyencoders index verify {path}` checks every "
