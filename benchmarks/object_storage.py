@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few documents, writes no results")
     arguments = parser.parse_args()
-    documents, added, rounds = (1_500, 50, 1) if arguments.quick else (50_000, 1_000, 7)
+    documents, added, rounds = (1_500, 50, 1) if arguments.quick else (50_000, 1_000, 5)
     laid_out_from = 500 if arguments.quick else index_module.LAID_OUT_FROM
     with (
         tempfile.TemporaryDirectory(prefix="object-storage-") as folder,

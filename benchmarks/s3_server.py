@@ -59,7 +59,7 @@ class S3Server:
         self._command = [found, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
         self._command += ["-filer", "-s3", f"-s3.config={folder / 's3.json'}", "-s3.autoCreateBucket=false"]
         self._command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-volume.max=20"]
-        self._command += ["-master.volumeSizeLimitMB=64", f"-metricsPort={self._metrics}"]
+        self._command += ["-master.volumeSizeLimitMB=1000", f"-metricsPort={self._metrics}"]
         self._command += ["-master.electionTimeout=1s", "-master.heartbeatInterval=100ms"]  # it is the only one
         for name, port, grpc in zip(names, http, rpc, strict=False):
             self._command += [f"-{name}.port={port}", f"-{name}.port.grpc={grpc}"]

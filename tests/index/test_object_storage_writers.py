@@ -194,6 +194,51 @@ def test_a_version_that_a_compaction_has_removed_is_said_to_be_gone(poly, place,
     assert [hit.id for hit in with_a.search(np.ones((1, 16)), where="id != 'b'")[0]] == ["c"]
 
 
+def test_lists_of_the_same_checksums_do_not_take_each_other_away(empty, monkeypatch):
+    """Of two who seal the same files, one is slow; meanwhile the list of the other is joined with those before it."""
+    quick, slow = (table.seals_of(storage.existing(empty)) for _ in range(2))
+    same = {"search/file": (1, "0" * 32)}
+    assert quick._write(same)
+    update = slow.storage.update
+
+    def later(name, change):
+        assert quick._write(*quick._known())
+        update(name, change)
+
+    monkeypatch.setattr(slow.storage, "update", later)
+    assert slow._write(same)
+    assert slow.known() == quick.known() == {**quick.known(), **same}
+
+
+def test_a_put_whose_answer_is_lost_is_done_once(poly, place, monkeypatch):
+    """The client tries again, and is told that somebody has changed the object: it has."""
+    put, lost = obstore.put, []
+
+    def without_answer(store, name, content, **given):
+        done = put(store, name, content, **given)
+        if "mode" in given:
+            lost.append(name)
+            raise obstore.exceptions.PreconditionError("412 Precondition Failed")
+        return done
+
+    monkeypatch.setattr(obstore, "put", without_answer)
+    index = Index.create(place, poly)
+    index.add(rows("a", "b"))
+    index.compact(timedelta(0))
+    assert {"index.json", "seals/lists"} == set(lost)
+    assert ids(Index.open(place, poly)) == ["a", "b"]
+    assert verify(place) == []
+
+
+def test_a_store_that_ignores_conditions_is_refused(poly, place, monkeypatch):
+    put = obstore.put
+    monkeypatch.setattr(obstore, "put", lambda store, name, content, mode=None: put(store, name, content))
+    with pytest.raises(StorageError, match="knows no puts on condition"):
+        Index.create(place, poly)
+    monkeypatch.undo()
+    assert not is_index(place)
+
+
 def test_of_two_layouts_made_at_once_one_stays(small, poly, place):
     """A writer that uploads a layout while another ends one of a later version finds its own whole."""
     index = Index.create(place, poly)

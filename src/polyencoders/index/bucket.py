@@ -31,6 +31,7 @@ from polyencoders.index.seals import Seal, checksum
 from polyencoders.index.storage import ABANDONED_AFTER, Folder, Storage
 
 _POINTER = "index.json"
+_PROBE = "probe"
 _FOLDER = re.compile(r"[0-9a-f]{32}")
 _BLOCK = 8 << 20
 _TRIES = 100
@@ -102,6 +103,7 @@ class Bucket(Storage):
         if not all(_FOLDER.fullmatch(name) for name in there):
             raise IndexingError(f"{place} is not empty; a new index wants a folder of its own")
         inside = cls(place, options, uuid.uuid4().hex)
+        inside._check_conditions()
         content = json.dumps(_about(inside.folder)).encode()
 
         def claim(before: bytes | None) -> bytes:
@@ -296,7 +298,7 @@ class Bucket(Storage):
         if code == "NoSuchBucket":
             return self._no_bucket()
         if code == "NotImplemented":
-            return StorageError(f"{self.place}: {where} knows no puts on condition, by which writers keep from {_HARM}")
+            return self._no_conditions()
         if code in _ELSEWHERE or "configured region" in said:
             return StorageError(f"{self.place}: the bucket is in another region: AWS_REGION says in which")
         if "169.254.169.254" in said or "169.254.170" in said:
@@ -310,6 +312,27 @@ class Bucket(Storage):
                 "answers again, the same call goes on"
             )
         return None
+
+    def _check_conditions(self) -> None:
+        """Refuse a store that takes a put on condition and ignores the condition."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        self.write(_PROBE, b"")
+        with self._explained():
+            try:
+                obstore.put(self._store, _PROBE, b"", mode="create")
+            except (AlreadyExistsError, PreconditionError):
+                self.remove(_PROBE)
+                return
+        self.remove(_PROBE)
+        raise self._no_conditions()
+
+    def _no_conditions(self) -> StorageError:
+        return StorageError(
+            f"{self.place}: {self._options.where} knows no puts on condition (If-None-Match, If-Match), by which "
+            "writers keep from undoing each other's changes: an index cannot be kept there"
+        )
 
     def _no_bucket(self) -> StorageError:
         name = self._options.bucket
@@ -372,7 +395,6 @@ class Bucket(Storage):
             return  # it does not answer: what is left is in nobody's way
 
 
-_HARM = "undoing each other's changes; the store must know If-None-Match and If-Match"
 _ADDRESS = "AWS_ENDPOINT_URL, or storage_options, says where the object storage is"
 _GIVEN_BY = (
     "they come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_ENDPOINT_URL, where it is not Amazon's), "
