@@ -174,7 +174,6 @@ def test_who_is_overtaken_too_often_is_told_what_to_do(empty, monkeypatch):
     with pytest.raises(IndexingError, match=r"2 attempts came too late.*the same call goes on") as raised:
         index.add(rows("a"), encode=vectors_of)
     assert empty in str(raised.value)
-    monkeypatch.undo()
 
 
 def test_a_version_that_a_compaction_has_removed_is_said_to_be_gone(poly, place, object_storage):
@@ -235,7 +234,6 @@ def test_a_store_that_ignores_conditions_is_refused(poly, place, monkeypatch):
     monkeypatch.setattr(obstore, "put", lambda store, name, content, mode=None: put(store, name, content))
     with pytest.raises(StorageError, match="knows no puts on condition"):
         Index.create(place, poly)
-    monkeypatch.undo()
     assert not is_index(place)
 
 
