@@ -14,8 +14,10 @@ from typing import Any
 
 _OF_THE_CLIENT = ("allow_http", "timeout", "connect_timeout", "proxy_url", "allow_invalid_certificates")
 _TIMES = {"timeout": "20s", "connect_timeout": "5s"}
-"""For one request of some megabytes, tried three times at most: who does not answer is given up within a minute."""
-_RETRIES = {"client_max_retries": "3", "client_retry_timeout": "30"}
+"""For one request of some megabytes."""
+_RETRIES = {"client_max_retries": "1", "client_retry_timeout": "30"}
+"""For the engine, which tries again what failed after these, four times or more: each more of them costs minutes until
+a store that is silent is given up."""
 _IN_FILES = ("access_key_id", "secret_access_key", "session_token", "region", "endpoint_url")
 _VARIABLES = (*_IN_FILES, "default_region", "endpoint")
 """Of the environment; others that Amazon's tools know, such as roles, the engine and obstore read by themselves."""
