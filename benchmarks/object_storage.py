@@ -187,7 +187,7 @@ def _bytes(value: float) -> str:
     for unit, size in (("MB", 1e6), ("kB", 1e3)):
         if value >= size:
             return f"{value / size:,.0f} {unit}" if value >= 10 * size else f"{value / size:,.1f} {unit}"
-    return f"{value:.0f}"
+    return f"{value:.0f} B" if value else "0"
 
 
 def markdown(results: dict[str, Any]) -> str:
