@@ -205,9 +205,8 @@ class Table:
             self.refresh()
             yield
             try:
-                self.seals.seal()
-            except ValueError as error:
-                raise IndexingError(f"{self.path}: {error}; `polyencoders index verify` says more") from None
+                with self._sealing():
+                    self.seals.seal()
             except OSError:
                 pass  # a full disk: what was changed is there, and the next writer seals it
 
@@ -256,14 +255,21 @@ class Table:
 
     def compact(self, keep: timedelta) -> None:
         """Join small files, drop deleted documents from them, and remove versions older than `keep`."""
-        with warnings.catch_warnings():
+        with _explained(self.storage), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*cleanup_older_than=0")  # whoever asks for it knows
             self.clean(lambda: self._agreed(lambda: self._optimize(keep)))
 
     def clean(self, remove: Callable[[], object]) -> None:
         """Run what removes files of the index, then forget their checksums."""
-        with _explained(self.storage):
+        with self._sealing():
             self.seals.clean(remove)
+
+    @contextmanager
+    def _sealing(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            raise IndexingError(f"{self.path}: {error}; `polyencoders index verify` says more") from None
 
     def _optimize(self, keep: timedelta) -> None:
         with _explained(self.storage):
