@@ -291,7 +291,7 @@ def everything_asked(index, place, options):
 
 @pytest.mark.parametrize("how", ["killed", "silent"])
 def test_a_server_that_stops_answering(how, small, poly, place, object_storage):
-    options = {"client_max_retries": "0", "timeout": "300ms" if how == "silent" else "20s"}
+    options = {"client_max_retries": "0", "timeout": "1s" if how == "silent" else "20s"}
     index = Index.create(place, poly, storage_options=options)
     index.add(numbered(0, 230))
     index.add(rows("beside"))
@@ -302,6 +302,8 @@ def test_a_server_that_stops_answering(how, small, poly, place, object_storage):
     try:
         assert (index.search(codes), index.search(codes, where="id = 'd3'")) == expected, "from memory and the cache"
         for name, call in everything_asked(index, place, options).items():
+            if how == "silent" and name not in ("filter", "open"):
+                continue  # each waits for several times a second
             with pytest.raises(StorageError, match=rf"{object_storage.endpoint} does not answer") as raised:
                 call()
             assert "What was written before is there" in str(raised.value), name
