@@ -31,6 +31,10 @@ class StorageError(IndexingError):
     be asked again."""
 
 
+class ClusterError(PolyencodersError, RuntimeError):
+    """A cluster that cannot be joined, or machines of it that are lost and do not come back in time."""
+
+
 class MissingExtraError(PolyencodersError, ImportError):
     """A feature whose optional packages are not installed.
 

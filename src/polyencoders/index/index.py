@@ -55,6 +55,8 @@ class Answer:
     """Documents that were searched."""
     version: int
     """Of the index."""
+    not_looked_at: int = 0
+    """Documents that could not be searched, as they lie on machines that are lost; any of them may be better."""
 
     @property
     def error(self) -> float:
@@ -205,7 +207,7 @@ class Index:
         index = cls(table, found, maker)
         if version is not None:
             index._pinned = version
-            index._snapshot = Snapshot(table.at(version))
+            index._snapshot = index._look(table.at(version))
         return index
 
     @classmethod
@@ -291,6 +293,11 @@ class Index:
     def version(self) -> int:
         """Number of the version that is looked at."""
         return self.snapshot.version
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it can be searched now; not while a machine that holds a share of it is lost."""
+        return True
 
     def refresh(self) -> None:
         """Look at the latest version.
@@ -572,8 +579,7 @@ class Index:
             temperature = temperature_of(self.model) if self.model is not None else 1.0
         least = searching.LEAST if share is None else 0
         snapshot = self.snapshot  # one for all of it: another thread may refresh meanwhile
-        found = searching.find(snapshot, codes, k, temperature, where, part, least)
-        answers = self._answers(snapshot, found)
+        answers = self._find(snapshot, codes, k, temperature, where, part, least)
         return answers[0] if isinstance(queries, str) else answers
 
     def _codes(self, queries: Any) -> NDArray[np.float64]:
@@ -594,9 +600,18 @@ class Index:
             )
         return np.asarray(codes.numpy())
 
-    def _answers(self, snapshot: Snapshot, found: list[searching.Found]) -> list[Answer]:
+    def _find(
+        self,
+        snapshot: Snapshot,
+        codes: NDArray[np.float64],
+        k: int,
+        temperature: float,
+        where: str | None,
+        share: float | None,
+        least: int,
+    ) -> list[Answer]:
         answers = []
-        for one in found:
+        for one in searching.find(snapshot, codes, k, temperature, where, share, least):
             hits = []
             for score, segment, place in zip(one.scores.tolist(), one.segments, one.places, strict=True):
                 id, text, metadata = snapshot.read(segment, place)
@@ -608,7 +623,10 @@ class Index:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _latest(self) -> Snapshot:
-        return self._writer.with_latest(lambda table: Snapshot(table, self._snapshot))
+        return self._writer.with_latest(lambda table: self._look(table, self._snapshot))
+
+    def _look(self, table: Table, before: Snapshot | None = None) -> Snapshot:
+        return Snapshot(table, before)
 
     def _check_writable(self) -> None:
         if self._pinned is not None:

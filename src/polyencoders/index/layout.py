@@ -54,27 +54,34 @@ class Layout:
     ----------
     folder
         Where `build` wrote it.
+    tiles
+        The tiles to hold, one after another; all by default.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tiles: slice | None = None) -> None:
         self.folder = folder
+        self.held = tiles
+        """The tiles it was asked to hold; None: all."""
+        part = tiles if tiles is not None else slice(None)
+        rows = slice(part.start * TILE, part.stop * TILE) if tiles is not None else part
         self.version = _about((folder / _ABOUT).read_bytes)["version"]
         """The version of the table it was made from."""
-        self.row_ids: NDArray[np.uint64] = np.load(folder / "row_ids.npy")
+        self.row_ids: NDArray[np.uint64] = np.array(np.load(folder / "row_ids.npy", mmap_mode="r")[rows])
         self.records = Records.open(folder / _RECORDS)
-        self.numbers: NDArray[np.int64] = np.load(folder / "numbers.npy", mmap_mode="r")
+        self.numbers: NDArray[np.int64] = np.load(folder / "numbers.npy", mmap_mode="r")[rows]
         """By position: the number of the document's record."""
-        vectors = np.load(folder / "vectors.npy", mmap_mode="r")
-        self.documents = PreparedDocuments(vectors, kept=folder)
+        vectors = np.load(folder / "vectors.npy", mmap_mode="r")[rows]
+        self.documents = PreparedDocuments(vectors, folder, rows.start)
         self._mapped: Any = vectors
         self._rows_read = 0
-        self.tiles = Tiles(**{name: np.load(folder / f"{name}.npy") for name in Tiles._fields})
+        self.tiles = Tiles(**{name: np.load(folder / f"{name}.npy")[part] for name in Tiles._fields})
         self.centres = PreparedDocuments(self.tiles.centres)
         numbers = {len(self.row_ids), len(self.numbers), len(vectors), len(self.tiles.centres) * TILE}
         if len(numbers) > 1:
             raise ValueError("its files are of different lengths")
-        self.centre_lost = float(np.sqrt(vectors.shape[1]) * np.abs(self.tiles.centres).max(initial=0) / 254)
-        """By how much a centre, of length 1, differs from its 8 bits at most: half a step in each dimension."""
+        largest = np.abs(self.tiles.centres).max(1, initial=0).astype(np.float64)
+        self.centre_lost: NDArray[np.float64] = np.sqrt(vectors.shape[1]) * largest / 254
+        """By tile: by how much its centre, of length 1, differs from its 8 bits at most: half a step a dimension."""
 
     def read_rows(self, number: int) -> None:
         """Say that a search has read so many vectors: after some thousands the system takes back their memory."""

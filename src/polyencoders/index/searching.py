@@ -10,6 +10,7 @@ Knows snapshots and vectors; nothing of text or models.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,19 @@ class Found(NamedTuple):
     certified: bool
     looked_at: int
     """Documents that were searched."""
+    there: int
+    """Documents that could be found."""
+
+
+class Promises(NamedTuple):
+    """How promising the tiles of a segment are to each query."""
+
+    ranks: NDArray[np.float32]
+    """`(q, tiles)`: the higher, the more promising; perhaps the best of them only, in any order."""
+    tiles: int
+    """With documents that could be found."""
+    there: int
+    """Documents that could be found."""
 
 
 def find(
@@ -72,30 +86,124 @@ def find(
     least
         Documents to look at, if the share is of fewer; k in any case.
     """
+    numbers = None
+    if share is not None:
+        numbers = [
+            number_of_tiles(len(selection.tiles), len(selection), k, share, least)
+            for selection in snapshot.selections(where)
+        ]
+    return [
+        merged([concluded(part, k) for part in parts], k)
+        for parts in in_segments(snapshot, codes, k, temperature, where, numbers)
+    ]
+
+
+def number_of_tiles(tiles: int, there: int, k: int, share: float, least: int) -> int | None:
+    """How many tiles of a segment a fast search looks at; None: it is searched exactly, if it has no layout anyway.
+
+    Parameters
+    ----------
+    tiles, there
+        Of the segment: tiles with documents that could be found, and these documents.
+    k, share, least
+        As for `find`.
+    """
+    wanted = max(least, k, round(share * there))
+    return min(tiles, -(-wanted * tiles // there)) if wanted < there else None
+
+
+def in_segments(
+    snapshot: Snapshot,
+    codes: NDArray[np.float64],
+    k: int,
+    temperature: float,
+    where: str | None = None,
+    numbers: Sequence[int | NDArray[np.int64] | None] | None = None,
+) -> list[list[Found]]:
+    """The best documents of each query in each segment by itself, yet to be `concluded`.
+
+    Parameters
+    ----------
+    snapshot, codes, k, temperature, where
+        As for `find`.
+    numbers
+        By segment: how many of its tiles to look at, for all queries or `(q,)` for each; None: exact.
+    """
     parts: list[list[Found]] = [[] for _ in codes]
-    for number, selection in enumerate(snapshot.selections(where)):
-        segment = snapshot.segments[number]
-        wanted = len(selection) if share is None else max(least, k, round(share * len(selection)))
-        if segment.layout is None or wanted >= len(selection):
+    for place, selection in enumerate(snapshot.selections(where)):
+        segment = snapshot.segments[place]
+        number = numbers[place] if numbers is not None else None
+        if segment.layout is None or number is None:
             some = _exactly(segment, selection, codes, k, temperature)
         else:
-            some = _among_neighbours(segment, segment.layout, selection, codes, k, temperature, wanted)
+            each = np.broadcast_to(number, len(codes))
+            some = _among_neighbours(segment, segment.layout, selection, codes, k, temperature, each)
         for part, found in zip(parts, some, strict=True):
-            part.append(found._replace(segments=np.full(len(found.places), number)))
-    return [_merged(part, k) for part in parts]
+            part.append(found._replace(segments=np.full(len(found.places), place)))
+    return parts
+
+
+def promises(layout: Layout, selection: Selection, codes: NDArray[np.float64], most: int | None = None) -> Promises:
+    """How promising each tile is, as a fast search ranks them.
+
+    Parameters
+    ----------
+    layout
+        Whose tiles they are.
+    selection
+        The documents that could be found.
+    codes
+        `(q, m, d)`.
+    most
+        Of how many tiles to tell, the most promising ones; None: of all.
+    """
+    means, _ = _means(codes)
+    ranks = layout.centres.estimate(means)[:, selection.tiles] * layout.tiles.lengths[selection.tiles]
+    if most is not None and most < ranks.shape[1]:
+        ranks = np.partition(ranks, ranks.shape[1] - most, axis=1)[:, ranks.shape[1] - most :]
+    return Promises(ranks, len(selection.tiles), len(selection))
+
+
+def shared_out(ranks: list[NDArray[np.float32]], number: int) -> list[int]:
+    """How many of the most promising tiles lie in each of several places; of equal ones the first.
+
+    >>> shared_out([np.array([3.0, 9.0]), np.array([1.0, 9.0, 8.0])], 3)
+    [1, 2]
+    >>> shared_out([np.array([1.0, 1.0]), np.array([1.0])], 1)
+    [1, 0]
+    """
+    places = np.repeat(np.arange(len(ranks)), [len(some) for some in ranks])
+    chosen = _most_promising(np.concatenate(ranks), number)
+    return np.bincount(places[chosen], minlength=len(ranks)).tolist()
+
+
+def _most_promising(ranks: NDArray[np.float32], number: int) -> NDArray[np.int64]:
+    """Places of the highest, the best first; of equal ones the first."""
+    chosen = np.arange(len(ranks)) if number else np.empty(0, dtype=np.int64)
+    if 0 < number < len(ranks):
+        least = np.partition(ranks, len(ranks) - number)[len(ranks) - number]
+        above = np.flatnonzero(ranks > least)
+        chosen = np.concatenate([above, np.flatnonzero(ranks == least)[: number - len(above)]])
+    return chosen[np.argsort(-ranks[chosen], kind="stable")]
+
+
+def _means(codes: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The mean code of each query, and which of its codes there are."""
+    present = (codes != 0).any(-1)
+    return codes.sum(1) / np.maximum(1, present.sum(1))[:, None], present
 
 
 def _exactly(
     segment: Segment, selection: Selection, codes: NDArray[np.float64], k: int, temperature: float
 ) -> list[Found]:
-    certain = len(selection)
+    there = len(selection)
     found = []
     for start in range(0, len(codes), QUERIES_AT_ONCE):
         best = segment.documents.search(codes[start : start + QUERIES_AT_ONCE], k, temperature, selection)
         if segment.layout is not None:
             segment.layout.read_rows(segment.documents.work["screened"])
         found += [
-            Found(scores, places, places, _worst(scores, k, certain), True, certain)
+            Found(scores, places, places, -np.inf, False, there, there)
             for scores, places in zip(best.scores, best.indices, strict=True)
         ]
     return found
@@ -108,28 +216,21 @@ def _among_neighbours(
     codes: NDArray[np.float64],
     k: int,
     temperature: float,
-    wanted: int,
+    numbers: NDArray[np.int64],
 ) -> list[Found]:
-    present = (codes != 0).any(-1)
-    means = codes.sum(1) / np.maximum(1, present.sum(1))[:, None]
+    means, present = _means(codes)
     liked = layout.centres.estimate(means)
-    there = selection.tiles
-    number = min(len(there), -(-wanted * len(there) // len(selection)))
+    tiles = selection.tiles
     found = []
-    for query, mean, products, has in zip(codes, means, liked, present, strict=True):
-        rank = products[there] * layout.tiles.lengths[there]
-        chosen = np.argpartition(-rank, number - 1)[:number] if number < len(there) else np.arange(len(there))
-        best_first = there[chosen[np.argsort(-rank[chosen])]]
-        nearby = selection.within(best_first)
+    for query, mean, products, has, number in zip(codes, means, liked, present, numbers, strict=True):
+        chosen = _most_promising(products[tiles] * layout.tiles.lengths[tiles], int(number))
+        nearby = selection.within(tiles[chosen])
         scores, places = segment.documents.search(query[None], k, temperature, nearby)
         layout.read_rows(segment.documents.work["screened"])
-        left = np.ones(len(there), dtype=bool)
+        left = np.ones(len(tiles), dtype=bool)
         left[chosen] = False
-        bound = _bound(layout, there[left], products, mean, query[has])
-        worst = _worst(scores[0], k, len(selection))
-        certified = len(scores[0]) >= min(k, len(selection)) and worst >= bound
-        looked_at = len(nearby)
-        found.append(Found(scores[0], places[0], places[0], max(bound, worst), certified, looked_at))
+        bound = _bound(layout, tiles[left], products, mean, query[has])
+        found.append(Found(scores[0], places[0], places[0], bound, False, len(nearby), len(selection)))
     return found
 
 
@@ -146,18 +247,20 @@ def _bound(
     if not len(codes):
         return 0.0
     length = float(np.linalg.norm(mean))
-    longest = float(layout.tiles.longest[tiles].max())
+    longest = layout.tiles.longest[tiles].astype(np.float64)
     by_length = float(np.linalg.norm(codes, axis=1).max()) * longest
     if length == 0:
-        return by_length
+        return float(by_length.max())
     # What 8 bits may lose: of the mean at most half a step, of 1/63 of its largest number, in each dimension.
     mean_lost = np.sqrt(len(mean)) * np.abs(mean).max() / 126
-    lost = mean_lost * (1 + layout.centre_lost) + length * layout.centre_lost
+    centre_lost = layout.centre_lost[tiles]
+    lost = mean_lost * (1 + centre_lost) + length * centre_lost
     cosines = (products[tiles] + lost * (1 + 1e-5)) / length
     part = layout.tiles._replace(longest=layout.tiles.longest[tiles], cosines=layout.tiles.cosines[tiles])
     apart = float(np.linalg.norm(codes - mean, axis=1).max())
-    by_cones = float((reach(part, cosines, length) + apart * part.longest).max())
-    return min(by_length, by_cones) * (1 + 1e-9)
+    by_cones = reach(part, cosines, length) + apart * longest
+    # Tile by tile: so the bound of all tiles is the highest of the bounds of any parts of them.
+    return float(np.minimum(by_length, by_cones).max()) * (1 + 1e-9)
 
 
 def _worst(scores: NDArray[np.float64], k: int, there: int) -> float:
@@ -165,19 +268,49 @@ def _worst(scores: NDArray[np.float64], k: int, there: int) -> float:
     return float(scores[-1]) if 0 < len(scores) == k and k < there else -np.inf
 
 
-def _merged(parts: list[Found], k: int) -> Found:
-    if not parts:
-        nothing = np.empty(0, dtype=np.int64)
-        return Found(np.empty(0), nothing, nothing, -np.inf, True, 0)
+def concluded(found: Found, k: int) -> Found:
+    """What was found in a segment, with what follows of all else in it.
+
+    Parameters
+    ----------
+    found
+        Its bound is of the documents that were not looked at.
+    k
+        How many were looked for.
+    """
+    worst = _worst(found.scores, k, found.there)
+    certified = len(found.scores) >= min(k, found.there) and worst >= found.bound
+    return found._replace(bound=max(found.bound, worst), certified=certified)
+
+
+def joined(parts: list[Found], k: int) -> Found:
+    """What was found in the shares of a segment, as if it had been searched by itself; yet to be `concluded`.
+
+    Parameters
+    ----------
+    parts
+        Of one query, with places in the whole segment.
+    k
+        How many were looked for.
+    """
     scores = np.concatenate([part.scores for part in parts])
     segments = np.concatenate([part.segments for part in parts])
     places = np.concatenate([part.places for part in parts])
-    order = np.lexsort((places, segments, -scores))
-    best, rest = order[:k], order[k:]
-    # Beyond a part's hits nothing is above its bound; and its hits that are not among the k best are known.
-    bound = max([part.bound for part in parts] + ([float(scores[rest[0]])] if len(rest) else []))
-    worst = float(scores[best[-1]]) if len(best) == k else -np.inf
+    best = np.lexsort((places, segments, -scores))[:k]
+    bound = max(part.bound for part in parts)
+    looked_at, there = sum(part.looked_at for part in parts), sum(part.there for part in parts)
+    return Found(scores[best], segments[best], places[best], bound, False, looked_at, there)
+
+
+def merged(parts: list[Found], k: int) -> Found:
+    """The best of what was found in several segments, concluded each."""
+    if not parts:
+        nothing = np.empty(0, dtype=np.int64)
+        return Found(np.empty(0), nothing, nothing, -np.inf, True, 0, 0)
+    found = joined(parts, k)
+    # Beyond a segment's hits nothing is above its bound; and its hits that are not among the k best are known.
+    beyond = np.sort(np.concatenate([part.scores for part in parts]))[::-1][k : k + 1]
+    bound = max([found.bound, *beyond.tolist()])
+    worst = float(found.scores[-1]) if len(found.scores) == k else -np.inf
     certified = all(part.certified for part in parts) or worst >= bound
-    looked_at = sum(part.looked_at for part in parts)
-    bound = min(bound, worst) if certified else bound
-    return Found(scores[best], segments[best], places[best], bound, certified, looked_at)
+    return found._replace(bound=min(bound, worst) if certified else bound, certified=certified)

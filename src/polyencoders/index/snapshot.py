@@ -81,18 +81,7 @@ class Snapshot:
         self.beside = len(live)
         """Documents that no layout holds."""
         if len(live):
-            vectors = np.empty((len(live), table.dimension), dtype=np.float32)
-            records = []
-            columns = columns_of(table.schema)
-            for start in range(0, len(live), _READ_AT_ONCE):
-                some = live[start : start + _READ_AT_ONCE]
-                rows = table.take(some.tolist(), ["vector", *columns])
-                flat = rows["vector"].combine_chunks().flatten()
-                vectors[start : start + len(some)] = flat.to_numpy(zero_copy_only=False).reshape(len(some), -1)
-                records.append(rows.select(columns))
-            there = np.ones(len(live), dtype=bool)
-            known = gathered(records, table.schema)
-            self.segments.append(Segment(PreparedDocuments(vectors), live, there, known, np.arange(len(live))))
+            self.segments.append(read_from(table, live))
 
     def read(self, segment: int, place: int) -> tuple[str, str | None, dict[str, Any]]:
         """Id, text and metadata of a document."""
@@ -111,3 +100,19 @@ class Snapshot:
                     self._filters.popitem(last=False)
             self._filters.move_to_end(where)
             return self._filters[where]
+
+
+def read_from(table: Table, row_ids: NDArray[np.uint64]) -> Segment:
+    """A segment of documents that are read from the table: those at these places, in the order given."""
+    vectors = np.empty((len(row_ids), table.dimension), dtype=np.float32)
+    records = []
+    columns = columns_of(table.schema)
+    for start in range(0, len(row_ids), _READ_AT_ONCE):
+        some = row_ids[start : start + _READ_AT_ONCE]
+        rows = table.take(some.tolist(), ["vector", *columns])
+        flat = rows["vector"].combine_chunks().flatten()
+        vectors[start : start + len(some)] = flat.to_numpy(zero_copy_only=False).reshape(len(some), -1)
+        records.append(rows.select(columns))
+    there = np.ones(len(row_ids), dtype=bool)
+    known = gathered(records, table.schema)
+    return Segment(PreparedDocuments(vectors), row_ids, there, known, np.arange(len(row_ids)))

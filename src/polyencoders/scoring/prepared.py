@@ -53,6 +53,8 @@ class PreparedDocuments:
     kept
         A folder in which `keep` left the 8-bit copy of these very documents: then they are not read, and those that no
         search scores may stay on disk. Made anew by default, and where the folder has none.
+    first
+        Where these documents are a part of those the folder was kept of: the position of the first, a multiple of 32.
 
     Raises
     ------
@@ -72,14 +74,16 @@ class PreparedDocuments:
     tensor([[2.8577, 2.0000]], dtype=torch.float64)
     """
 
-    def __init__(self, documents: Vectors, kept: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, documents: Vectors, kept: str | os.PathLike[str] | None = None, first: int | None = None
+    ) -> None:
         self.rows = Rows(documents, "documents")
         self._tiles: dict[str, Tensor] | None = None
         self.work: dict[str, int] = {}
         """What the last search did, over its queries: documents that the bounds in 8 bits left (`screened`), and those
         scored against all codes (`rescored`)."""
         if self.rows.device.type == "cpu" and search_path() != "torch":
-            self._prepare(Path(kept) if kept is not None else None)
+            self._prepare(Path(kept) if kept is not None else None, first)
         elif kept is None:
             self._check()
 
@@ -225,7 +229,7 @@ class PreparedDocuments:
         self.work["screened"] += screened
         self.work["rescored"] += rescored
 
-    def _prepare(self, kept: Path | None) -> None:
+    def _prepare(self, kept: Path | None, first: int | None) -> None:
         kernel = native()
         assert kernel is not None
         padded = -(-self.rows.n // TILE) * TILE
@@ -238,9 +242,12 @@ class PreparedDocuments:
         files = {kept / f"tiles.{name}": tensor for name, tensor in self._tiles.items()} if kept is not None else {}
         read = bool(files) and all(file.exists() for file in files)
         for file, tensor in files.items() if read else ():
-            if file.stat().st_size != tensor.nbytes:
-                raise ValueError(f"{file}: {file.stat().st_size:,} bytes, and these documents take {tensor.nbytes:,}")
+            before = tensor.nbytes // max(1, padded) * (first or 0)
+            there = file.stat().st_size - before
+            if there < tensor.nbytes or (first is None and there > tensor.nbytes):
+                raise ValueError(f"{file}: {there:,} bytes, and these documents take {tensor.nbytes:,}")
             with file.open("rb") as stream:
+                stream.seek(before)
                 stream.readinto(tensor.view(torch.uint8).numpy().data)
         rows, addresses = self.rows, (tensor.data_ptr() for tensor in self._tiles.values())
         element = ELEMENTS.index(rows.element)

@@ -1,0 +1,311 @@
+"""An index that lies in many processes: opened, searched, changed and refreshed as `Index` is.
+
+Every search asks all shards for one and the same view of the index and merges what they found as the segments of one
+machine are merged. Knows indexes and shards; nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyencoders.distributed.cluster import connect, the_ray
+from polyencoders.distributed.shard import Loaded, Part, StaleViewError
+from polyencoders.distributed.shards import Shards
+from polyencoders.errors import ClusterError, IndexingError
+from polyencoders.index.index import Answer, Index, IndexHit
+from polyencoders.index.maker import Model
+from polyencoders.index.searching import (
+    QUERIES_AT_ONCE,
+    Promises,
+    concluded,
+    joined,
+    merged,
+    number_of_tiles,
+    shared_out,
+)
+from polyencoders.index.share import BESIDE, LAID_OUT, View
+from polyencoders.index.snapshot import Snapshot
+from polyencoders.index.table import Table
+
+PATIENCE = 60.0
+"""Seconds for which a lost shard is waited for."""
+
+BEGINNING = 300.0
+"""Seconds until all shards have started and read their shares; more, where patience is more."""
+
+
+@dataclass(frozen=True)
+class PartialAnswer(Answer):
+    """What the shards that answered found, while others are lost: never certified, and `not_looked_at` is above 0."""
+
+
+class Spread(Snapshot):
+    """A view of the index whose vectors the shards hold."""
+
+    def __init__(self, table: Table, view: View, loaded: list[Loaded]) -> None:
+        self.table = table
+        self.view = view
+        self.version = view.version
+        self.layout = None
+        self.segments = []
+        self.documents = [one.documents for one in loaded]
+        """By shard."""
+        self.size = sum(self.documents)
+        self.beside = sum(one.beside for one in loaded)
+        self.tiles = sum(one.tiles for one in loaded)
+
+
+class ShardedIndex(Index):
+    """An index that is searched by shards on a Ray cluster. Made by `ShardedIndex.on`.
+
+    Its folder must be found under the same path by every machine of the cluster, or it lies in object storage.
+    Everything that `Index` does, it does; documents are added and deleted by this process.
+
+    Examples
+    --------
+    >>> index = ShardedIndex.on("local", "answers", shards=4)  # doctest: +SKIP
+    >>> index.search("it does not start", k=1).certified  # doctest: +SKIP
+    True
+    """
+
+    shards: Shards
+    _owns_shards = False
+    partial = False
+    """Whether a search that a lost shard does not answer in time is a `PartialAnswer`, and not an error."""
+
+    @classmethod
+    def on(
+        cls,
+        cluster: str | Shards,
+        path: str | os.PathLike[str],
+        model: Model | str | os.PathLike[str] | None = None,
+        accept_documents_from: Model | str | os.PathLike[str] | None = None,
+        *,
+        shards: int | None = None,
+        replicas: int = 1,
+        threads: int | None = None,
+        patience: float = PATIENCE,
+        partial: bool = False,
+        storage_options: Mapping[str, str] | None = None,
+    ) -> ShardedIndex:
+        """Open an index, and spread it over a cluster.
+
+        Parameters
+        ----------
+        cluster
+            An address, as `connect` takes it; or shards of this index that another process started.
+        path
+            The index.
+        model, accept_documents_from
+            As for `Index.open`.
+        shards
+            Into how many shares it is cut; by default one for each machine.
+        replicas
+            Processes that hold the same share.
+        threads
+            With which each searches; by default as many as there are processors for.
+        patience
+            Seconds for which a lost shard is waited for.
+        partial
+            Whether an answer may then leave its documents out, and say so; by default that is an error.
+        storage_options
+            As for `Index.open`, for all machines; by default as the environment of each says.
+
+        Raises
+        ------
+        ClusterError
+            There is no cluster, or it is too small.
+        MissingExtraError
+            Ray is not installed.
+        IndexingError, ModelError
+            As for `Index.open`.
+        ValueError
+            shards, replicas, threads or patience below what makes sense.
+        """
+        for name, number in (("shards", shards), ("replicas", replicas), ("threads", threads)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+        if not patience > 0:
+            raise ValueError(f"patience is a number of seconds above 0, got {patience!r}")
+        if isinstance(cluster, str):
+            the_ray()  # before minutes are spent on a model
+        index = cls.open(path, model, accept_documents_from, storage_options=storage_options)
+        assert isinstance(index, cls)
+        if isinstance(cluster, Shards):
+            index.shards = cluster
+        else:
+            connect(cluster)
+            index._owns_shards = True
+            index.shards = Shards.start(index.path, shards, replicas, threads, patience, options=storage_options)
+        index.partial = partial
+        return index
+
+    def refresh(self) -> None:
+        """Look at the latest version: every shard has it before it is searched. Shards that were lost load theirs.
+
+        Raises
+        ------
+        ClusterError
+            A shard is lost, and did not come back in time; the version before is looked at still.
+        """
+        self._writer.refresh()
+        held = self._snapshot
+        if isinstance(held, Spread) and held.view == View.of(self._writer):
+            self.shards.tend("load", held.view)
+        else:
+            self._snapshot = self._latest()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it can be searched now, as far as is known since the last search or `refresh`."""
+        return not self.shards.lost
+
+    def close(self) -> None:
+        """End the shards, if they were started for it."""
+        if self._owns_shards:
+            self.shards.close()
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _look(self, table: Table, before: Snapshot | None = None) -> Spread:
+        # Reading takes as long as it takes, but nobody waits so long for a machine that is lost.
+        patience = self.shards.patience
+        if before is None or not self.shards.lost:
+            patience = max(BEGINNING, patience)
+        for _ in range(5):
+            view = View.of(table)
+            self.shards.tell("load", view)  # replicas that are not asked below
+            try:
+                loaded = self.shards.ask("load", view, patience=patience)
+            except StaleViewError as error:
+                if View.of(table) == view:  # it is the newest, and cannot be read
+                    raise IndexingError(str(error)) from error
+                continue
+            if None in loaded:
+                self._lost([number for number, one in enumerate(loaded) if one is None])
+            spread = Spread(table, view, loaded)
+            if spread.size != len(table):
+                raise IndexingError(
+                    f"{self.path}: the shards hold {spread.size:,} documents of version {view.version}, and it has "
+                    f"{len(table):,}; `polyencoders index compact` makes the layout anew"
+                )
+            return spread
+        raise IndexingError(f"{self.path}: its layout is made anew again and again; try later")
+
+    def _find(
+        self,
+        snapshot: Snapshot,
+        codes: NDArray[np.float64],
+        k: int,
+        temperature: float,
+        where: str | None,
+        share: float | None,
+        least: int,
+    ) -> list[Answer]:
+        # A few at a time, as one machine scans for a few at a time: a shard that has many to search for is not lost.
+        starts = range(0, len(codes), QUERIES_AT_ONCE)
+        some = [codes[start : start + QUERIES_AT_ONCE] for start in starts]
+        return [answer for few in some for answer in self._find_few(few, k, temperature, where, share, least, snapshot)]
+
+    def _find_few(
+        self,
+        codes: NDArray[np.float64],
+        k: int,
+        temperature: float,
+        where: str | None,
+        share: float | None,
+        least: int,
+        snapshot: Snapshot,
+    ) -> list[Answer]:
+        assert isinstance(snapshot, Spread)
+        try:
+            parts = self._ask_all(snapshot, codes, k, temperature, where, share, least)
+        except StaleViewError:  # a shard that was started again cannot read it any more
+            if self._snapshot is snapshot:
+                self._snapshot = None
+            snapshot = self.snapshot
+            assert isinstance(snapshot, Spread)
+            parts = self._ask_all(snapshot, codes, k, temperature, where, share, least)
+        answered = [part for part in parts if part is not None]
+        lost = [number for number, part in enumerate(parts) if part is None]
+        for part in answered:  # what shards say of different versions is never joined
+            if part.view != snapshot.view:
+                raise IndexingError(f"{self.path}: a shard searched {part.view}, and was asked for {snapshot.view}")
+        missed = sum(snapshot.documents[number] for number in lost)
+        return [_answer(answered, query, k, snapshot.version, missed if lost else None) for query in range(len(codes))]
+
+    def _ask_all(
+        self,
+        spread: Spread,
+        codes: NDArray[np.float64],
+        k: int,
+        temperature: float,
+        where: str | None,
+        share: float | None,
+        least: int,
+    ) -> list[Part | None]:
+        """What each shard found; None of one that is lost, where that may be."""
+        if self.shards.ailing:
+            self.shards.tend("load", spread.view, wait=0)
+        lost: set[int] = set()
+        numbers = None
+        half = codes.astype(np.float32)  # what a model makes, which is half as much to send
+        asked = half if (half == codes).all() else codes
+        if share is not None:
+            # A fast search looks at the most promising tiles of the whole layout, in whichever shards they lie: the
+            # same ones as on one machine. Where there is no filter, it is known how many these are.
+            most = number_of_tiles(spread.tiles, spread.size - spread.beside, k, share, least)
+            if most is not None or where is not None:
+                told = self._whole(self.shards.ask("promises", spread.view, asked, where, most if not where else None))
+                lost = {part for part, one in enumerate(told) if one is None}
+                numbers = _numbers(told, len(codes), k, share, least)
+        parts = self._whole(self.shards.ask("search", spread.view, asked, k, temperature, where, numbers))
+        return [None if part in lost else one for part, one in enumerate(parts)]
+
+    def _whole(self, answers: list[Any]) -> list[Any]:
+        """The answers, if all shards answered, or may be lost."""
+        lost = [number for number, one in enumerate(answers) if one is None]
+        if lost and not self.partial:
+            self._lost(lost)
+        return answers
+
+    def _lost(self, lost: list[int]) -> NoReturn:
+        raise ClusterError(
+            f"{len(lost)} of {len(self.shards)} shards did not answer within {self.shards.patience:g} s "
+            f"(number {', '.join(map(str, lost))}): they are started again when the cluster has a machine for them"
+        )
+
+
+def _numbers(told: list[Promises | None], queries: int, k: int, share: float, least: int) -> NDArray[np.int64] | None:
+    """How many of its tiles each shard is to look at, `(parts, q)`; None: all of them."""
+    known = [one for one in told if one is not None]
+    number = number_of_tiles(sum(one.tiles for one in known), sum(one.there for one in known), k, share, least)
+    if number is None:
+        return None
+    nothing = np.empty((queries, 0), dtype=np.float32)
+    ranks = [one.ranks if one is not None else nothing for one in told]
+    return np.array([shared_out([some[query] for some in ranks], number) for query in range(queries)]).T
+
+
+def _answer(parts: list[Part], query: int, k: int, version: int, missed: int | None) -> Answer:
+    """What each shard found for a query, merged in the order in which one machine merges it."""
+    segments = []
+    for number in (LAID_OUT, BESIDE):
+        some = [part.found[query][number] for part in parts if number in part.found[query]]
+        if some:
+            segments.append(concluded(joined(some, k), k))
+    best = merged(segments, k)
+    hits = []
+    for score, segment, place in zip(best.scores.tolist(), best.segments.tolist(), best.places.tolist(), strict=True):
+        id, text, metadata = next(part.records[segment, place] for part in parts if (segment, place) in part.records)
+        hits.append(IndexHit(id, score, text, metadata))
+    hits.sort(key=lambda hit: (-hit.score, hit.id))
+    if missed is not None:
+        return PartialAnswer(hits, False, float("inf"), best.looked_at, version, missed)
+    return Answer(hits, best.certified, best.bound, best.looked_at, version)

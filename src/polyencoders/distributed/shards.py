@@ -1,0 +1,224 @@
+"""All shards of an index, and questions put to each of them: one that is lost is asked again when it is back.
+
+Knows Ray's actors and their losses; nothing of what is asked.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from polyencoders.distributed.cluster import machines, the_ray
+from polyencoders.errors import ClusterError
+
+ANOTHER = 2.0
+"""Seconds without an answer after which a replica is asked as well."""
+ROOM = 20.0
+"""Seconds for which processors that others use are waited for."""
+_PAUSE = 0.05
+_AT_ONCE = 4
+"""Calls that a shard works on at the same time: a search need not wait for the loading of a newer version."""
+
+
+class Shards:
+    """Handles of the shards; they can be sent to other processes of the cluster.
+
+    Parameters
+    ----------
+    replicas
+        Of each share the actors that hold it.
+    patience
+        Seconds for which a lost shard is waited for.
+    """
+
+    def __init__(self, replicas: list[list[Any]], patience: float) -> None:
+        self.replicas = replicas
+        self.patience = patience
+        self._turn = itertools.count()
+        self._down: set[Any] = set()
+        """Actors that are lost, until they do what `tend` asks of them."""
+        self._slow: set[Any] = set()
+        """Actors that others were asked beside, until they answer."""
+        self._tended: dict[Any, Any] = {}
+        self._tending = threading.Lock()
+
+    @classmethod
+    def start(
+        cls,
+        place: Path | str,
+        shards: int | None,
+        replicas: int,
+        threads: int | None,
+        patience: float,
+        spare: int = 0,
+        options: Mapping[str, str] | None = None,
+    ) -> Shards:
+        """New ones, which end with this process.
+
+        Parameters
+        ----------
+        place
+            The index, where every machine of the cluster finds it.
+        shards
+            Shares; None: one for each machine.
+        replicas
+            Of each share.
+        threads
+            Of each shard; None: as many as there are processors for.
+        patience
+            Seconds for which a lost shard is waited for.
+        spare
+            Processors of the cluster that are for something else.
+        options
+            How object storage is reached, as for `Index.open`; by default as each machine's own environment says.
+
+        Raises
+        ------
+        ClusterError
+            The cluster has too few processors, or too few of them are free.
+        """
+        ray = the_ray()
+        from polyencoders.distributed.shard import Shard
+
+        there = [int(machine["CPU"]) for machine in machines()]
+        processors = sum(there) - spare
+        shards = max(1, len(there) // replicas) if shards is None else shards
+        wanted = shards * replicas
+        if threads is None:
+            most = (processors - (not spare)) // wanted  # one is for whoever asks
+            threads = next((number for number in range(most, 1, -1) if _room(there, number) >= wanted), 1)
+        if wanted * threads > processors or _room(there, threads) < wanted:
+            raise ClusterError(
+                f"{shards} shards, {replicas} of each and {threads} threads in each, want {wanted * threads} "
+                f"processors{f' besides {spare} for the server' if spare else ''}, and the cluster has {sum(there)}, "
+                f"{max(there, default=0)} in its largest machine"
+            )
+        until = time.monotonic() + ROOM
+        while (free := int(ray.available_resources().get("CPU", 0))) < wanted * threads + spare:
+            if time.monotonic() > until:
+                raise ClusterError(
+                    f"{wanted * threads + spare} processors are wanted, and of the cluster's {sum(there)} only {free} "
+                    "are free: others use the rest"
+                )
+            time.sleep(_PAUSE)
+        actor = ray.remote(Shard).options(
+            num_cpus=threads, max_restarts=-1, max_concurrency=_AT_ONCE, scheduling_strategy="SPREAD"
+        )
+        where = str(place.resolve()) if isinstance(place, Path) else place
+        parts = range(shards)
+        return cls(
+            [[actor.remote(where, options, part, shards, threads) for _ in range(replicas)] for part in parts], patience
+        )
+
+    def __len__(self) -> int:
+        return len(self.replicas)
+
+    def __reduce__(self) -> Any:
+        return Shards, (self.replicas, self.patience)
+
+    @property
+    def lost(self) -> list[int]:
+        """Shards of which no replica is known to have its share."""
+        return [part for part, actors in enumerate(self.replicas) if self._down.issuperset(actors)]
+
+    @property
+    def ailing(self) -> bool:
+        """Whether a replica is lost, or was slow when it was asked last."""
+        return bool(self._down or self._slow)
+
+    def tend(self, method: str, *arguments: Any, wait: float = 1.0) -> None:
+        """Have every replica do what is to be done before it can answer, and see which can; wait a second at most.
+
+        One that is started again would else do so with the first question put to it.
+        """
+        ray = the_ray()
+        with self._tending:
+            for actor in itertools.chain(*self.replicas):
+                if actor not in self._tended:
+                    self._tended[actor] = getattr(actor, method).remote(*arguments)
+            done, _ = ray.wait(list(self._tended.values()), num_returns=len(self._tended), timeout=wait)
+            for actor, reference in list(self._tended.items()):
+                if reference in done:
+                    del self._tended[actor]
+                    try:
+                        ray.get(reference)
+                        self._well(actor)
+                    except ray.exceptions.RayError:
+                        self._down.add(actor)
+
+    def tell(self, method: str, *arguments: Any) -> None:
+        """Call a method of every shard, every replica of it, and wait for none."""
+        for actor in itertools.chain(*self.replicas):
+            getattr(actor, method).remote(*arguments)
+
+    def ask(self, method: str, *arguments: Any, patience: float | None = None) -> list[Any]:
+        """What a method returns, by share; None where no replica answered in time, or in another time.
+
+        Raises
+        ------
+        Exception
+            What the method raised.
+        """
+        ray = the_ray()
+        deadline = time.monotonic() + (self.patience if patience is None else patience)
+        answers: list[Any] = [None] * len(self)
+        missing = set(range(len(self)))
+        pending: dict[Any, tuple[int, Any]] = {}
+
+        def send(part: int) -> None:
+            well = [one for one in self.replicas[part] if one not in self._down and one not in self._slow]
+            actors = well or self.replicas[part]
+            actor = actors[next(self._turn) % len(actors)]
+            pending[getattr(actor, method).remote(*arguments)] = part, actor
+
+        for part in sorted(missing):
+            send(part)
+        while missing and (left := deadline - time.monotonic()) > 0:
+            done, _ = ray.wait(list(pending), num_returns=1, timeout=min(left, ANOTHER)) if pending else ([], [])
+            lost = []
+            if not done:
+                lost = [part for part in missing if len(self.replicas[part]) > 1]
+                self._slow.update(actor for part, actor in pending.values() if part in lost)
+            for reference in done:
+                part, actor = pending.pop(reference)
+                try:
+                    answer = ray.get(reference)
+                except ray.exceptions.RayTaskError as error:
+                    raise (error.cause if isinstance(error.cause, Exception) else error) from None
+                except ray.exceptions.RayError:  # its process, or its machine, is gone, and is being replaced
+                    self._down.add(actor)
+                    lost.append(part)
+                    time.sleep(_PAUSE)
+                    continue
+                self._well(actor)
+                if part in missing:
+                    answers[part] = answer
+                    missing.discard(part)
+            for part in set(lost) & missing:
+                send(part)
+        self._down.update(actor for part, actor in pending.values() if part in missing)  # they may hang
+        return answers
+
+    def _well(self, actor: Any) -> None:
+        self._down.discard(actor)
+        self._slow.discard(actor)
+
+    def close(self) -> None:
+        """End them."""
+        ray = the_ray()
+        if ray.is_initialized():
+            for actor in itertools.chain(*self.replicas):
+                ray.kill(actor)
+
+
+def _room(machines: list[int], threads: int) -> int:
+    """How many processes with so many threads there is room for on machines with so many processors.
+
+    >>> _room([4, 2], 3)
+    1
+    """
+    return sum(processors // threads for processors in machines)
