@@ -1,11 +1,13 @@
 """Search over shards on a real cluster is search on one machine; a lost shard is no lie."""
 
+import json
 import threading
 
 import numpy as np
 import pytest
 import ray
 
+from polyencoders.cli import main
 from polyencoders.distributed import PartialAnswer, ShardedIndex
 from polyencoders.errors import ClusterError
 
@@ -18,6 +20,16 @@ def sharded(cluster, index, model):
     opened = ShardedIndex.on(cluster, index.path, model, shards=2, replicas=2, threads=1)
     yield opened
     opened.close()
+
+
+def test_the_command_searches_on_a_cluster(cluster, index, monkeypatch, capfd):
+    arguments = ["search", str(index.path), "--query", "amber cedar", "-k", "3", "--json"]
+    monkeypatch.setattr("sys.argv", ["polyencoders", *arguments, "--ray", cluster, "--shards", "2"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    printed = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [(hit["id"], hit["score"]) for hit in printed] == [hit[:2] for hit in index.search("amber cedar", 3)]
 
 
 def test_hits_certificates_and_bounds_are_those_of_one_machine(sharded, index):

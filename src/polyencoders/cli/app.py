@@ -43,6 +43,8 @@ AcceptDocumentsFrom = Annotated[
     typer.Option(help="The model that made the index, when --model is another with the same document side."),
 ]
 
+ON_RAY: dict[str, Any] = {"rich_help_panel": "On a Ray cluster", "show_default": False}
+
 
 @app.callback(invoke_without_command=True)
 def version(
@@ -474,16 +476,43 @@ def serve(
     ] = 10.0,
     accept_documents_from: AcceptDocumentsFrom = None,
     page: Annotated[bool, typer.Option(help="Whether there is a page at `/`.")] = True,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Serve from a Ray cluster: HOST:PORT of its head, `auto` for that of this machine, or `local`. The "
+            "index is searched by shards on all its machines.",
+            **ON_RAY,
+        ),
+    ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(help="Of the index. [default: one for each machine]", min=1, **ON_RAY),
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="Processes that hold the same shard. [default: 1]", min=1, **ON_RAY)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Of each shard. [default: as many as there are]", min=1, **ON_RAY)
+    ] = None,
+    patience: Annotated[
+        float | None, typer.Option(help="Seconds to wait for a lost shard. [default: 10]", min=0.1, **ON_RAY)
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Then answer without its documents, and say so.", **ON_RAY)
+    ] = False,
+    server_threads: Annotated[int | None, typer.Option(help="Of the model. [default: 1]", min=1, **ON_RAY)] = None,
 ) -> None:
     """Answer over HTTP: rerank and search, with a page to try it.
 
-    Needs `pip install "polyencoders[serve]"`.
+    Needs `pip install "polyencoders[serve]"`, with `--ray` `pip install "polyencoders[ray]"`.
 
     Examples:
 
         polyencoders serve models/mine
 
         polyencoders serve --index answers
+
+        polyencoders serve --index /shared/answers --ray 10.0.0.1:6379 --shards 4 --replicas 2
     """
     from polyencoders.cli import serve as command
 
@@ -503,6 +532,15 @@ def serve(
         max_wait=max_wait,
         accept_documents_from=accept_documents_from,
         page=page,
+        cluster=ray,
+        spread={
+            "shards": shards,
+            "replicas": replicas,
+            "threads": threads,
+            "patience": patience,
+            "partial": partial or None,
+            "server_threads": server_threads,
+        },
     )
 
 
@@ -630,8 +668,20 @@ def search(
     model: MadeBy = None,
     accept_documents_from: AcceptDocumentsFrom = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Search on a Ray cluster: HOST:PORT of its head, `auto` or `local`. Its shards are started for this "
+            "search alone; `polyencoders serve --ray` keeps them.",
+            show_default=False,
+        ),
+    ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(help="Of the index, on Ray. [default: one for each machine]", min=1, show_default=False),
+    ] = None,
 ) -> None:
     """Find the best documents of an index for a query."""
     from polyencoders.cli import index as command
 
-    command.search(path, query, k, where, mode, share, model, accept_documents_from, as_json)
+    command.search(path, query, k, where, mode, share, model, accept_documents_from, as_json, ray, shards)

@@ -139,16 +139,24 @@ def search(
     model: str | None,
     accept: str | None,
     as_json: bool,
+    cluster: str | None = None,
+    shards: int | None = None,
 ) -> None:
     """Find the documents with the highest scores, and print them."""
     quieten()
     if any(not turn.strip() for turn in turns):
         raise DataError("--query: the text is empty")
-    index = _opened(path, model, accept)
-    try:
-        (answer,) = index.search([turns], k, where, mode, share)
-    except ValueError as error:
-        raise DataError(str(error)) from None
+    if shards is not None and cluster is None:
+        raise DataError("--shards goes with --ray: the cluster that is to hold them")
+    with _opened_on(cluster, path, model, accept, shards) as index:
+        try:
+            (answer,) = index.search([turns], k, where, mode, share)
+        except ValueError as error:
+            raise DataError(str(error)) from None
+        _show(index, answer, as_json)
+
+
+def _show(index: Index, answer: Answer, as_json: bool) -> None:
     if as_json:
         for hit in answer:
             print(json.dumps(hit._asdict(), ensure_ascii=False, default=str))
@@ -172,10 +180,31 @@ def _promise(answer: Answer, documents: int) -> str:
 
 
 def _opened(path: str, model: str | None, accept: str | None) -> Index:
+    return Index.open(path, *_models(model, accept))
+
+
+@contextmanager
+def _opened_on(
+    cluster: str | None, path: str, model: str | None, accept: str | None, shards: int | None
+) -> Iterator[Index]:
+    """The index: of this machine, or over shards of a cluster, which end with the block."""
+    if cluster is None:
+        yield _opened(path, model, accept)
+        return
+    from polyencoders.distributed import ShardedIndex
+
+    index = ShardedIndex.on(cluster, path, *_models(model, accept), shards=shards)
+    try:
+        yield index
+    finally:
+        index.close()
+
+
+def _models(model: str | None, accept: str | None) -> tuple[str | None, str | None]:
+    """The model to search with, and the one that made the documents."""
     if accept is not None and model is None:
         raise DataError("--accept-documents-from goes with --model: the model that searches the other's documents")
-    accepted = resolve_backbone(accept) if accept is not None else None
-    return Index.open(path, resolve_backbone(model) if model is not None else None, accepted)
+    return (resolve_backbone(model) if model is not None else None), (resolve_backbone(accept) if accept else None)
 
 
 def _documents(data: str, text: str, id: str | None) -> Iterable[Any]:

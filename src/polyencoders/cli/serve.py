@@ -5,13 +5,22 @@ Knows the server's settings and the terminal.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import signal
 import sys
+import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console, quieten
 from polyencoders.errors import DataError, MissingExtraError
+
+if TYPE_CHECKING:
+    from polyencoders.serving.settings import Settings
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def run(
@@ -30,8 +39,17 @@ def run(
     max_wait: float,
     accept_documents_from: str | None,
     page: bool,
+    cluster: str | None = None,
+    spread: dict[str, Any] | None = None,
 ) -> None:
     """Load, say where it listens, and answer until told to stop."""
+    given = {name: value for name, value in (spread or {}).items() if value is not None}
+    if given and cluster is None:
+        raise DataError(f"--{next(iter(given)).replace('_', '-')} goes with --ray: the address of a cluster")
+    if cluster is not None and index is None:
+        raise DataError("--ray goes with --index: it is the index that is spread over the cluster")
+    if cluster is not None and port == 0:
+        raise DataError("--port 0, any that is free, is for a server on one machine: name one for Ray Serve")
     if model is None and index is None:
         raise DataError("nothing to serve: give a model, or --index PATH, or both")
     if accept_documents_from is not None and (model is None or index is None):
@@ -66,18 +84,57 @@ def run(
         page=page,
         limits=Limits(body=int(max_body_mb * 1_000_000), documents=max_documents, requests=max_requests, wait=max_wait),
     )
+    if cluster is not None:
+        _serve_from(cluster, settings, given)
+        return
     at = bound(settings)
     console.print("[dim]… loading")
     gc.freeze()  # What is imported stays: looked at again and again, it made large requests four times slower to parse.
     server = Server(settings)
-    name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::", "::1") else host
-    url = f"http://{name}:{at.getsockname()[1]}"
-    console.print(f"{'The page is at' if page else 'Listening at'} [bold]{url}[/]  (stop with Ctrl-C)")
-    if key is None and host not in ("127.0.0.1", "::1", "localhost"):
+    _announce(settings, "localhost" if host in (*_LOOPBACK, "0.0.0.0", "::") else host, at.getsockname()[1])
+    log_as_json()
+    serve(server, at)
+
+
+def _announce(settings: Settings, name: str, port: int, where: str = "") -> None:
+    """Say where it listens, and who may ask."""
+    what = "The page is at" if settings.page else "Listening at"
+    console.print(f"{what} [bold]http://{name}:{port}[/]{where}  (stop with Ctrl-C)")
+    if settings.key is None and settings.host not in _LOOPBACK:
         console.print(
-            f"[yellow]Anyone who reaches {host} may ask, and change the index: "
+            f"[yellow]Anyone who reaches {settings.host} may ask, and change the index: "
             "set POLYENCODERS_API_KEY to ask for a key."
         )
     sys.stdout.flush()
-    log_as_json()
-    serve(server, at)
+
+
+def _serve_from(cluster: str, settings: Settings, spread: dict[str, Any]) -> None:
+    """The same server on a cluster, until this process is told to stop."""
+    from polyencoders.distributed.cluster import connect
+    from polyencoders.distributed.deployed import deployed
+
+    told = threading.Event()
+
+    def stop(*signal: object) -> None:
+        if told.is_set():
+            return  # it ends already
+        told.set()
+        raise KeyboardInterrupt
+
+    console.print("[dim]… joining the cluster, starting shards and a server, loading")
+    sys.stdout.flush()
+    with contextlib.suppress(KeyboardInterrupt):
+        connect(cluster)
+        for number in (signal.SIGINT, signal.SIGTERM):  # once connected: Ray has its own idea of the second
+            signal.signal(number, stop)
+        with deployed(cluster, settings, **spread) as server:
+            if hasattr(signal, "SIGHUP"):
+                signal.signal(signal.SIGHUP, lambda *_: server.reload())
+            spread_over = f", over {len(server.shards)} shards"
+            if settings.host in _LOOPBACK:
+                _announce(settings, "localhost", settings.port, f" of the cluster's head{spread_over}")
+            else:
+                _announce(settings, server.host, settings.port, spread_over)
+            while not told.wait(5):
+                server.check()
+    console.print("[dim]stopped")

@@ -17,7 +17,7 @@ from polyencoders.serving.batching import BusyError
 from polyencoders.serving.books import Bookkeeper, Books
 from polyencoders.serving.gate import App, Gate, Receive, Scope, Send
 from polyencoders.serving.routes import embeddings, operations, rerank, search
-from polyencoders.serving.served import Current
+from polyencoders.serving.served import Current, OpenIndex, open_here
 from polyencoders.serving.settings import Settings
 
 logger = logging.getLogger("polyencoders.serving")
@@ -33,6 +33,8 @@ class Server:
     ----------
     settings
         What is served, and to whom. It is loaded here.
+    open_index
+        How its index is opened, with its model; by default on this machine.
 
     Raises
     ------
@@ -40,10 +42,10 @@ class Server:
         It cannot be loaded.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, open_index: OpenIndex = open_here) -> None:
         books = Books()
         self._asked = self._reloading = False
-        self.current = Current(settings, books.batch)
+        self.current = Current(settings, books.batch, open_index)
         self.api = FastAPI(
             title="polyencoders",
             version=__version__,
@@ -72,7 +74,7 @@ class Server:
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         looking = asyncio.create_task(self._look_again())
         with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # another thread, another system
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(self._reload()))
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(self.reload()))
         yield
         app.state.stopping = True
         looking.cancel()
@@ -89,7 +91,7 @@ class Server:
                     except Exception as error:  # whatever is wrong with it now, it may be mended
                         logger.warning("the index could not be looked at: %s", error)
 
-    async def _reload(self) -> None:
+    async def reload(self) -> None:
         """Load again; what is asked for meanwhile is done after it, once."""
         self._asked = True
         if self._reloading:

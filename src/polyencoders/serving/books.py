@@ -48,6 +48,7 @@ class Books:
                 "document_cache_hits": "Documents whose vectors were there when they were to be encoded.",
                 "document_cache_misses": "Documents that were encoded.",
                 "index_documents": "Documents that are searched.",
+                "index_whole": "1, or 0 while a machine that holds a share of the index is lost.",
                 "index_version": "The version of the index that is searched.",
                 "generation": "How many times the model was loaded.",
             }.items()
@@ -81,7 +82,11 @@ class Books:
                     "document_cache_misses": cache.misses,
                 }
             if served.library is not None:
-                values |= {"index_documents": len(served.library), "index_version": served.library.version}
+                values |= {
+                    "index_documents": len(served.library),
+                    "index_version": served.library.version,
+                    "index_whole": served.library.whole,
+                }
         for name, value in values.items():
             self._gauges[name].set(value)
         return bytes(generate_latest(self.registry))

@@ -52,6 +52,11 @@ class Library:
         """Of what is searched."""
         return self._index.version
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of it can be searched now."""
+        return self._index.whole
+
     def __len__(self) -> int:
         return len(self._index)
 
@@ -76,6 +81,8 @@ class Library:
         ------
         IndexingError
             The filter cannot be used.
+        ClusterError
+            A machine that holds a share of it is lost.
         """
         answers: list[Answer] = self._index.search(codes, k, where, mode, share, temperature)
         return answers

@@ -15,12 +15,20 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from polyencoders.errors import DataError, IndexingError, ModelError, StorageError
+from polyencoders.errors import ClusterError, DataError, IndexingError, ModelError, StorageError
 from polyencoders.serving.batching import BusyError
 
 logger = logging.getLogger("polyencoders.serving")
 
-_KINDS = {401: "Unauthorized", 404: "NotFound", 408: "Timeout", 413: "TooLarge", 421: "Misdirected", 429: "Overloaded"}
+_KINDS = {
+    401: "Unauthorized",
+    404: "NotFound",
+    408: "Timeout",
+    413: "TooLarge",
+    421: "Misdirected",
+    429: "Overloaded",
+    503: "Unhealthy",
+}
 _PATH = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?(?:/[^/\s'\",;:()]+)+/([^/\s'\",;:()]*)")
 
 
@@ -97,6 +105,11 @@ def install(app: FastAPI) -> None:
         logger.error("the object storage: %s", error)
         said = "the storage of the index cannot be reached; nothing is lost, ask again"
         return refusal(request.scope, 503, said, {"retry-after": "10"})
+
+    @app.exception_handler(ClusterError)
+    async def no_machine(request: Request, error: ClusterError) -> JSONResponse:
+        logger.error("the cluster: %s", error)
+        return refusal(request.scope, 503, without_paths(str(error)), {"retry-after": "5"})
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:

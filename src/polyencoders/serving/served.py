@@ -6,9 +6,10 @@ Knows engines and indexes; nothing of HTTP.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from polyencoders.errors import ModelError
 from polyencoders.models import ArcII, BiEncoder, CrossEncoder, ListwiseReranker, PolyEncoder
@@ -17,6 +18,21 @@ from polyencoders.serving.batching import BusyError
 from polyencoders.serving.engine import Engine, Watch
 from polyencoders.serving.library import Library
 from polyencoders.serving.settings import Settings
+
+if TYPE_CHECKING:
+    from polyencoders.index import Index
+
+
+OpenIndex = Callable[[Settings], "Index"]
+"""The index that settings name, open, with its model."""
+
+
+def open_here(settings: Settings) -> Index:
+    """The index, on this machine."""
+    from polyencoders.index import Index  # here: without an index no index engine is needed
+
+    assert settings.index is not None
+    return Index.open(settings.index, settings.model, settings.accept_documents_from)
 
 
 def _unwatched(*batch: object) -> None:
@@ -41,7 +57,13 @@ class Served:
         self.users = 0
 
     @classmethod
-    def load(cls, settings: Settings, before: Served | None = None, watch: Watch = _unwatched) -> Served:
+    def load(
+        cls,
+        settings: Settings,
+        before: Served | None = None,
+        watch: Watch = _unwatched,
+        open_index: OpenIndex = open_here,
+    ) -> Served:
         """Load all of it.
 
         Raises
@@ -52,9 +74,7 @@ class Served:
         library = None
         model: BiEncoder | PolyEncoder | CrossEncoder | ArcII | ListwiseReranker
         if settings.index is not None:
-            from polyencoders.index import Index  # here: without an index no index engine is needed
-
-            index = Index.open(settings.index, settings.model, settings.accept_documents_from)
+            index = open_index(settings)
             model = index.loaded_model()
             name = settings.model or (index.maker.name if index.maker is not None else None) or type(model).__name__
             library = Library(index)
@@ -84,6 +104,8 @@ class Current:
         What to load, and to load again.
     watch
         Called after each batch of the model.
+    open_index
+        How the index is opened, with its model; by default on this machine.
 
     Raises
     ------
@@ -91,9 +113,9 @@ class Current:
         Something cannot be loaded, or does not fit together.
     """
 
-    def __init__(self, settings: Settings, watch: Watch = _unwatched) -> None:
-        self._settings, self._watch = settings, watch
-        self._served = Served.load(settings, watch=watch)
+    def __init__(self, settings: Settings, watch: Watch = _unwatched, open_index: OpenIndex = open_here) -> None:
+        self._settings, self._watch, self._open_index = settings, watch, open_index
+        self._served = Served.load(settings, watch=watch, open_index=open_index)
         self._retired: set[Served] = set()
         self._lock = threading.Lock()
         self._reloading = threading.Lock()
@@ -126,7 +148,7 @@ class Current:
         if not self._reloading.acquire(blocking=False):
             raise BusyError(1)
         try:
-            fresh = Served.load(self._settings, self._served, self._watch)
+            fresh = Served.load(self._settings, self._served, self._watch, self._open_index)
             with self._lock:
                 self._retired.add(self._served)
                 self._served = fresh

@@ -144,7 +144,9 @@ async def look_up(
         library.search, codes, question.k, question.where, question.mode, None, temperature
     )
     clock.stop("search")
-    if got.certified:
+    if got.not_looked_at:
+        proven = f"incomplete: {got.not_looked_at:,} documents are on machines that are lost"
+    elif got.certified:
         proven = "proven: no other document scores higher"
     elif math.isfinite(got.error):
         proven = f"not proven: another document could score higher, by {got.error:.3f} at most"

@@ -112,7 +112,8 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         421: "Not a name of this server.",
         422: "Something in the body cannot be used; the message says what.",
         429: "Too much waits: come back after `Retry-After` seconds.",
-        503: "The storage of the index cannot be reached: come back after `Retry-After` seconds.",
+        503: "The storage of the index, or a machine that holds a share of it, cannot be reached: come back after "
+        "`Retry-After` seconds.",
         507: "The index could not be written.",
     }
     always = (400, 401, 403, 408, 413, 421, 422, 429)

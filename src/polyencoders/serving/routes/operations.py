@@ -18,7 +18,7 @@ router = APIRouter(tags=["operations"])
 class Status(BaseModel):
     """Whether the server is well."""
 
-    status: Literal["ok", "ready", "stopping"]
+    status: Literal["ok", "ready", "loading", "restoring", "stopping"]
 
 
 @router.get("/health")
@@ -27,13 +27,15 @@ async def health() -> Status:
     return Status(status="ok")
 
 
-@router.get("/ready", responses={503: {"model": Status, "description": "It is stopping."}})
+@router.get("/ready", responses={503: {"model": Status, "description": "It is not, or not any more."}})
 async def ready(request: Request, response: Response) -> Status:
-    """The model is loaded, and requests are welcome; needs no key."""
-    if request.app.state.stopping:
-        response.status_code = 503
-        return Status(status="stopping")
-    return Status(status="ready")
+    """The model is loaded, the index can be searched whole, and requests are welcome; needs no key."""
+    with request.app.state.current.use() as served:
+        whole = served.library is None or served.library.whole
+    if whole and not request.app.state.stopping:
+        return Status(status="ready")
+    response.status_code = 503
+    return Status(status="stopping" if request.app.state.stopping else "restoring")
 
 
 class ServedIndex(BaseModel):

@@ -73,6 +73,9 @@ class SearchAnswer(BaseModel):
     certified: bool = Field(description="It is proven that no other document scores above the last hit.")
     error: float | None = Field(description="By how much one could, at most; null: it is not known.")
     looked_at: int = Field(description="Documents that were searched.")
+    not_looked_at: int = Field(
+        description="Documents on machines that are lost, any of which may be better; above 0 only with `--partial`."
+    )
     version: int = Field(description="Of the index.")
     encoding_ms: float
     searching_ms: float
@@ -95,6 +98,7 @@ async def search(request: SearchRequest, served: ServedNow, limits: TheLimits) -
         certified=answer.certified,
         error=answer.error if math.isfinite(answer.error) else None,
         looked_at=answer.looked_at,
+        not_looked_at=answer.not_looked_at,
         version=answer.version,
         encoding_ms=round(1000 * (encoded - started), 3),
         searching_ms=round(1000 * (time.perf_counter() - encoded), 3),

@@ -1,0 +1,218 @@
+"""The server on a Ray cluster, from beginning to end: shards, Ray Serve, and nothing left of them afterwards.
+
+Knows Ray Serve's applications and their ends; nothing of what is answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from polyencoders.distributed.cluster import connect, the_ray
+from polyencoders.distributed.shards import Shards
+from polyencoders.errors import ClusterError, MissingExtraError, PolyencodersError
+from polyencoders.index.storage import existing, place_of
+from polyencoders.serving.settings import Settings
+
+NAME = "polyencoders"
+"""Of the application, of which a cluster has one."""
+GRACE = 30
+"""Seconds that requests in progress have to end when the server stops."""
+KEEP_ALIVE = 75
+"""Seconds that a connection is kept for another request, as by the server on one machine."""
+LISTENING = 30.0
+"""Seconds until Ray Serve listens."""
+
+
+class Deployed:
+    """A server that answers."""
+
+    def __init__(self, serve: Any, handle: Any, shards: Shards, host: str) -> None:
+        self._serve, self._handle = serve, handle
+        self.shards = shards
+        self.host = host
+        """The address of the machine that listens."""
+
+    def reload(self) -> None:
+        """Have it load the model and the index again, and wait for neither."""
+        self._handle.reload.remote()
+
+    def check(self) -> None:
+        """See that it is there still.
+
+        Raises
+        ------
+        ClusterError
+            Somebody else ended it, or the cluster.
+        """
+        try:
+            there = NAME in self._serve.status().applications
+        except Exception as error:  # whatever becomes of a connection to what is gone
+            raise ClusterError(f"the cluster does not answer any more: {' '.join(str(error).split())[:200]}") from error
+        if not there:
+            raise ClusterError("the server was ended by someone else: Ray Serve has no such application any more")
+
+
+@contextmanager
+def deployed(
+    address: str,
+    settings: Settings,
+    *,
+    shards: int | None = None,
+    replicas: int = 1,
+    threads: int | None = None,
+    patience: float = 10.0,
+    partial: bool = False,
+    server_threads: int = 1,
+) -> Iterator[Deployed]:
+    """Start shards and a server on a cluster, and wait until it answers; at the end of the block both end.
+
+    Parameters
+    ----------
+    address
+        Of the cluster; see `connect`.
+    settings
+        Of the server, with an index. It listens on the cluster's head.
+    shards, replicas, threads, patience, partial
+        As for `ShardedIndex.on`.
+    server_threads
+        Processors for the model.
+
+    Raises
+    ------
+    ClusterError
+        There is no cluster, it is too small, it has such a server already, or something else listens there.
+    ModelError, IndexingError
+        Something cannot be loaded.
+    MissingExtraError
+        Ray is not installed, or without Serve.
+    """
+    settings = _absolute(settings)
+    assert settings.index is not None
+    existing(settings.index)  # a wrong name is told at once
+    connect(address)
+    ray = the_ray()
+    try:
+        from ray import serve
+
+        from polyencoders.distributed.front import Front
+    except ImportError as error:
+        raise MissingExtraError(error.name or "ray[serve]", "ray") from None
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    _listen(serve, settings)
+    started = None
+    try:
+        if NAME in serve.status().applications and _in_use(serve):
+            raise ClusterError(f"the cluster has a server of polyencoders already, at {_where(serve)}: it can have one")
+        started = Shards.start(settings.index, shards, replicas, threads, patience, spare=server_threads)
+        front: Any = serve.deployment(serve.ingress()(Front))
+        deployment = front.options(
+            name="server",
+            num_replicas=1,
+            # The gate refuses what is too much, in words that clients know: it must get to see it.
+            max_ongoing_requests=2 * settings.limits.requests + 64,
+            max_queued_requests=settings.limits.requests,
+            graceful_shutdown_timeout_s=GRACE,
+            graceful_shutdown_wait_loop_s=0.2,
+            ray_actor_options={"num_cpus": server_threads},
+        )
+        handle = _run(ray, serve, deployment.bind(settings, started, partial, server_threads))
+        yield Deployed(serve, handle, started, _head_address(ray) if settings.host in _EVERYWHERE else settings.host)
+    finally:
+        _end(ray, serve, started)
+
+
+def _run(ray: Any, serve: Any, application: Any) -> Any:
+    """The application's handle, once it has loaded."""
+    try:
+        handle = serve.run(application, name=NAME, route_prefix="/")
+        while not handle.loaded.remote().result():
+            time.sleep(0.2)
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, Exception) else error) from None
+    except PolyencodersError:
+        raise
+    except RuntimeError as error:
+        raise ClusterError(f"Ray Serve could not start the server: {' '.join(str(error).split())[:500]}") from error
+    return handle
+
+
+def _absolute(settings: Settings) -> Settings:
+    """The same with whole paths: the server's process works in a folder of Ray's."""
+
+    def whole(name: str) -> str:
+        return str(Path(name).resolve()) if Path(name).exists() else name
+
+    assert settings.index is not None
+    index = place_of(settings.index)
+    return replace(
+        settings,
+        index=index.resolve() if isinstance(index, Path) else index,
+        model=whole(settings.model) if settings.model is not None else None,
+        accept_documents_from=whole(settings.accept_documents_from) if settings.accept_documents_from else None,
+        compare=tuple(map(whole, settings.compare)),
+        cache=settings.cache.resolve() if settings.cache is not None else None,
+    )
+
+
+_EVERYWHERE = ("0.0.0.0", "::")
+
+
+def _listen(serve: Any, settings: Settings) -> None:
+    """Have Ray Serve listen, where nothing else does."""
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options={"host": settings.host, "port": settings.port, "keep_alive_timeout_s": KEEP_ALIVE},
+    )
+    if _where(serve) != f"{settings.host}:{settings.port}":
+        raise ClusterError(
+            f"Ray Serve listens at {_where(serve)} on this cluster already: give --host and --port so, or end it "
+            "with `serve shutdown`"
+        )
+    until = time.monotonic() + LISTENING
+    while not all(proxy == "HEALTHY" for proxy in serve.status().proxies.values()):
+        if time.monotonic() > until:
+            serve.shutdown()
+            raise ClusterError(f"Ray Serve cannot listen on {_where(serve)} of the cluster's head; is the port taken?")
+        time.sleep(0.1)
+
+
+def _where(serve: Any) -> str:
+    options = serve.context._get_global_client().http_config  # it has no public name
+    return f"{options.host}:{options.port}"
+
+
+def _in_use(serve: Any) -> bool:
+    """Whether the application that is there works, or will: one whose command was killed has no shards any more."""
+    try:
+        return bool(serve.get_app_handle(NAME).in_use.remote().result(timeout_s=5))
+    except Exception:  # it has many ways not to answer
+        return False
+
+
+def _head_address(ray: Any) -> str:
+    heads = [node for node in ray.nodes() if "node:__internal_head__" in node["Resources"]]
+    return str(heads[0]["NodeManagerAddress"]) if heads else "localhost"
+
+
+def _end(ray: Any, serve: Any, shards: Shards | None) -> None:
+    """Requests in progress are answered still; then nothing is left, but what others serve on the cluster."""
+    if not ray.is_initialized():
+        return
+    # Ray prints that its controller, which ends as it should, was killed; nobody is to wonder what went wrong.
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            if shards is not None:
+                serve.delete(NAME)
+            if not serve.status().applications:
+                serve.shutdown()
+        finally:
+            if shards is not None:
+                shards.close()

@@ -1,0 +1,129 @@
+"""The one-machine server in a process of a Ray cluster, with an index that shards search.
+
+Made by Ray Serve, on whichever machine it chooses, and made again where that machine is lost. Knows the server and
+shards; nothing of how either is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from starlette.responses import JSONResponse
+
+from polyencoders.distributed.sharded import ShardedIndex
+from polyencoders.distributed.shards import Shards
+from polyencoders.serving.app import Server
+from polyencoders.serving.gate import App, Receive, Scope, Send
+from polyencoders.serving.refusals import refusal
+from polyencoders.serving.run import log_as_json
+from polyencoders.serving.settings import Settings
+
+WAITING = 64
+"""Threads that may wait for shards at the same time; while one is lost, they must not be all that there are."""
+
+
+class Front:
+    """The server as Ray Serve holds it; its application answers from the first moment, if only that it is loading.
+
+    Parameters
+    ----------
+    settings
+        As for a server on one machine. What it names is found under the same name by every machine.
+    shards
+        Of the index.
+    partial
+        Whether documents of lost shards may be left out of answers, which then say so.
+    threads
+        Of the model.
+    """
+
+    def __init__(self, settings: Settings, shards: Shards, partial: bool, threads: int) -> None:
+        log_as_json()
+        self._settings, self._shards, self._partial, self._threads = settings, shards, partial, threads
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(WAITING, "waiting"))
+        self._loaded: asyncio.Future[None] = loop.create_future()
+        self._ending = asyncio.Event()
+        self._server: Server | None = None
+
+    def __serve_build_asgi_app__(self) -> App:  # Ray Serve's name for it
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:  # a method would not be known as ASGI 3
+            await self._answer(scope, receive, send)
+
+        return app
+
+    async def loaded(self) -> bool:
+        """Whether requests can be answered.
+
+        Raises
+        ------
+        ModelError, IndexingError, ClusterError
+            They never can.
+        """
+        if self._loaded.done():
+            self._loaded.result()
+        return self._server is not None
+
+    async def in_use(self) -> bool:
+        """Whether it is loading, or all of its index can be searched."""
+        if self._server is None:
+            return not self._loaded.done()
+        with self._server.current.use() as served:
+            return served.library is not None and served.library.whole
+
+    def check_health(self) -> None:
+        """Ray Serve makes another in place of one that cannot load."""
+        if self._loaded.done():
+            self._loaded.result()
+
+    async def reload(self) -> None:
+        """Load the model and the index again, as SIGHUP asks a server on one machine to."""
+        if self._server is not None:
+            await self._server.reload()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif self._server is not None:
+            await self._server(scope, receive, send)
+        elif scope["type"] == "http":
+            if scope["path"] == "/health":
+                answer = JSONResponse({"status": "ok"})
+            elif scope["path"] == "/ready":
+                answer = JSONResponse({"status": "loading"}, 503)
+            else:
+                answer = refusal(scope, 503, "the model and the index are being loaded", {"retry-after": "5"})
+            await answer(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """From the beginning to the end of the application, as ASGI tells them."""
+        await receive()
+        running = asyncio.ensure_future(self._run())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self._ending.set()
+        await running
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _run(self) -> None:
+        try:
+            server = await asyncio.to_thread(self._load)
+        except Exception as error:
+            self._loaded.set_exception(error)
+            return
+        async with server.api.router.lifespan_context(server.api):
+            self._server = server
+            self._loaded.set_result(None)
+            await self._ending.wait()
+
+    def _load(self) -> Server:
+        torch.set_num_threads(self._threads)
+        return Server(self._settings, self._open)
+
+    def _open(self, settings: Settings) -> ShardedIndex:
+        assert settings.index is not None
+        return ShardedIndex.on(
+            self._shards, settings.index, settings.model, settings.accept_documents_from, partial=self._partial
+        )
