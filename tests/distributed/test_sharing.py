@@ -133,7 +133,7 @@ def test_a_shard_begins_with_nothing_and_finds_all_in_storage(index):
     assert sorted(ids) == sorted(hit.id for hit in index.search(CODES[:1], 1_000)[0])
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "203.0.113.1:99999", "auto"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "203.0.113.1:99999"])
 def test_an_address_where_there_is_no_cluster_is_told_at_once(run_python, tmp_path, address):
     code = (
         "import os, sys; from polyencoders.distributed import connect; from polyencoders.errors import ClusterError\n"
