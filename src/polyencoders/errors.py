@@ -26,6 +26,10 @@ class IndexingError(PolyencodersError, RuntimeError):
     """An index that cannot be made, opened, changed or searched as asked; what it held stays as it was."""
 
 
+class ClusterError(PolyencodersError, RuntimeError):
+    """A cluster that cannot be joined, or machines of it that are lost and do not come back in time."""
+
+
 class MissingExtraError(PolyencodersError, ImportError):
     """A feature whose optional packages are not installed.
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from polyencoders.errors import IndexingError, MissingExtraError
 from polyencoders.index.filters import check_filter, shown
+from polyencoders.index.fragments import Written, commit
 from polyencoders.index.seals import Seals
 
 NAME = "documents"
@@ -192,19 +193,31 @@ class Table:
             except OSError:
                 pass  # a full disk: what was changed is there, and the next writer seals it
 
+    def add_columns(self, schema: pa.Schema) -> None:
+        """Have all columns of a schema; those that are new are empty."""
+        fresh = [field for field in schema if field.name not in self.schema.names]
+        if fresh:
+            with _explained(self.path):
+                self._table.add_columns(fresh)
+
     def put(self, rows: pa.Table) -> tuple[int, int]:
         """Add documents, or replace those with their ids: all in one version. Gives how many of each."""
         with _explained(self.path):
-            fresh = [rows.schema.field(name) for name in rows.schema.names if name not in self.schema.names]
-            if fresh:
-                self._table.add_columns(fresh)
-            for field in self.schema:
-                if field.name not in rows.schema.names:
-                    rows = rows.append_column(field, pa.nulls(len(rows), field.type))
-            rows = rows.select(self.schema.names).cast(self.schema)
+            self.add_columns(rows.schema)
+            rows = conformed(rows, self.schema)
             merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             done = merge.execute(rows)
         return int(done.num_inserted_rows), int(done.num_updated_rows)
+
+    def put_written(self, written: Sequence[Written]) -> tuple[int, int]:
+        """Add documents that lie in files already, or replace those with their ids: all in one version.
+
+        No two of them have the same id. Gives how many were new, and how many replaced.
+        """
+        with _explained(self.path):
+            replaced = commit(self.path / f"{NAME}.lance", written)
+            self._table.checkout_latest()
+        return sum(one.rows for one in written) - replaced, replaced
 
     def delete(self, where: str) -> int:
         """Delete what a filter finds; gives how many there were."""
@@ -231,6 +244,14 @@ class Table:
         with _explained(self.path), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*cleanup_older_than=0")  # whoever asks for it knows
             self.seals.clean(lambda: self._table.optimize(cleanup_older_than=keep))
+
+
+def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows with all columns of a schema, in its order; those that they lack are empty."""
+    for field in schema:
+        if field.name not in rows.schema.names:
+            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    return rows.select(schema.names).cast(schema)
 
 
 def seals_of(path: Path) -> Seals:
