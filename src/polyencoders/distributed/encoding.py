@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -47,7 +48,7 @@ def add(
     documents
         As for `Index.add`.
     address
-        `HOST:PORT` of the cluster's head; `auto`: the cluster of this machine; `local`: a new one, of this machine alone.
+        `HOST:PORT` of the cluster's head; `auto`: that of this machine; `local`: a new one, of this machine alone.
     bf16
         Whether to compute in bf16; by default each worker does where its device multiplies it in hardware.
     chunk
@@ -70,6 +71,7 @@ def add(
     --------
     See docs/scaling.md, "Encode on a cluster".
     """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else every pool of Ray Data's prints a warning
     connect(address)
     model = index.loaded_model()
     assert index.maker is not None
@@ -84,26 +86,27 @@ def add(
 def _mapped(tasks: list[Task], model: Any, fingerprint: str, bf16: bool | None) -> Iterator[tuple[int, int]]:
     """Have tasks run by the cluster's workers; gives of each, as it ends, its number and how many texts it encoded."""
     ray = the_ray()
-    import ray.data
+    from ray import data
 
-    workers, resources = _share(machines())
-    context = ray.data.DataContext.get_current().copy()
+    workers, processors, gpus = _share(machines())
+    context = data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     sent = ray.put(copy.deepcopy(model).to("cpu")), ray.put({task.number: task for task in tasks})
-    with ray.data.DataContext.current(context):
+    with data.DataContext.current(context):
         # A block for each: what one of them came to is told when it is done. Blocks of items are there already, and
         # need no processor to be read while the workers hold all of them.
-        numbers = ray.data.from_items([{"number": task.number} for task in tasks], override_num_blocks=len(tasks))
+        numbers = data.from_items([{"number": task.number} for task in tasks], override_num_blocks=len(tasks))
         results = numbers.map_batches(
             Encoder,
             batch_size=1,
             fn_constructor_args=(list(sent), fingerprint, bf16),
-            compute=ray.data.ActorPoolStrategy(
+            compute=data.ActorPoolStrategy(
                 min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=2
             ),
-            **resources,
+            num_cpus=processors,
+            num_gpus=gpus,
         )
         try:
             for row in results.iter_rows():
@@ -114,22 +117,22 @@ def _mapped(tasks: list[Task], model: Any, fingerprint: str, bf16: bool | None) 
             raise ClusterError(f"the cluster is lost ({' '.join(str(error).split())[:300]})") from error
 
 
-def _share(cluster: list[dict[str, float]]) -> tuple[int, dict[str, float]]:
-    """How many workers a cluster has room for, and what each of them takes.
+def _share(cluster: list[dict[str, float]]) -> tuple[int, int, int]:
+    """How many workers a cluster has room for, and how many processors and GPUs each of them takes.
 
     Examples
     --------
     >>> _share([{"CPU": 8, "GPU": 2}, {"CPU": 8}])
-    (2, {'num_gpus': 1, 'num_cpus': 1})
+    (2, 1, 1)
     >>> _share([{"CPU": 2}, {"CPU": 5}])
-    (3, {'num_cpus': 2})
+    (3, 2, 0)
     """
     if not cluster:
         raise ClusterError("no machine of the cluster has a processor to give")
     if gpus := int(sum(machine.get("GPU", 0) for machine in cluster)):
-        return gpus, {"num_gpus": 1, "num_cpus": 1}
+        return gpus, 1, 1
     each = min(THREADS, *(int(machine["CPU"]) for machine in cluster))
-    return sum(int(machine["CPU"]) // each for machine in cluster), {"num_cpus": each}
+    return sum(int(machine["CPU"]) // each for machine in cluster), each, 0
 
 
 def _of_a_worker(error: Any) -> Exception:

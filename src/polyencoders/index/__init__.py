@@ -7,5 +7,6 @@ elsewhere.
 from polyencoders.index.adding import Added
 from polyencoders.index.index import Answer, Index, IndexHit, IndexInfo, verify
 from polyencoders.index.maker import Maker
+from polyencoders.index.staging import Watch
 
-__all__ = ["Added", "Answer", "Index", "IndexHit", "IndexInfo", "Maker", "verify"]
+__all__ = ["Added", "Answer", "Index", "IndexHit", "IndexInfo", "Maker", "Watch", "verify"]

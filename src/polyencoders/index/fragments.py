@@ -1,7 +1,7 @@
 """Documents in files of the table's own format, written beside it by any process, and put into it as one version.
 
-Knows Lance's files and how they become part of a table; nothing of what the columns mean but the ids, by which documents
-that are there are replaced.
+Knows Lance's files and how they become part of a table; of what the columns mean, only that documents are replaced by
+their ids.
 """
 
 from __future__ import annotations

@@ -273,9 +273,7 @@ def _borrowed(folder: Path, plan: Plan, tasks: list[Task]) -> Iterator[Written]:
 def _lend(file: Path, documents: list[Document], vectors: NDArray[np.float32], lent: set[str]) -> None:
     places = {one.text_hash: place for place, one in enumerate(documents) if one.text_hash in lent}
     flat = pa.array(vectors[list(places.values())].reshape(-1))
-    rows = pa.table(
-        {"text_hash": list(places), "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])}
-    )
+    rows = pa.table({"text_hash": list(places), "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])})
     with pa.OSFile(str(file), "wb") as out, pa.ipc.new_file(out, rows.schema) as writer:
         writer.write_table(rows)
 
