@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -71,7 +70,6 @@ def add(
     --------
     See docs/scaling.md, "Encode on a cluster".
     """
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else every pool of Ray Data's prints a warning
     connect(address)
     model = index.loaded_model()
     assert index.maker is not None
@@ -92,7 +90,7 @@ def _mapped(tasks: list[Task], model: Any, fingerprint: str, bf16: bool | None) 
     context = data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it would say is raised
     sent = ray.put(copy.deepcopy(model).to("cpu")), ray.put({task.number: task for task in tasks})
     with data.DataContext.current(context):
         # A block for each: what one of them came to is told when it is done. Blocks of items are there already, and
@@ -137,7 +135,9 @@ def _share(cluster: list[dict[str, float]]) -> tuple[int, int, int]:
 
 def _of_a_worker(error: Any) -> Exception:
     """What was wrong on a worker, as if it had been here."""
-    cause = error.cause
+    cause: BaseException = error.cause
+    while not isinstance(cause, PolyencodersError) and cause.__cause__ is not None:
+        cause = cause.__cause__  # Ray Data wraps what it does not know
     if isinstance(cause, PolyencodersError):
         return cause
     return ClusterError(f"a worker failed: {' '.join(str(cause).split())[:500] or type(cause).__name__}")
