@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from polyencoders.errors import TrainingError
+
+IN_SEVERAL_PROCESSES = ("train", "distill")
 
 app = typer.Typer(
     help=(
@@ -53,6 +58,11 @@ def version(
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+    elif context.invoked_subcommand not in IN_SEVERAL_PROCESSES and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise TrainingError(
+            f"`polyencoders {context.invoked_subcommand}` runs in one process: start it without torchrun or "
+            f"accelerate, which are for {' and '.join(IN_SEVERAL_PROCESSES)}"
+        )
 
 
 @app.command()

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from accelerate import PartialState  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from sentence_transformers import CrossEncoderTrainingArguments, SentenceTransformerTrainingArguments
 from sentence_transformers.base.evaluation import BaseEvaluator
@@ -40,6 +39,7 @@ from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.in_batch import InBatchCrossEntropy
 from polyencoders.training.mining import Miner
 from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
+from polyencoders.training.processes import by_the_first, processes, share_of
 from polyencoders.training.pulling import Pull
 from polyencoders.training.resuming import CHECKPOINTS, checkpoint_to_resume, digest
 from polyencoders.training.sampled import SampledCrossEntropy
@@ -94,7 +94,8 @@ def train(
     With validation examples, the model is measured by R@1/C as it comes and while it is trained, and ends as the best
     checkpoint. An interrupted run goes on from its last checkpoint when it is called again with the same arguments,
     and ends the same. A model whose backbone is frozen ends with its document map folded into the query side, so that
-    its document vectors are the backbone's own.
+    its document vectors are the backbone's own. In several processes, as `torchrun` and `accelerate launch` start them,
+    each takes its share of every batch, and they learn what one process with the whole batch would.
 
     Parameters
     ----------
@@ -139,9 +140,9 @@ def train(
     # Absolute, because a checkpoint remembers where the best one is.
     folder = Path(output_dir).absolute()
     result = _train(model, examples, validation, folder, options, callbacks, on_texts, teacher_scores)
-    processes = PartialState()
-    processes.wait_for_everyone()
-    if processes.is_main_process:
+    together = processes()
+    together.wait_for_everyone()
+    if together.is_main_process:
         model.save_pretrained(str(folder))
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return result
@@ -190,11 +191,12 @@ def _train(
     with outputs.applied() if outputs is not None and outputs.useful else nullcontext():
         if outputs is not None and outputs.useful:
             _prepare(outputs, table, _task(evaluator), on_texts)
-        before = None if evaluator is None else _measure(model, evaluator)
+        before = None if evaluator is None else by_the_first(lambda: _measure(model, evaluator))
         set_seed(options.seed)
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.check_weights()
-        undecided = attention(model, task) if (task := _task(evaluator)) is not None else None
+        task = _task(evaluator)
+        undecided = by_the_first(lambda: attention(model, task)) if task is not None else None
     seconds = time.perf_counter() - started
     if dual and "backbone" in options.frozen and "documents" not in options.frozen:
         model.fold_document_map()
@@ -289,7 +291,7 @@ def _trainer(
     callbacks: Sequence[TrainerCallback],
 ) -> DualEncoderTrainer | JointEncoderTrainer:
     dual = isinstance(model, DualEncoder)
-    batch_size = min(options.batch_size, len(table))
+    batch_size = share_of(options.batch_size, len(table), model.device)
     every = options.evaluate_every or max(1, options.steps // 10)
     arguments: dict[str, Any] = {
         "output_dir": str(folder / CHECKPOINTS),
