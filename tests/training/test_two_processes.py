@@ -190,7 +190,8 @@ def test_a_run_on_two_processes_ends_as_one_with_the_whole_batch(name, folder, a
     for path in (out / name).rglob("*.safetensors"):
         found = load_file(folder / name / path.relative_to(out / name))
         for tensor, expected in load_file(path).items():
-            torch.testing.assert_close(found[tensor], expected, atol=2e-4, rtol=1e-3, msg=f"{path.name} {tensor}")
+            if not tensor.endswith(NOTHING_TO_LEARN):
+                torch.testing.assert_close(found[tensor], expected, atol=2e-6, rtol=1e-5, msg=tensor)
 
 
 def test_a_run_on_two_processes_resumes(folder, assert_same):
