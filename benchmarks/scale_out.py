@@ -1,13 +1,14 @@
 """More than one machine: encoding, training and searching on two nodes beside one, with a node killed on the way.
 
-    python benchmarks/scale_out.py            # about a quarter of an hour for encode and train
+    python benchmarks/scale_out.py            # about ten minutes for encode, two for train
     python benchmarks/scale_out.py --quick    # a minute; few documents and steps, shows that it runs
     python benchmarks/scale_out.py --parts encode train    # some of: encode, train, search
     python benchmarks/scale_out.py --parts encode --documents 50000 --layers 2
 
-`encode`: 200,000 different texts (people's replies, and pairs of them) into an index: by one process with one thread;
-by two Ray nodes with one processor each; and by two of which one is killed halfway. Each node is a process with its own
-network namespace where the machine allows it. The indexes are compared document by document, to the last bit.
+`encode`: 200,000 different short texts (people's replies, and pairs of them) into an index, with the first two layers of
+all-MiniLM-L6-v2 (all six take three times as long): by one process with one thread; by two Ray nodes with one processor
+each; and by two of which one is killed halfway. Each node is a process with its own network namespace where the machine
+allows it. The indexes are compared document by document, to the last bit.
 `train`: a poly-encoder in two processes and in one with the same batches: loss, gradients, validation, weights.
 `search`: see scale_out_search.py.
 
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few documents, nothing is written")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="none: only the tables again")
     parser.add_argument("--documents", type=int, help="to encode [default: 200,000]")
-    parser.add_argument("--layers", type=int, help="of all-MiniLM-L6-v2's six [default: 6]")
+    parser.add_argument("--layers", type=int, help="of all-MiniLM-L6-v2's six [default: 2]")
     arguments = parser.parse_args()
     path = RESULTS / "scale_out.json"
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() and not arguments.quick else {}
@@ -65,7 +66,7 @@ def main() -> None:
 def _measured(part: str, arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     if part == "encode":
         documents = arguments.documents or (2_000 if arguments.quick else 200_000)
-        layers = arguments.layers or (1 if arguments.quick else 6)
+        layers = arguments.layers or (1 if arguments.quick else 2)
         return scale_out_encode.measure(arguments.quick, work, documents, layers)
     if part == "train":
         return scale_out_train.measure(arguments.quick, work)
@@ -101,7 +102,7 @@ def markdown(results: dict[str, Any]) -> str:
         blocks += [
             "## Encoding",
             "",
-            f"{encode['documents']:,} documents, {encode['backbone']} ({encode['layers']} layers), chunks of "
+            f"{encode['documents']:,} documents, the first {encode['layers']} layers of {encode['backbone']}, chunks of "
             f"{encode['chunk']:,}. Nodes have one processor each, {how}; all are one machine's.",
             "",
             "| | documents | seconds | documents a second | seconds until the first chunk | documents that differ |",

@@ -108,10 +108,10 @@ def _differences(one: Path, two: Path) -> dict[str, Any]:
 
 
 def _write_documents(path: Path, number: int) -> None:
-    """Replies of people, and others that are two of them; all different."""
+    """Short replies of people, and others that are two of them; all different."""
     from polyencoders.data import chitchat_replies
 
-    replies = list(dict.fromkeys(reply["text"] for reply in chitchat_replies()))
+    replies = list(dict.fromkeys(reply["text"] for reply in chitchat_replies() if len(reply["text"]) < 60))
     generator = random.Random(0)
     generator.shuffle(replies)
     with path.open("w", encoding="utf-8") as file:
@@ -122,7 +122,7 @@ def _write_documents(path: Path, number: int) -> None:
 def _endless(replies: list[str], generator: random.Random) -> Iterator[str]:
     seen = set(replies)
     yield from replies
-    short = [reply for reply in replies if len(reply) < 60]
+    short = [reply for reply in replies if len(reply) < 30]
     while True:
         text = " ".join(generator.choices(short, k=2))
         if text not in seen:
