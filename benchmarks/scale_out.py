@@ -5,10 +5,10 @@
     python benchmarks/scale_out.py --parts encode train    # some of: encode, train, search
     python benchmarks/scale_out.py --parts encode --documents 50000 --layers 2
 
-`encode`: 200,000 different short texts (people's replies, and pairs of them) into an index, with the first two layers of
-all-MiniLM-L6-v2 (all six take three times as long): by one process with one thread; by two Ray nodes with one processor
-each; and by two of which one is killed halfway. Each node is a process with its own network namespace where the machine
-allows it. The indexes are compared document by document, to the last bit.
+`encode`: 200,000 different short texts (people's replies, and pairs of them) into an index, with the first two layers
+of all-MiniLM-L6-v2 (all six take three times as long): by one process with one thread; by two Ray nodes with one
+processor each; and by two of which one is killed halfway. Each node is a process with its own network namespace where
+the machine allows it. The indexes are compared document by document, to the last bit.
 `train`: a poly-encoder in two processes and in one with the same batches: loss, gradients, validation, weights.
 `search`: see scale_out_search.py.
 
@@ -102,8 +102,8 @@ def markdown(results: dict[str, Any]) -> str:
         blocks += [
             "## Encoding",
             "",
-            f"{encode['documents']:,} documents, the first {encode['layers']} layers of {encode['backbone']}, chunks of "
-            f"{encode['chunk']:,}. Nodes have one processor each, {how}; all are one machine's.",
+            f"{encode['documents']:,} documents, the first {encode['layers']} layers of {encode['backbone']}, chunks "
+            f"of {encode['chunk']:,}. Nodes have one processor each, {how}; all are one machine's.",
             "",
             "| | documents | seconds | documents a second | seconds until the first chunk | documents that differ |",
             "|---|---|---|---|---|---|",
