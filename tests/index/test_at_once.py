@@ -215,6 +215,22 @@ def test_documents_that_others_add_meanwhile_are_replaced(poly, texts, tmp_path)
     ]
 
 
+def test_a_column_that_others_make_otherwise_meanwhile_is_refused(poly, tmp_path):
+    index = Index.create(tmp_path / "index", poly)
+    rows = [{"id": i, "text": f"word {i}", "year": i} for i in range(4)]
+
+    def work(tasks):
+        Index.open(index.path, poly).add([{"text": "of another", "year": "1999"}])
+        yield from shuffled()(tasks)
+
+    with pytest.raises(IndexingError, match="metadata 'year' of the type string meanwhile, and here it is int64"):
+        index.add_at_once(rows, work)
+    assert len(index) == 1
+    assert verify(index.path) == []
+    with pytest.raises(DataError, match="'year' is 0, and that of the documents before is of the type string"):
+        index.add_at_once(rows, shuffled())
+
+
 def test_two_at_the_same_time_are_refused(poly, tmp_path):
     index = Index.create(tmp_path / "index", poly)
 

@@ -1,8 +1,7 @@
 """Documents into an index, encoded by all workers of a Ray cluster, and put into it as one version.
 
-Ray Data maps the chunks of a plan over actors that hold the model: it replaces those that die, gives their chunks to
-others, and takes workers in that join later. Knows Ray and the index; what a chunk is, and how all are put together, is
-the index's.
+Ray Data maps the chunks of a plan over actors that hold the model: it replaces those that die, and gives their chunks
+to others. Knows Ray and the index; what a chunk is, and how all are put together, is the index's.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from polyencoders.distributed.cluster import connect, machines, the_ray
@@ -90,9 +90,8 @@ def _mapped(tasks: list[Task], model: Any, fingerprint: str, bf16: bool | None) 
     context = data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it would say is raised
     sent = ray.put(copy.deepcopy(model).to("cpu")), ray.put({task.number: task for task in tasks})
-    with data.DataContext.current(context):
+    with data.DataContext.current(context), _quiet("ray.data"):
         # A block for each: what one of them came to is told when it is done. Blocks of items are there already, and
         # need no processor to be read while the workers hold all of them.
         numbers = data.from_items([{"number": task.number} for task in tasks], override_num_blocks=len(tasks))
@@ -113,6 +112,18 @@ def _mapped(tasks: list[Task], model: Any, fingerprint: str, bf16: bool | None) 
             raise _of_a_worker(error) from None
         except ray.exceptions.RayError as error:
             raise ClusterError(f"the cluster is lost ({' '.join(str(error).split())[:300]})") from error
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """A logger that keeps to itself what is raised as well."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _share(cluster: list[dict[str, float]]) -> tuple[int, int, int]:

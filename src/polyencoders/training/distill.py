@@ -23,7 +23,7 @@ from polyencoders.training.freezing import freeze
 from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.lists import candidate_lists, kept_lists
 from polyencoders.training.options import Distillation, TrainingOptions
-from polyencoders.training.processes import by_the_first
+from polyencoders.training.processes import by_the_first, processes
 from polyencoders.training.resuming import CHECKPOINTS
 from polyencoders.training.teacher import Teacher
 from polyencoders.training.train import TrainingResult, train
@@ -87,6 +87,7 @@ def distill(
     teaching = teacher if isinstance(teacher, Teacher) else Teacher(teacher, bf16=options.bf16)
     if teaching.model is model:
         raise TrainingError("a model cannot be its own teacher: load it a second time")
+    processes(model.device)  # joined by all of them before the first may write
     freeze(model, options.frozen)
     outputs = FrozenOutputs(model, bf16=options.bf16) if options.frozen else None
     with outputs.applied() if outputs is not None and outputs.useful else nullcontext():
