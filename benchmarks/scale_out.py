@@ -1,6 +1,6 @@
 """More than one machine: encoding, training and searching on two nodes beside one, with a node killed on the way.
 
-    python benchmarks/scale_out.py            # about ten minutes for encode, two for train
+    python benchmarks/scale_out.py            # ten minutes for encode, nine for train, and search
     python benchmarks/scale_out.py --quick    # a minute; few documents and steps, shows that it runs
     python benchmarks/scale_out.py --parts encode train    # some of: encode, train, search
     python benchmarks/scale_out.py --parts encode --documents 50000 --layers 2
