@@ -74,6 +74,7 @@ def create(
         _how_to_search(path)
         return
     rows = _documents(data, text, id) if data is not None else None
+    _join(ray)
     if (path / "documents.lance").is_dir():
         index = Index.open(path, name)
         console.print(f"{path} is there already, with {len(index):,} documents: going on with it.")
@@ -92,6 +93,7 @@ def add(
     """Add documents, or replace those whose ids are there."""
     quieten()
     rows = _documents(data, text, id)
+    _join(ray)
     _fill(_opened(path, model, accept), rows, ray)
 
 
@@ -208,6 +210,14 @@ def _fill(index: Index, rows: Iterable[Any], ray: str | None) -> None:
         f"encoded in {seconds:.0f} s ({added.total / max(seconds, 1e-9):,.0f} documents a second).\n"
         f"{index.path} holds {len(index):,} documents (version {index.version})."
     )
+
+
+def _join(address: str | None) -> None:
+    """Join a cluster, if one is named: before a model is loaded for nothing, and LanceDB, which warns of forks."""
+    if address is not None:
+        from polyencoders.distributed import connect
+
+        connect(address)
 
 
 def _here(index: Index, reading: Reading) -> Added:
