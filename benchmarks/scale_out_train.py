@@ -103,7 +103,7 @@ def _train(out: Path, steps: int) -> None:
     first = float(found.pop("loss"))
     model.zero_grad()
     options = TrainingOptions(
-        steps=steps, batch_size=BATCH, evaluate_every=max(1, steps // 4), bf16=False, validation_queries=200
+        steps=steps, batch_size=BATCH, evaluate_every=max(1, steps // 4), bf16=False, validation_queries=5 * steps
     )
     started = time.perf_counter()
     result = train(model, splits.train[: 100 * BATCH], splits.validation, out / "model", options)
