@@ -1,14 +1,17 @@
 """How well each architecture ranks on real tasks: one run for every task, method and seed, and a table of all of them.
 
     python benchmarks/quality.py                         # codes and maps on a frozen backbone; hours on two cores
-    python benchmarks/quality.py --set tuned --device cuda   # everything tuned, cross-encoders too: for a GPU
+    python benchmarks/quality.py --set tuned --device cuda   # everything tuned, cross-encoders, MaxSim: for a GPU
+    python benchmarks/quality.py --set tuned-small --tasks banking77 wikiqa   # the same in small, for two cores
+    python benchmarks/quality.py --group codes           # an ablation: reductions, codes, batches, layers, training
     python benchmarks/quality.py --quick                 # under a minute, one small task; shows that it runs
     python benchmarks/quality.py --tasks banking77 wikiqa --methods bi poly-4 --seeds 0 1
 
 Every run is written down when it ends, a line of JSON in benchmarks/results/quality.jsonl, and is not repeated: the
 same command goes on where it stopped, another adds to the table. Models are chosen on validation examples, never on
 test. It writes benchmarks/results/quality.{json,md,png} besides; the last line printed is the summary as one JSON
-object. The sets are read from the archives in `--data` (or POLYENCODERS_BENCHMARK_DATA); `quality_tasks.py` says which.
+object. The sets are read from the archives in `--data` (or POLYENCODERS_BENCHMARK_DATA); `quality_tasks.py` says which,
+`quality_methods.py` what is compared. `quality_costs.py` measures times and bytes.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -28,70 +32,61 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from tqdm import tqdm
 from transformers import set_seed
 
-from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model
+from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model, resolve_backbone
 from polyencoders.cli.display import quieten
 from polyencoders.cli.runs import append_runs, read_runs
+from polyencoders.data import Example
 from polyencoders.evaluation import evaluate, shared_candidates
 from polyencoders.evaluation.attention import attention
 from polyencoders.evaluation.protocols import CandidateTask, CorpusTask
 from polyencoders.models.dual import DualEncoder
-from polyencoders.training import TrainingOptions, train
+from polyencoders.models.loading import load_model
+from polyencoders.training import (
+    Distillation,
+    ListwiseOptions,
+    TrainingOptions,
+    TrainingResult,
+    distill,
+    train,
+    train_listwise,
+)
 from polyencoders.training.frozen import FrozenOutputs
+from quality_maxsim import MaxSim
+from quality_methods import GROUPS, METHODS, SETS, UNTRAINED, Method
 from quality_report import means, write
 from quality_tasks import RANKINGS, load, some
 
 RESULTS = Path(__file__).parent / "results"
-
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "bi": ("bi", {}),
-    "bi-attention": ("bi-attention-4", {"maps": "each"}),
-    "poly-4": ("poly-4", {"maps": "each"}),
-    "poly-8": ("poly-8", {"maps": "each"}),
-    "poly-16": ("poly-16", {"maps": "shared"}),
-    "poly-64": ("poly-64", {"maps": "shared"}),
-    "poly-360": ("poly-360", {"maps": "shared"}),
-    "poly-first-16": ("poly-first-16", {}),
-    "cross": ("cross", {}),
-}
-"""By name: an architecture, and its settings. `bi-attention` is `poly-4` with its codes averaged, the control."""
-
-UNTRAINED = ("bm25", "as it comes")
-FROZEN = (*UNTRAINED, *(name for name in METHODS if name != "cross"))
-SETS = {"frozen": FROZEN, "tuned": (*UNTRAINED, *METHODS)}
-
-OPTIONS = {
-    "frozen": TrainingOptions(
-        steps=1500, freeze="backbone", evaluate_every=75, patience=4, validation_queries=300, batch_size=32
-    ),
-    "tuned": TrainingOptions(steps=2000, batch_size=64, evaluate_every=200, patience=4, validation_queries=500),
-}
-CROSS = {"batch_size": 16, "negatives": 15, "validation_queries": 100}
-"""Of a cross-encoder, which reads `16 x (1 + 15)` pairs a step."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few of each, writes no results")
     parser.add_argument("--set", choices=SETS, default="frozen", help="codes and maps alone, or everything tuned")
+    parser.add_argument("--group", choices=GROUPS, default="main", help="the main table, or an ablation")
     parser.add_argument("--tasks", nargs="+", choices=RANKINGS, default=list(RANKINGS))
-    parser.add_argument("--methods", nargs="+", help="some of the set's")
+    parser.add_argument("--methods", nargs="+", help="these, in place of a group's")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--train-examples", type=int, default=4000, help="the most, drawn by seed 0")
     parser.add_argument("--queries", type=int, default=500, help="the most test queries, drawn by seed 0")
     parser.add_argument("--length", type=int, default=128, help="the most tokens of a query, and of a document")
     parser.add_argument("--backbone", default=DEFAULT_BACKBONE)
+    parser.add_argument(
+        "--random-weights", action="store_true", help="of the backbone, the shape and the tokeniser alone"
+    )
     parser.add_argument("--device", help="cpu, cuda, ...; by default the best there is")
     default = os.environ.get("POLYENCODERS_BENCHMARK_DATA") or Path(__file__).parents[2] / "shared" / "data"
     parser.add_argument("--data", type=Path, default=Path(default), help="the folder of the archives")
     parser.add_argument("--unpacked", type=Path, default=Path(__file__).parent / "cache" / "quality")
     arguments = parser.parse_args()
-    unknown = set(arguments.methods or ()) - set(SETS[arguments.set])
-    if unknown:
-        parser.error(f"no method {sorted(unknown)[0]!r} in this set: there are {', '.join(SETS[arguments.set])}")
+    for name in arguments.methods or ():
+        if name not in (*UNTRAINED, *METHODS) or name in SETS[arguments.set].without:
+            parser.error(f"no method {name!r} in this set: there are {', '.join(map(repr, possible(arguments.set)))}")
     quieten()
     plan = Plan(arguments)
     if arguments.quick:
@@ -99,7 +94,7 @@ def main() -> None:
         plan.methods = ["bm25", "as it comes", "bi", "bi-attention", "poly-4"]
         plan.settings |= {"train_examples": 64, "queries": 30, "length": 32}
         plan.options = TrainingOptions(steps=4, batch_size=8, freeze="backbone", validation_queries=8)
-        print(json.dumps(means([plan.row(*run) for run in plan.runs()])))
+        print(json.dumps(means([plan.row(*run) for run in plan.runs()], plan.methods)))
         return
     runs = RESULTS / "quality.jsonl"
     finished = {key(row) for row in read_runs(runs)}
@@ -111,16 +106,25 @@ def main() -> None:
     print(json.dumps(write(read_runs(runs), RESULTS)))
 
 
+def possible(chosen: str) -> list[str]:
+    """The methods that can be run in a set."""
+    return [name for name in (*UNTRAINED, *METHODS) if name not in SETS[chosen].without]
+
+
 class Plan:
     """Which runs there are, and how one is done."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.set, self.tasks, self.seeds = arguments.set, arguments.tasks, arguments.seeds
-        self.methods = arguments.methods or list(SETS[arguments.set])
-        self.options = OPTIONS[arguments.set]
+        self.methods = arguments.methods or [name for name in GROUPS[arguments.group] if name in possible(self.set)]
+        self.options = SETS[self.set].options
         self.settings = {name: getattr(arguments, name) for name in ("train_examples", "queries", "length", "backbone")}
         self.device, self.data, self.unpacked = arguments.device, arguments.data, arguments.unpacked
         self._loaded: tuple[str, Any] = ("", None)
+        self._backbone = self.settings["backbone"]
+        if arguments.random_weights:
+            self._backbone = random_weights(self._backbone, self.unpacked)
+            self.settings["backbone"] += " with random weights"
 
     def runs(self) -> Iterator[tuple[str, str, int]]:
         """Task, method, seed; of what is not trained, one seed."""
@@ -155,11 +159,14 @@ class Plan:
             report = evaluate(Bm25(), as_lists(ranked, test, splits.corpus), measures)
         else:
             set_seed(seed)
-            architecture, settings = METHODS.get(method, ("bi", {}))
-            model = self._model(architecture, settings, method)
+            chosen = METHODS.get(method, Method("bi"))
+            model = self._model(chosen, trained=method not in UNTRAINED)
             if method not in UNTRAINED:
-                trained = self._train(model, splits, seed, architecture)
+                model, trained = self._train(model, chosen, task, seed)
             with outputs_of(model, self.set):
+                if chosen.head:
+                    model, told = self._with_head(model, splits, seed)
+                    trained |= told
                 if not isinstance(model, DualEncoder):
                     ranked = as_lists(ranked, test, splits.corpus)
                 report = evaluate(model, ranked, measures)
@@ -176,27 +183,77 @@ class Plan:
             "seconds": time.perf_counter() - started,
         }
 
-    def _model(self, architecture: str, settings: dict[str, Any], method: str) -> Any:
-        length = self.settings["length"]
-        if architecture == "cross":
-            model = build_model(architecture, self.settings["backbone"], {"device": self.device})
+    def _model(self, method: Method, trained: bool) -> Any:
+        length, backbone = self.settings["length"], self._backbone
+        if method.architecture == "maxsim":
+            return MaxSim(backbone, length, self.device)
+        if method.architecture == "cross":
+            model = build_model("cross", backbone, {"device": self.device})
             model.max_seq_length = min(2 * length, 512)
             return model
         cut = {"query_length": length, "document_length": length, "device": self.device}
-        frozen = self.set == "frozen" and method not in UNTRAINED
-        return build_model(architecture, self.settings["backbone"], {**settings, **cut}, frozen)
+        return build_model(method.architecture, backbone, {**method.settings, **cut}, self.set == "frozen" and trained)
 
-    def _train(self, model: Any, splits: Any, seed: int, architecture: str) -> dict[str, Any]:
-        changes: dict[str, Any] = {"seed": seed, **(CROSS if architecture == "cross" else {})}
+    def _train(self, model: Any, method: Method, task: str, seed: int) -> tuple[Any, dict[str, Any]]:
+        splits = self._loaded[1]
+        changes = {**(SETS[self.set].cross if method.architecture == "cross" else method.options), "seed": seed}
         options = TrainingOptions(**{**vars(self.options), **changes})
         examples = some(splits.train, self.settings["train_examples"])
-        result = train(model, examples, splits.validation, options=options)
-        return {
-            "trained_on": len(examples),
-            "validation": [result.before, result.after],
-            "best_step": result.best_step,
-            "training_seconds": result.seconds,
-        }
+        if isinstance(model, MaxSim):
+            return model, model.train(examples, splits.validation, options)
+        if method.taught:
+            options = TrainingOptions(**{**vars(options), "distillation": Distillation()})
+            result = distill(model, self._teacher(task)[0], examples, splits.validation, options=options)
+        elif method.architecture == "cross" and seed == 0:
+            folder, told = self._teacher(task)
+            return load_model(folder, device=self.device), told
+        else:
+            result = train(model, examples, splits.validation, options=options)
+        return model, _told(result, examples)
+
+    def _teacher(self, task: str) -> tuple[str, dict[str, Any]]:
+        """The folder of the cross-encoder trained on the task with seed 0, and what came of that.
+
+        It is trained once, for its own row and for all that learn from it.
+        """
+        options = TrainingOptions(**{**vars(self.options), **SETS[self.set].cross, "seed": 0})
+        run = json.dumps([self.fields(task, "cross", 0), repr(options)])
+        folder = self.unpacked / "teachers" / hashlib.sha256(run.encode()).hexdigest()[:16]
+        told = folder / "told.json"
+        if not told.exists():
+            set_seed(0)
+            examples = some(self._loaded[1].train, self.settings["train_examples"])
+            model = self._model(METHODS["cross"], trained=True)
+            result = train(model, examples, self._loaded[1].validation, folder, options)
+            told.write_text(json.dumps(_told(result, examples)), encoding="utf-8")
+        return str(folder), json.loads(told.read_text(encoding="utf-8"))
+
+    def _with_head(self, model: Any, splits: Any, seed: int) -> tuple[Any, dict[str, Any]]:
+        """The model with a listwise head, trained on the same examples; refused, it changes nothing."""
+        examples = some(splits.train, self.settings["train_examples"])
+        reranker, result = train_listwise(model, examples, splits.validation, options=ListwiseOptions(seed=seed))
+        told = {"accepted": result.accepted, "listwise": [result.before, result.after], "head_seconds": result.seconds}
+        return (reranker if result.accepted else model), told
+
+
+def _told(result: TrainingResult, examples: Sequence[Example]) -> dict[str, Any]:
+    """What a row says of a training."""
+    return {
+        "trained_on": len(examples),
+        "validation": [result.before, result.after],
+        "best_step": result.best_step,
+        "training_seconds": result.seconds,
+    }
+
+
+def random_weights(backbone: str, folder: Path) -> str:
+    """The folder of a model like the backbone whose weights are new, drawn by seed 0."""
+    path = folder / f"{backbone.rpartition('/')[2]}-random"
+    set_seed(0)
+    model = SentenceTransformer(resolve_backbone(backbone), device="cpu")
+    model[0].auto_model.load_state_dict(type(model[0].auto_model)(model[0].auto_model.config).state_dict())
+    model.save(str(path))
+    return str(path)
 
 
 class Bm25:

@@ -4,60 +4,104 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from machine import machine
+from quality_methods import GROUPS, SETS
 from quality_tasks import RANKINGS
 
-ORDER = (
-    "bm25",
-    "as it comes",
-    "bi",
-    "bi-attention",
-    "poly-4",
-    "poly-8",
-    "poly-16",
-    "poly-64",
-    "poly-360",
-    "poly-first-16",
-    "cross",
-)
+TABLES = {
+    "main": "",
+    "reductions": "Reductions of a bi-encoder",
+    "codes": "Kinds and numbers of codes",
+    "batches": "In-batch negatives",
+    "layers": "What is tuned",
+    "training": "Ways of training",
+}
+"""Titles of `quality_methods.GROUPS`."""
+
+SETTINGS = ("set", "backbone", "steps", "train_examples", "queries", "length")
+"""What rows of one section share."""
 
 
 def write(rows: list[dict[str, Any]], results: Path) -> dict[str, Any]:
-    """Write quality.{json,md,png}, and give the summary: by set and method, each task's mean over seeds."""
+    """Write quality.{json,md,png}, and give the summary: by section and method, the mean over tasks and seeds."""
     packages = ("torch", "sentence-transformers", "transformers", "bm25s", "numpy")
-    found = {"machine": machine("quality.py", *packages), "sets": {}}
+    found = {"machine": machine("quality.py", *packages), "sections": {}}
     lines = [
         "# Quality",
         "",
         ", ".join(f"`{name}: {value}`" for name, value in found["machine"].items()),
         "",
         "The right answer at first place (R@1; where a query has several right answers, any of them). ± is the "
-        "standard deviation over seeds. *Mean* is over the tasks on which all methods that have one have run.",
+        "standard deviation over seeds, in brackets how many. *Mean* is over the tasks on which "
+        "all methods of a table that have one have run.",
         "",
     ]
-    kinds = [kind for kind in ("frozen", "tuned") if any(row["set"] == kind for row in rows)]
-    for kind in kinds:
-        chosen = [row for row in rows if row["set"] in (kind, "untrained")]
-        found["sets"][kind] = table = means(chosen)
-        lines += [f"## {TITLES[kind]}", "", *markdown(table), "", *notes(chosen), ""]
+    drawn = False
+    for title, section in sections(rows).items():
+        lines += [f"## {title}", ""]
+        found["sections"][title] = {}
+        for group, methods in GROUPS.items():
+            chosen = [row for row in section if row["method"] in methods]
+            if not any(row["method"] not in GROUPS["main"] for row in chosen) and group != "main":
+                continue  # it would only repeat the main table's
+            found["sections"][title][group] = table = means(chosen, methods)
+            lines += [f"### {TABLES[group]}", ""] * (group != "main")
+            lines += [*markdown(table), "", *notes(chosen, details=group == "main"), ""]
+            if group == "main" and not drawn:
+                draw(table, title, results / "quality.png")
+                drawn = True
+    lines += costs(results / "quality_costs.json")
     (results / "quality.md").write_text("\n".join(lines), encoding="utf-8")
     (results / "quality.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    if kinds:
-        draw(found["sets"][kinds[0]], TITLES[kinds[0]], results / "quality.png")
-    return {kind: {name: row["all"] for name, row in table.items()} for kind, table in found["sets"].items()}
+    return {
+        title: {group: {name: row["all"] for name, row in table.items()} for group, table in groups.items()}
+        for title, groups in found["sections"].items()
+    }
 
 
-TITLES = {"frozen": "Codes and linear maps on a frozen backbone", "tuned": "Everything tuned"}
+def sections(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows whose numbers may stand beside each other, by a title that says what they share, the frozen ones first."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    trained = [row for row in rows if row["set"] != "untrained"]
+    for chosen in SETS:
+        for settings in dict.fromkeys(_settings(row) for row in trained if row["set"] == chosen):
+            _, backbone, steps, examples, queries, length = settings
+            title = (
+                f"{SETS[chosen].title}: {backbone.rpartition('/')[2]}, {steps:,} steps at most, {examples:,} training "
+                f"examples at most, {queries:,} test queries at most, {length} tokens"
+            )
+            untrained = [
+                row
+                for row in rows
+                if row["set"] == "untrained"
+                and (row["backbone"], row["queries"], row["length"]) == (backbone, queries, length)
+            ]
+            found[title] = [*untrained, *(row for row in trained if _settings(row) == settings)]
+    return found
 
 
-def means(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """By method: each task's mean, spread and number of seeds; and the mean over the tasks that all have run on."""
+def _settings(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in SETTINGS)
+
+
+def costs(path: Path) -> list[str]:
+    """What `quality_costs.py` has measured, if it has."""
+    if not path.exists():
+        return []
+    measured = json.loads(path.read_text(encoding="utf-8"))
+    about = ", ".join(f"`{name}: {value}`" for name, value in measured["machine"].items())
+    return ["## What each costs", "", about, "", *measured["table"], ""]
+
+
+def means(rows: list[dict[str, Any]], methods: Sequence[str]) -> dict[str, Any]:
+    """By method, in the order given: each task's mean, spread and seeds; and the mean over tasks that all have run."""
     tasks = [name for name in RANKINGS if any(row["task"] == name for row in rows)]
     table: dict[str, Any] = {}
-    for method in [name for name in ORDER if any(row["method"] == name for row in rows)]:
+    for method in [name for name in methods if any(row["method"] == name for row in rows)]:
         cells = {}
         for task in tasks:
             values = [row["metrics"]["Success@1"] for row in rows if (row["method"], row["task"]) == (method, task)]
@@ -89,14 +133,14 @@ def markdown(table: dict[str, Any]) -> list[str]:
 def _cell(cell: dict[str, Any] | None) -> str:
     if cell is None:
         return "–"
-    return f"{cell['mean']:.3f}" + ("" if cell["spread"] is None else f" ±{cell['spread']:.3f}")
+    return f"{cell['mean']:.3f}" + ("" if cell["spread"] is None else f" ±{cell['spread']:.3f} ({cell['seeds']})")
 
 
-def notes(rows: list[dict[str, Any]]) -> list[str]:
-    """What was ranked, the seeds, other measures, and the entropy of the attention."""
+def notes(rows: list[dict[str, Any]], details: bool) -> list[str]:
+    """What was ranked, the seeds, other measures; and the entropy of the attention."""
     lines = []
     trained = [row for row in rows if row["set"] != "untrained"]
-    for task in RANKINGS:
+    for task in RANKINGS if details else ():
         of_task = [row for row in rows if row["task"] == task]
         if of_task:
             seeds = sorted({row["seed"] for row in trained if row["task"] == task})

@@ -71,10 +71,26 @@ def test_a_frozen_backbone_leaves_its_document_vectors(
         "--freeze", "backbone",
     )  # fmt: skip
     assert code == 0, err
-    from polyencoders import PolyEncoder
-
-    trained, plain = PolyEncoder(tmp_path / "model"), BiEncoder(tiny_backbone)
+    # The default: codes averaged into one vector.
+    trained, plain = BiEncoder(tmp_path / "model"), BiEncoder(tiny_backbone)
+    assert (trained.reduction, trained.m) == ("attention", 4)
     assert abs(trained.encode_document(["it is 4"]) - plain.encode_document(["it is 4"])).max() < 1e-6
+
+
+def test_a_poly_encoder_is_told_when_one_vector_would_do(
+    run: Run, pairs: Path, tiny_backbone: str, tmp_path: Path
+) -> None:
+    train = ["train", "--data", pairs, "--backbone", tiny_backbone, "--steps", 2]
+    code, out, err = run(*train, "--output", tmp_path / "one", "--architecture", "poly-1")
+    assert code == 0, err
+    assert "its codes averaged" in out
+    # Of a single code, the average is the code.
+    assert "--architecture bi-attention-1 trains them so" in out
+    assert "With its codes averaged" in (tmp_path / "one" / "README.md").read_text()
+    code, out, err = run(*train, "--output", tmp_path / "first", "--architecture", "poly-first-1")
+    assert code == 0, err
+    assert "its codes averaged" in out
+    assert "bi-attention" not in out  # which has learnt codes
 
 
 def test_compare_goes_on_where_it_stopped(run: Run, pairs: Path, tiny_backbone: str, tmp_path: Path) -> None:
@@ -174,7 +190,8 @@ def test_models_that_cannot_be_are_named(run: Run, pairs: Path, tiny_backbone: s
     assert "at least 1, got 0" in _fails(run, *train, "--backbone", tiny_backbone, "--architecture", "poly-0")
     assert "did you mean poly-16" in _fails(run, *train, "--architecture", "polly-16")
     BiEncoder(tiny_backbone).save_pretrained(str(tmp_path / "bi"))
-    assert "holds a BiEncoder, not a PolyEncoder" in _fails(run, *train, "--backbone", tmp_path / "bi")
+    poly = ["--architecture", "poly-4", "--backbone", tmp_path / "bi"]
+    assert "holds a BiEncoder, not a PolyEncoder" in _fails(run, *train, *poly)
     assert not (tmp_path / "model").exists()
 
 

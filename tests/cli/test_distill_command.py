@@ -28,7 +28,7 @@ def test_distill(run: Run, tiny_backbone: str, tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     CrossEncoder(tiny_backbone, device="cpu").save_pretrained("cross")
     distill = ["distill", "--data", "pairs.jsonl", "--backbone", tiny_backbone, "--steps", 2, "--batch-size", 4]
-    code, out, err = run(*distill, "--teacher", "cross", "--freeze", "backbone")
+    code, out, err = run(*distill, "--teacher", "cross", "--architecture", "poly-4", "--freeze", "backbone")
     assert code == 0, err
     assert "taught by cross" in out
     assert "entropy of the attention" in out

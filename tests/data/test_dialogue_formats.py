@@ -248,6 +248,8 @@ def test_mutual(tmp_path):
     assert [example.candidates[0] for example in found] == ["m : tea 1 .", "m : tea 2 .", "m : tea 10 ."]
     assert found[0].positives == ("m : milk 1 .",)
     assert found[0].query == ("f : may i come in ?", "m : m ; f : sit down .", "F: thanks .")
+    for example in found:
+        assert sorted([*example.positives, *example.negatives]) == sorted(example.candidates)
 
 
 def test_mutual_holds_out_from_training_and_reports_on_dev(tmp_path):

@@ -61,3 +61,11 @@ def test_two_may_add_to_one_folder(tmp_path):
     first.add({A: array(1, 1)})
     second.add({A: array(1, 1), B: array(1, 2)})
     assert {A, B} <= {key for key in (A, B, C) if key in OutputStore(tmp_path)}
+
+
+def test_outputs_are_kept_while_others_compute_in_bf16(tmp_path):
+    store = OutputStore(tmp_path)
+    with torch.autocast("cpu", torch.bfloat16):
+        store.add({A: array(3, 1), B: array(2, 2)})
+    assert torch.equal(store[A], array(3, 1))
+    assert torch.equal(store[B], array(2, 2))

@@ -10,8 +10,10 @@ from transformers import TrainerCallback, set_seed
 from polyencoders import ArcII, BiEncoder, CrossEncoder, PolyEncoder
 from polyencoders.data import Example
 from polyencoders.errors import DataError, TrainingError
+from polyencoders.models.poly_encoder import ALIKE
 from polyencoders.models.precision import bf16_is_native
 from polyencoders.training import TrainingOptions, train
+from polyencoders.training.train import validation_lists
 
 PAIRS = [Example(f"What follows {i}?", f"After {i} comes {i + 1}.") for i in range(10)]
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle"}
@@ -45,6 +47,25 @@ def test_training_learns(freeze, steps, backbone):
     options = TrainingOptions(steps=steps, freeze=freeze, learning_rate=rate, evaluate_every=steps)
     train(model, pairs, options=options)
     assert right() >= 9
+
+
+@pytest.mark.parametrize("architecture", ["poly", "bi"])
+def test_what_averaged_codes_reach_is_measured_on_the_same_lists(architecture, build):
+    model = build(architecture)
+    held_out = [Example(f"What comes before {i}?", f"{i - 1} comes before {i}.") for i in range(20, 40)]
+    options = TrainingOptions(steps=3, evaluate_every=3, candidates=5, validation_queries=20)
+    result = train(model, PAIRS, held_out, options=options)
+    if architecture == "bi":
+        assert result.averaged is None
+        return
+    task = validation_lists(held_out, options).task
+    first = 0
+    for query, documents, relevant in zip(task.queries, task.documents, task.relevant, strict=True):
+        codes, vectors = model.encode_query([query]), model.encode_document(documents)
+        scores = vectors @ codes[0].mean(axis=0)
+        first += scores.argmax() in relevant
+    assert result.averaged == pytest.approx(first / 20)
+    assert model.temperature != ALIKE
 
 
 @pytest.mark.parametrize("architecture", ["bi", "poly", "cross", "arc-ii"])

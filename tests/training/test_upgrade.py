@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ from polyencoders.training.upgrade import upgrade
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath"]
 TEXTS = [f"{first} {second}" for first in WORDS for second in WORDS]
-OPTIONS = TrainingOptions(steps=60, batch_size=32, learning_rate=2e-2, evaluate_every=30, patience=None, bf16=False)
+OPTIONS = TrainingOptions(
+    steps=60, batch_size=32, learning_rate=2e-2, freeze="backbone", evaluate_every=30, patience=None, bf16=False
+)
 PAIRS = [Example(f"{before} {text}", text) for text in TEXTS for before in ("hello", "please")]
 HELD_OUT = [Example(f"now {text}", text) for text in TEXTS]
 SHUFFLED = [Example(pair.query, TEXTS[(i * 37 + 11) % 64]) for i, pair in enumerate(PAIRS)]
@@ -166,6 +169,27 @@ def test_the_same_documents_and_a_start_where_the_model_stands(settings, build):
     if architecture == "poly" or arguments.get("reduction") == "first":
         assert torch.allclose(before, after, rtol=1e-4, atol=1e-4)
     assert not {id(weights) for weights in new.parameters()} & {id(weights) for weights in model.parameters()}
+
+
+@pytest.mark.parametrize("architecture", ["bi", "poly"])
+def test_a_tower_of_its_own_is_trained_and_the_documents_stay(architecture, build, tmp_path):
+    model = build(architecture)
+    model.save_pretrained(str(tmp_path / "model"))
+    index = Index.create(tmp_path / "own", tmp_path / "model")
+    index.add([{"id": i, "text": text} for i, text in enumerate(TEXTS)], bf16=False)
+    vectors = vectors_of(index)
+    options = replace(OPTIONS, freeze="all-but-top-1", learning_rate=3e-3, steps=80, evaluate_every=40)
+    done = upgrade(index, PAIRS, HELD_OUT, options=options)
+    new = done.model
+    assert not new.shared_tower
+    before, after = model.route("query")[0].state_dict(), new.route("query")[0].state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all("layer.0." not in name and "embeddings" not in name for name in changed)
+    assert np.allclose(new.encode_document(TEXTS), vectors, atol=1e-6)
+    assert done.confirmed
+    again = Index.open(index.path).loaded_model()
+    assert np.allclose(again.encode_query(["now amber birch"]), new.encode_query(["now amber birch"]), atol=1e-6)
 
 
 def test_what_cannot_be_upgraded(index, build, tmp_path):

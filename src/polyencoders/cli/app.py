@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from polyencoders.cli.architectures import DEFAULT_ARCHITECTURE
 from polyencoders.errors import TrainingError
 
 IN_SEVERAL_PROCESSES = ("train", "distill")
@@ -97,7 +98,7 @@ def train(
             help="`bi`, `bi-attention`, `poly-M`, `poly-first-M`, `poly-last-M`, `poly-last-and-first-M`, `cross` or "
             "`arc-ii`."
         ),
-    ] = "poly-4",
+    ] = DEFAULT_ARCHITECTURE,
     backbone: Backbone = "sentence-transformers/all-MiniLM-L6-v2",
     output: Annotated[Path, typer.Option(help="Where the model is saved, whole or not at all.")] = Path("models/mine"),
     steps: Annotated[int, typer.Option(help="Updates of the weights.")] = 1000,
@@ -199,7 +200,9 @@ def distill(
     validation: Annotated[
         str | None, typer.Option(help="Held-out examples to choose the checkpoint by. [default: a tenth of --data]")
     ] = None,
-    architecture: Annotated[str, typer.Option(help="Of the model that learns: `bi`, `poly-M` and so on.")] = "poly-4",
+    architecture: Annotated[str, typer.Option(help="Of the model that learns: `bi`, `poly-M` and so on.")] = (
+        DEFAULT_ARCHITECTURE
+    ),
     backbone: Backbone = "sentence-transformers/all-MiniLM-L6-v2",
     output: Annotated[Path, typer.Option(help="Where the model is saved, whole or not at all.")] = Path(
         "models/distilled"
@@ -278,8 +281,15 @@ def upgrade(
             help="The index's model. [default: from where it was when the index was made]", show_default=False
         ),
     ] = None,
+    freeze: Annotated[
+        str,
+        typer.Option(
+            help="What is not trained of the query side: `backbone`, codes and maps alone learn, on one core; "
+            "`all-but-top-K`, its last K layers as well; or `embeddings`, nearly all of it, for many pairs."
+        ),
+    ] = "backbone",
     steps: Annotated[
-        int | None, typer.Option(help="Updates of codes and maps, at most. [default: 200]", show_default=False)
+        int | None, typer.Option(help="Updates of the weights, at most. [default: 200]", show_default=False)
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -294,7 +304,7 @@ def upgrade(
     """
     from polyencoders.cli import upgrade as command
 
-    command.run(index, data, held_out, output, model, steps, seed)
+    command.run(index, data, held_out, output, model, freeze, steps, seed)
 
 
 @app.command()

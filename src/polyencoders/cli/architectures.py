@@ -14,6 +14,10 @@ from polyencoders.errors import ModelError
 
 NAMES = "bi, bi-attention, poly-M, poly-first-M, poly-last-M, poly-last-and-first-M (as in poly-16), cross, arc-ii"
 
+DEFAULT_ARCHITECTURE = "bi-attention"
+"""Four codes with a map each, averaged into one vector: ahead on average of all others that are stored as one vector a
+document (docs/results.md), and searched by any vector store."""
+
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 
 

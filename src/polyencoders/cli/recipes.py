@@ -1,7 +1,7 @@
 """Recipes: a training run in a short YAML file, checked before anything is loaded.
 
     model:
-      architecture: poly-4          # bi, bi-attention, poly-M, poly-first-M, ..., cross, arc-ii
+      architecture: bi-attention    # the default; bi, poly-M, poly-first-M, ..., cross, arc-ii
       backbone: sentence-transformers/all-MiniLM-L6-v2
       shared_tower: true            # and any other setting of the class
     data:
@@ -27,7 +27,7 @@ from typing import Any
 
 import yaml
 
-from polyencoders.cli.architectures import DEFAULT_BACKBONE, parse_architecture
+from polyencoders.cli.architectures import DEFAULT_ARCHITECTURE, DEFAULT_BACKBONE, parse_architecture
 from polyencoders.errors import DataError, PolyencodersError
 from polyencoders.training.options import TrainingOptions
 
@@ -94,7 +94,7 @@ def parse_recipe(content: Any) -> Recipe:
     model = _section("model", content.get("model") or {}, None)
     data = _section("data", content.get("data"), ("train", "validation"))
     training = _section("training", content.get("training") or {}, [option.name for option in fields(TrainingOptions)])
-    architecture = model.pop("architecture", "poly")
+    architecture = model.pop("architecture", DEFAULT_ARCHITECTURE)
     backbone = model.pop("backbone", DEFAULT_BACKBONE)
     _text("model: architecture", architecture)
     _text("model: backbone", backbone)

@@ -5,6 +5,7 @@ Knows recipes, readers and the training run; each does its part.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from rich.markup import escape
@@ -72,6 +73,12 @@ def read_splits(train: str, held_out: str | None, seed: int) -> tuple[list[Examp
     return splits.train, splits.validation
 
 
+def _averaged(architecture: str) -> str | None:
+    """The architecture that is this one with its codes averaged into one vector, if there is one."""
+    learnt = re.fullmatch(r"poly(-\d+)?", architecture)
+    return f"bi-attention{learnt[1] or ''}" if learnt else None
+
+
 def _report(result: TrainingResult, output: Path, recipe: Recipe) -> None:
     table = Table("", "", show_header=False, box=None)
     took = f"{result.seconds:.0f} seconds" if result.seconds < 90 else f"{result.seconds / 60:.1f} minutes"
@@ -83,8 +90,17 @@ def _report(result: TrainingResult, output: Path, recipe: Recipe) -> None:
     if result.attention_entropy is not None:
         mean, uniform = result.attention_entropy
         table.add_row("entropy of the attention", f"{mean:.2f} nats; {uniform:.2f} were all codes attended to alike")
+    if result.averaged is not None:
+        table.add_row("its codes averaged", f"{result.averaged:.3f}: without the document's attention over them")
     table.add_row("saved", escape(str(output)))
     console.print(table)
+    averaged = _averaged(recipe.architecture)
+    if averaged and result.averaged is not None and result.after is not None and result.averaged >= result.after:
+        console.print(
+            f"Averaged into one vector, the codes rank as well here: --architecture {averaged} trains them so, and any "
+            "vector store searches it.",
+            soft_wrap=True,
+        )
     if result.before is not None and result.after is not None and result.after <= result.before:
         hint = ", which finds every answer: they are too easy to tell."
         if result.before < 1:

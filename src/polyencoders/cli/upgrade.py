@@ -6,6 +6,7 @@ Knows readers, the upgrade and the terminal.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from rich.markup import escape
@@ -16,7 +17,6 @@ from polyencoders.cli.display import TrainingProgress, console, progress, quiete
 from polyencoders.data.sources import read_source
 from polyencoders.errors import TrainingError
 from polyencoders.index import Index
-from polyencoders.training import TrainingOptions
 from polyencoders.training.upgrade import OPTIONS, Upgrade, upgrade
 
 
@@ -26,6 +26,7 @@ def run(
     held_out: str | None,
     output: Path | None,
     model: str | None,
+    freeze: str,
     steps: int | None,
     seed: int,
 ) -> None:
@@ -35,7 +36,7 @@ def run(
     pairs = read_source(data, seed).side("train")
     deciding = read_source(held_out, seed).side("validation") if held_out is not None else None
     index = Index.open(path, resolve_backbone(model) if model is not None else None)
-    options = TrainingOptions(**{**vars(OPTIONS), "seed": seed, **({"steps": steps} if steps is not None else {})})
+    options = replace(OPTIONS, freeze=freeze, seed=seed, steps=steps if steps is not None else OPTIONS.steps)
     console.print(f"{path}: {len(index):,} documents, whose vectors stay as they are; {len(pairs):,} pairs")
     with progress() as bar:
         shown = TrainingProgress(bar)

@@ -34,7 +34,7 @@ def read_mutual(path: str | os.PathLike[str]) -> list[Example]:
     -------
     list of Example
         By the numbers of the files. The query is the article's turns, each with its speaker, as the options have it;
-        the options are the candidates, in their order.
+        the options are the candidates, in their order, and the wrong ones, written to mislead, negatives to train with.
 
     Raises
     ------
@@ -101,4 +101,6 @@ def _example(record: Any) -> Example:
     if not isinstance(answer, str) or len(answer) != 1 or answer not in letters:
         blank = " (the test side's answers are not public)" if answer == " " else ""
         raise DataError(f"answers: expected one letter of {letters}, given {shortened(answer)}{blank}")
-    return Example(_TURN.split(article.strip()), options[letters.index(answer)], candidates=options)
+    right = options[letters.index(answer)]
+    wrong = [option for option in options if option != right]
+    return Example(_TURN.split(article.strip()), right, wrong, candidates=options)

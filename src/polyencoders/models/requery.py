@@ -22,7 +22,7 @@ from polyencoders.models.query_codes import QueryCodes
 CODES = 4
 
 
-def with_new_query_side(model: BiEncoder | PolyEncoder) -> BiEncoder | PolyEncoder:
+def with_new_query_side(model: BiEncoder | PolyEncoder, own_tower: bool = False) -> BiEncoder | PolyEncoder:
     """A copy of a model whose document vectors are the same and whose queries can be trained apart from them.
 
     Of a bi-encoder that averages its outputs (`mean` or `attention`) a poly-encoder of four learnt codes, a map each;
@@ -34,6 +34,8 @@ def with_new_query_side(model: BiEncoder | PolyEncoder) -> BiEncoder | PolyEncod
     ----------
     model
         A bi- or poly-encoder; it stays as it is.
+    own_tower
+        Whether queries get a transformer of their own, so that it can be trained, where both sides share one.
 
     Returns
     -------
@@ -41,13 +43,18 @@ def with_new_query_side(model: BiEncoder | PolyEncoder) -> BiEncoder | PolyEncod
         Its transformers are copies of the model's.
     """
     if isinstance(model, BiEncoder) and model.reduction in ("mean", "attention"):
-        return _poly_encoder(model)
-    same = copy.deepcopy(model)
-    query_side = list(same.route("query"))
-    if not isinstance(query_side[-1], Dense):
-        query_side.append(linear_map(_dimension(same)).to(same.device))
-    _set_sides(same, query_side, list(same.route("document")))
-    return same
+        new: BiEncoder | PolyEncoder = _poly_encoder(model)
+    else:
+        new = copy.deepcopy(model)
+        query_side = list(new.route("query"))
+        if not isinstance(query_side[-1], Dense):
+            query_side.append(linear_map(_dimension(new)).to(new.device))
+        _set_sides(new, query_side, list(new.route("document")))
+    if own_tower and new.shared_tower:
+        query_side, document_side = list(new.route("query")), list(new.route("document"))
+        del new[0]
+        _set_sides(new, [copy.deepcopy(query_side[0]), *query_side[1:]], document_side)
+    return new
 
 
 def _poly_encoder(model: BiEncoder) -> PolyEncoder:

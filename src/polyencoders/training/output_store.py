@@ -69,10 +69,13 @@ class OutputStore:
     def add(self, arrays: Mapping[bytes, Tensor]) -> None:
         """Write float16 arrays as one shard; from then on they are found, here and by whoever opens the folder."""
         keys = np.frombuffer(b"".join(arrays), dtype=np.uint8).reshape(-1, KEY_BYTES)
+        # Whoever asks for an output may compute in bf16, and autocast on a CPU refuses to join float16.
+        with torch.autocast("cpu", enabled=False):
+            outputs = torch.cat(list(arrays.values()))
         tensors = {
             "keys": torch.from_numpy(keys.copy()),
             "lengths": torch.tensor([len(array) for array in arrays.values()]),
-            "outputs": torch.cat(list(arrays.values())),
+            "outputs": outputs,
         }
         path = self.folder / f"{uuid.uuid4().hex}.safetensors"
         with whole_file(path) as scratch:

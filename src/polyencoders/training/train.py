@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ from polyencoders.evaluation.attention import attention
 from polyencoders.evaluation.evaluator import RankingEvaluator
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.joint import JointEncoder
+from polyencoders.models.poly_encoder import PolyEncoder
 from polyencoders.models.precision import bf16_is_native
 from polyencoders.training.distillation_loss import DistillationLoss
 from polyencoders.training.freezing import freeze
@@ -67,6 +69,9 @@ class TrainingResult:
     attention_entropy
         Of a poly-encoder, on the validation lists: the entropy of a document's attention over the codes, in nats, and
         that of an attention to all codes alike.
+    averaged
+        Of a poly-encoder, on the same lists: the metric of its codes averaged into one vector. What the attention adds
+        is `after` less this.
     """
 
     steps: int
@@ -77,6 +82,7 @@ class TrainingResult:
     seconds: float
     history: list[tuple[int, float]]
     attention_entropy: tuple[float, float] | None = None
+    averaged: float | None = None
 
 
 def train(
@@ -176,7 +182,7 @@ def _train(
             "in-batch negatives need at least 2 pairs of a query and a document in a batch, got "
             f"{len(table)} of them and batch_size={options.batch_size}"
         )
-    evaluator = _evaluator(validation, options)
+    evaluator = validation_lists(validation, options)
     trainer = _trainer(model, examples, table, evaluator, folder, options, callbacks)
     checkpoint = _checkpoint_to_resume(folder, model, table, evaluator, options)
     if isinstance(options.hard_negatives, HardNegatives):
@@ -195,8 +201,9 @@ def _train(
         set_seed(options.seed)
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.check_weights()
-        task = _task(evaluator)
-        undecided = by_the_first(lambda: attention(model, task)) if task is not None else None
+        undecided = averaged = None
+        if evaluator is not None and (task := _task(evaluator)) is not None and isinstance(model, PolyEncoder):
+            undecided, averaged = by_the_first(partial(_told_apart, model, task, evaluator))
     seconds = time.perf_counter() - started
     if dual and "backbone" in options.frozen and "documents" not in options.frozen:
         model.fold_document_map()
@@ -217,12 +224,20 @@ def _train(
         seconds=seconds,
         history=history,
         attention_entropy=undecided,
+        averaged=averaged,
     )
     model.training_record = _record(result, len(table), options)
     return result
 
 
-def _evaluator(validation: Sequence[Example] | BaseEvaluator, options: TrainingOptions) -> BaseEvaluator | None:
+def validation_lists(validation: Sequence[Example] | BaseEvaluator, options: TrainingOptions) -> BaseEvaluator | None:
+    """What the checkpoint is chosen by: the examples' own candidates, sampled ones, or the evaluator that is given.
+
+    Raises
+    ------
+    TrainingError
+        The examples have a single document between them.
+    """
     if isinstance(validation, BaseEvaluator):
         return validation
     if not validation:
@@ -267,6 +282,15 @@ def _task(evaluator: BaseEvaluator | None) -> CandidateTask | None:
 
 def _measure(model: Any, evaluator: BaseEvaluator) -> float:
     return float(cast(dict[str, float], evaluator(model))[str(evaluator.primary_metric)])
+
+
+def _told_apart(
+    model: PolyEncoder, task: CandidateTask, evaluator: BaseEvaluator
+) -> tuple[tuple[float, float] | None, float]:
+    """The entropy of the attention over the codes, and what validation measures where they are averaged."""
+    with model.averaging():
+        averaged = _measure(model, evaluator)
+    return attention(model, task), averaged
 
 
 def _prepare(
@@ -395,4 +419,6 @@ def _record(result: TrainingResult, rows: int, options: TrainingOptions) -> dict
     if result.attention_entropy is not None:
         mean, uniform = result.attention_entropy
         record["Entropy of the attention"] = f"{mean:.2f} nats, {uniform:.2f} if all codes were alike"
+    if result.averaged is not None:
+        record["With its codes averaged"] = f"{result.averaged:.3f}"
     return record

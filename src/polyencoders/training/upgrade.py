@@ -1,8 +1,9 @@
 """An index's queries made better while its vectors stay as they are, or nothing done at all.
 
-Codes and maps are trained on pairs, on kept outputs of the frozen backbone; pairs that were held out are looked for in
-the index itself, with its own model and with the new one. Only what they confirm is saved and told to the index, in
-one version of it. Knows indexes, the training run and the evaluator of retrieval; needs `polyencoders[index]`.
+Codes and maps are trained on pairs, on kept outputs of the frozen backbone, or the query side's last layers or all of
+them as well; pairs that were held out are looked for in the index itself, with its own model and with the new one.
+Only what they confirm is saved and told to the index, in one version of it. Knows indexes, the training run and the
+evaluator of retrieval; needs `polyencoders[index]`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,9 @@ class Upgrade:
     output_dir
         Where the new model is; None where it was refused, and nothing was saved.
     training
-        Of the codes and maps.
+        Of what was trained.
+    model
+        The new one, also where it was refused.
     """
 
     confirmed: bool
@@ -69,6 +72,7 @@ class Upgrade:
     queries: int
     output_dir: Path | None
     training: TrainingResult
+    model: Model
 
 
 def upgrade(
@@ -97,7 +101,8 @@ def upgrade(
         Where the model is saved: a folder that is not there yet. Default: beside the index, named after it and the
         model's fingerprint.
     options
-        Of training; what is frozen is not asked.
+        Of training. `freeze`: `backbone` (codes and maps are trained, seconds), `all-but-top-K` (the query side's last
+        K layers as well, minutes), or nothing (the whole query side). Documents are frozen always.
     callbacks, on_texts
         As for `train`.
 
@@ -123,8 +128,8 @@ def upgrade(
     folder = Path(output_dir) if output_dir is not None else None
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TrainingError(f"{folder} is there already: the new model wants a folder of its own")
-    examples, validation, held_out = _parts(pairs, held_out, options.seed)
-    vectors = _missing_vectors(index, model, [*validation, *held_out])
+    examples, validation, held_out = parts(pairs, held_out, options.seed)
+    vectors = missing_vectors(index, model, [*validation, *held_out])
     judge = RetrievalEvaluator(index, held_out, vectors)
     if len(judge.right) < FEWEST:
         raise TrainingError(
@@ -133,11 +138,11 @@ def upgrade(
         )
 
     set_seed(options.seed)
-    new = with_new_query_side(model)
+    frozen = tuple(dict.fromkeys([*options.frozen, "documents"]))
+    new = with_new_query_side(model, own_tower="backbone" not in frozen)
     new.model_card_data.base_model = index.maker.name if index.maker is not None else None
-    frozen = TrainingOptions(**{**vars(options), "freeze": ("backbone", "documents")})
     chooser = RetrievalEvaluator(index, validation, vectors)
-    result = train(new, examples, chooser, None, frozen, callbacks, on_texts)
+    result = train(new, examples, chooser, None, replace(options, freeze=frozen), callbacks, on_texts)
 
     before, after = judge.values(model), judge.values(new)
     difference = {name: paired_difference(after[name], before[name]) for name in MEASURES}
@@ -154,10 +159,11 @@ def upgrade(
         queries=len(judge.right),
         output_dir=folder if confirmed else None,
         training=result,
+        model=new,
     )
 
 
-def _parts(
+def parts(
     pairs: Sequence[Example], held_out: Sequence[Example] | None, seed: int
 ) -> tuple[list[Example], list[Example], list[Example]]:
     """Pairs to train on, to choose by and to decide by; no query is in two of them."""
@@ -177,7 +183,7 @@ def _parts(
     return examples, choose[:MOST], decide[:MOST]
 
 
-def _missing_vectors(index: Index, model: Model, examples: Sequence[Example]) -> dict[str, NDArray[np.float32]]:
+def missing_vectors(index: Index, model: Model, examples: Sequence[Example]) -> dict[str, NDArray[np.float32]]:
     """Vectors of right answers that are not in the index, as the model that made it makes them."""
     texts = list(dict.fromkeys(text for example in examples for text in example.positives))
     stored = index.stored(texts)

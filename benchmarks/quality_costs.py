@@ -1,0 +1,117 @@
+"""What each architecture of `quality.py` costs: milliseconds a query against 1,000 documents, and bytes a document.
+
+    python benchmarks/quality_costs.py            # some minutes; two threads at most
+    python benchmarks/quality_costs.py --quick    # under a minute, 100 documents; writes nothing
+
+Models as they are built, untrained: their weights do not matter here. Built-in conversations; documents are encoded
+beforehand, except by the cross-encoder, which cannot; models take turns, and a number is the median of nine rounds.
+Writes benchmarks/results/quality_costs.json, which `quality.py` shows with its tables; the last line printed is the
+summary as one JSON object.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from machine import machine
+from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model
+from polyencoders.cli.display import quieten
+from polyencoders.cli.latency import measure_latency
+from polyencoders.data import load_examples
+from quality_maxsim import MaxSim
+from quality_methods import GROUPS, METHODS, UNTRAINED
+from quality_tasks import some
+
+RESULTS = Path(__file__).parent / "results"
+LENGTH = 128
+HALF = 2
+"""Bytes of a number: vectors are kept in half precision."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer documents and methods, writes no results")
+    arguments = parser.parse_args()
+    quieten()
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+    number, rounds = (100, 2) if arguments.quick else (1000, 9)
+    names = [name for name in GROUPS["main"] if name not in UNTRAINED]
+    if arguments.quick:
+        names = ["bi", "poly-4", "cross", "maxsim"]
+    test = load_examples("chitchat").test
+    documents = list(dict.fromkeys(text for example in some(test, 3 * number) for text in example.positives))[:number]
+    queries = [example.query for example in some(test, rounds + 1)]
+    cut = {"query_length": LENGTH, "document_length": LENGTH}
+    models = {
+        name: build_model(METHODS[name].architecture, DEFAULT_BACKBONE, {**METHODS[name].settings, **cut})
+        for name in names
+        if name not in ("cross", "maxsim")
+    }
+    models["cross"] = build_model("cross", DEFAULT_BACKBONE, {})
+    measured = measure_latency(models, queries, documents, [number], rounds)
+    rows: dict[str, Any] = {
+        name: {"encoding": one[number].encoding, "scoring": one[number].scoring} for name, one in measured.items()
+    }
+    for name, model in models.items():
+        rows[name]["bytes"] = HALF * model.get_embedding_dimension() if name != "cross" else 0
+    rows["maxsim"] = maxsim(queries, documents, rounds)
+    found = {
+        "machine": machine("quality_costs.py", "torch", "sentence-transformers", "transformers"),
+        "documents": number,
+        "rows": {name: rows[name] for name in names},
+        "table": table({name: rows[name] for name in names}, number),
+    }
+    print("\n".join(found["table"]))
+    if not arguments.quick:
+        (RESULTS / "quality_costs.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(found["rows"]))
+
+
+def maxsim(queries: list[Any], documents: list[str], rounds: int) -> dict[str, float]:
+    """One query's encoding, and its MaxSim with the tokens' vectors of all documents, padded beforehand."""
+    scorer = MaxSim(DEFAULT_BACKBONE, LENGTH, None)
+    vectors = scorer.model.encode_document(documents, show_progress_bar=False)
+    padded = torch.nn.utils.rnn.pad_sequence(list(vectors), batch_first=True)
+    encoding, scoring = [], []
+    for number in range(rounds + 1):
+        started = time.perf_counter()
+        query = scorer.model.encode_query([scorer.text(queries[number % len(queries)])], show_progress_bar=False)
+        encoded = time.perf_counter()
+        torch.topk(scorer.model.similarity(query, padded)[0], 10)
+        scoring.append(1000 * (time.perf_counter() - encoded))
+        encoding.append(1000 * (encoded - started))
+    stored = HALF * scorer.dimensions * statistics.mean(len(one) for one in vectors)
+    return {"encoding": statistics.median(encoding[1:]), "scoring": statistics.median(scoring[1:]), "bytes": stored}
+
+
+def table(rows: dict[str, Any], number: int) -> list[str]:
+    """A line a method."""
+    lines = [
+        f"| | ms to encode a query | ms to score {number:,} documents | share of the cross-encoder's time | bytes a "
+        "document (half precision) |",
+        "|---|---|---|---|---|",
+    ]
+    whole = rows["cross"]["scoring"]
+    for name, row in rows.items():
+        encoding = f"{row['encoding']:.1f}" if row["encoding"] else "–"
+        share = "1" if name == "cross" else f"1/{whole / (row['encoding'] + row['scoring']):,.0f}"
+        stored = "0: the text alone" if name == "cross" else f"{row['bytes']:,.0f}"
+        lines.append(f"| {name} | {encoding} | {row['scoring']:,.2f} | {share} | {stored} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""ColBERT-style late interaction from the same backbone, sentence-transformers' own: what one vector a token reaches.
+
+Trained as the others are, by cross-entropy over the batch, the checkpoint chosen by the same validation lists. Knows
+sentence-transformers' `MultiVectorEncoder`; nothing of the project's models.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sentence_transformers import MultiVectorEncoder, MultiVectorEncoderTrainer, MultiVectorEncoderTrainingArguments
+from sentence_transformers.base.modules import Dense, Normalize, Transformer
+from sentence_transformers.multi_vector_encoder.losses import MultiVectorMultipleNegativesRankingLoss
+from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+from torch import nn
+from transformers import EarlyStoppingCallback, PrinterCallback
+
+from polyencoders.cli.architectures import resolve_backbone
+from polyencoders.data import Example, training_dataset
+from polyencoders.evaluation.evaluator import RankingEvaluator
+from polyencoders.models.precision import bf16_is_native
+from polyencoders.training import TrainingOptions
+from polyencoders.training.train import validation_lists
+
+SCALE = 20.0
+"""Of the mean over a query's tokens of its best cosine, as of the other architectures' cosines."""
+
+
+class MaxSim:
+    """`score = mean_i max_j (q_i . d_j)` over a query's tokens i and a document's tokens j, each of length 1.
+
+    The mean, not ColBERT's sum: queries of any length then have scores of one scale, and each ranks as by the sum.
+    """
+
+    dimensions = 128
+    """Of a token's vector: the paper's, and `MultiVectorEncoder`'s own."""
+
+    def __init__(self, backbone: str, length: int, device: str | None) -> None:
+        self.length = length
+        transformer = Transformer(resolve_backbone(backbone), max_seq_length=length)
+        project = Dense(
+            transformer.get_embedding_dimension(),
+            self.dimensions,
+            bias=False,
+            activation_function=nn.Identity(),
+            module_input_name="token_embeddings",
+        )
+        # A random map forgets what the backbone knows; its first dimensions, rotated, keep most of it.
+        nn.init.orthogonal_(project.linear.weight)
+        modules = [transformer, project, MultiVectorMask(), Normalize(module_input_name="token_embeddings")]
+        self.model = MultiVectorEncoder(modules=modules, device=device, similarity_fn_name="meanmaxsim")
+
+    def train(
+        self, examples: Sequence[Example], validation: Sequence[Example], options: TrainingOptions
+    ) -> dict[str, Any]:
+        """Train it, and keep the best checkpoint; what came of it."""
+        rows = training_dataset(examples)
+        table = rows.map(lambda row: {"query": self.text(row["query"])}, features=_as_text(rows.features))
+        evaluator = _evaluator(self, validation, options)
+        started = time.perf_counter()
+        before = float(evaluator(self.model)[evaluator.primary_metric])
+        every = options.evaluate_every or max(1, options.steps // 10)
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = MultiVectorEncoderTrainingArguments(
+                output_dir=folder,
+                max_steps=options.steps,
+                per_device_train_batch_size=options.batch_size,
+                learning_rate=options.highest_learning_rate,
+                learning_rate_mapping={r"linear\.weight$": 1e-3},
+                warmup_steps=options.steps // 10,
+                bf16=bf16_is_native(self.model.device),
+                use_cpu=self.model.device.type == "cpu",
+                batch_sampler="no_duplicates",
+                dataloader_drop_last=True,
+                eval_strategy="steps",
+                eval_steps=every,
+                save_strategy="steps",
+                save_steps=every,
+                save_total_limit=2,
+                load_best_model_at_end=True,
+                metric_for_best_model=f"eval_{evaluator.primary_metric}",
+                greater_is_better=True,
+                disable_tqdm=True,
+                report_to="none",
+                seed=options.seed,
+            )
+            trainer = MultiVectorEncoderTrainer(
+                model=self.model,
+                args=arguments,
+                train_dataset=table,
+                loss=_loss(self.model),
+                evaluator=evaluator,
+                callbacks=[EarlyStoppingCallback(early_stopping_patience=options.patience or options.steps)],
+            )
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
+        return {
+            "trained_on": len(examples),
+            "validation": [before, float(trainer.state.best_metric or before)],
+            "best_step": trainer.state.best_global_step,
+            "training_seconds": time.perf_counter() - started,
+        }
+
+    def text(self, query: Any) -> str:
+        """Turns as one text that fits: of a long one the end, as in the project's models."""
+        words = (query if isinstance(query, str) else " ".join(query)).split()
+        return " ".join(words[-3 * self.length // 4 :])
+
+    def score_lists(
+        self, queries: Sequence[Any], documents: Sequence[Sequence[str]], batch_size: int = 32, **ignored: Any
+    ) -> list[np.ndarray[Any, Any]]:
+        """Scores of each query's documents."""
+        queries = [self.text(query) for query in queries]
+        texts = list(dict.fromkeys(text for listed in documents for text in listed))
+        place = {text: number for number, text in enumerate(texts)}
+        options = {"batch_size": batch_size, "show_progress_bar": False}
+        encoded = self.model.encode_query(queries, **options)
+        vectors = list(self.model.encode_document(texts, **options))
+        whole = nn.utils.rnn.pad_sequence(vectors, batch_first=True) if len(texts) < 10_000 else None
+        scores = []
+        for query, listed in zip(encoded, documents, strict=True):
+            chosen = [place[text] for text in listed]
+            mine = whole[chosen] if whole is not None else [vectors[one] for one in chosen]
+            scores.append(self.model.similarity([query], mine)[0].float().cpu().numpy())
+        return scores
+
+
+def _as_text(features: Any) -> Any:
+    """The columns' types, with queries as texts."""
+    from datasets import Features, Value
+
+    return Features({**features, "query": Value("string")})
+
+
+def _loss(model: MultiVectorEncoder) -> nn.Module:
+    from sentence_transformers.multi_vector_encoder.scoring import mean_colbert_scores
+
+    return MultiVectorMultipleNegativesRankingLoss(model, scale=SCALE, similarity_fct=mean_colbert_scores)
+
+
+def _evaluator(scorer: MaxSim, validation: Sequence[Example], options: TrainingOptions) -> RankingEvaluator:
+    """The very lists that the other architectures' checkpoints are chosen by."""
+    lists = validation_lists(validation, options)
+    assert isinstance(lists, RankingEvaluator)
+
+    class Evaluator(RankingEvaluator):
+        def __call__(self, model: Any, *arguments: Any, **keywords: Any) -> dict[str, float]:
+            return super().__call__(scorer, *arguments, **keywords)
+
+    return Evaluator(lists.task, write_csv=False)

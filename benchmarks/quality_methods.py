@@ -1,0 +1,149 @@
+"""The methods of `quality.py`: an architecture, its settings, and what is different in its training.
+
+Knows names and numbers; nothing of tasks or of how a run is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from polyencoders.training import HardNegatives, TrainingOptions
+
+UNTRAINED = ("bm25", "as it comes")
+"""What is measured without training."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is built, and how its training differs from the set's.
+
+    Attributes
+    ----------
+    architecture
+        A short name, as the command line has it; or `maxsim`.
+    settings
+        Of the architecture.
+    options
+        Changes of the set's `TrainingOptions`.
+    taught
+        Whether it learns from a cross-encoder that was trained on the same task.
+    head
+        Whether a listwise head is trained on top of it, on the same examples.
+    """
+
+    architecture: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    taught: bool = False
+    head: bool = False
+
+
+EACH, SHARED = {"maps": "each"}, {"maps": "shared"}
+SIZES = (1, 4, 16, 64, 360)
+"""Numbers of codes in the paper's ablation, with 4 beside them."""
+
+_RIVALS = {"bi": Method("bi"), "bi-attention": Method("bi-attention-4", EACH), "poly-4": Method("poly-4", EACH)}
+"""Those that every way of training is tried on. `bi-attention` is `poly-4` with its codes averaged, the control."""
+
+_HARD = HardNegatives(number=4)
+_LAYERS = {"no embeddings": "embeddings", "top 2 layers": "all-but-top-2", "top layer": "all-but-top-1"}
+
+METHODS: dict[str, Method] = {
+    **_RIVALS,
+    "poly-8": Method("poly-8", EACH),
+    **{f"poly-{m}": Method(f"poly-{m}", SHARED) for m in (1, 16, 64, 360)},
+    "poly-4 one map": Method("poly-4", SHARED),
+    **{
+        f"poly-{kind}-{m}": Method(f"poly-{kind}-{m}")
+        for kind in ("first", "last", "last-and-first")
+        for m in SIZES
+        if m < 360
+    },
+    "cross": Method("cross"),
+    "maxsim": Method("maxsim"),
+    "bi-first": Method("bi", {"reduction": "first"}),
+    "bi-mean-first-16": Method("bi", {"reduction": "mean-first-n", "n": 16}),
+    "bi-max": Method("bi", {"reduction": "max"}),
+    **{
+        f"{name}, batch {size}": Method(one.architecture, one.settings, {"batch_size": size})
+        for name, one in _RIVALS.items()
+        for size in (8, 128)
+    },
+    **{
+        f"{name}, {told}": Method(one.architecture, one.settings, {"freeze": what})
+        for name, one in _RIVALS.items()
+        for told, what in _LAYERS.items()
+    },
+    **{
+        f"{name}, hard negatives": Method(one.architecture, one.settings, {"hard_negatives": _HARD})
+        for name, one in _RIVALS.items()
+    },
+    **{f"{name}, taught": Method(one.architecture, one.settings, taught=True) for name, one in _RIVALS.items()},
+    **{f"{name}, listwise": Method(one.architecture, one.settings, head=True) for name, one in _RIVALS.items()},
+}
+
+_MAIN = ("bi", "bi-attention", "poly-4", "poly-8", "poly-16", "poly-64", "poly-360", "poly-first-16")
+GROUPS: dict[str, tuple[str, ...]] = {
+    "main": (*UNTRAINED, *_MAIN, "cross", "maxsim"),
+    "reductions": ("bi-first", "bi-mean-first-16", "bi-max", "bi", "bi-attention"),
+    "codes": (
+        *("poly-1", "poly-4 one map", "poly-16", "poly-64", "poly-360"),
+        *(f"poly-{kind}-{m}" for kind in ("first", "last", "last-and-first") for m in SIZES if m < 360),
+    ),
+    "batches": tuple(f"{rival}{told}" for rival in _RIVALS for told in (", batch 8", "", ", batch 128")),
+    "layers": tuple(f"{rival}{told}" for rival in _RIVALS for told in ("", *(f", {told}" for told in _LAYERS))),
+    "training": tuple(
+        f"{rival}{told}" for rival in _RIVALS for told in ("", ", hard negatives", ", taught", ", listwise")
+    ),
+}
+"""Rows of a table, in its order: the main one, and the ablations."""
+
+
+@dataclass(frozen=True)
+class Set:
+    """How much is trained, for how long; what a cross-encoder's training has in place of it."""
+
+    title: str
+    options: TrainingOptions
+    cross: Mapping[str, Any]
+    without: tuple[str, ...] = ()
+    """Methods that make no sense in it."""
+
+
+_LONG_CROSS = {"batch_size": 16, "negatives": 15, "validation_queries": 100}
+_SHORT_CROSS = {
+    "steps": 300,
+    "batch_size": 8,
+    "negatives": 7,
+    "validation_queries": 100,
+    "freeze": (),
+    "learning_rate": 5e-5,
+    "evaluate_every": 50,
+}
+SETS = {
+    "frozen": Set(
+        "Codes and linear maps on a frozen backbone",
+        TrainingOptions(
+            steps=1500, freeze="backbone", evaluate_every=75, patience=4, validation_queries=300, batch_size=32
+        ),
+        _SHORT_CROSS,
+        (
+            "cross",
+            "maxsim",
+            *(name for name, one in METHODS.items() if "freeze" in one.options),
+        ),
+    ),
+    "tuned": Set(
+        "Everything tuned",
+        TrainingOptions(steps=2000, batch_size=64, evaluate_every=200, patience=4, validation_queries=500),
+        _LONG_CROSS,
+    ),
+    "tuned-small": Set(
+        "Everything tuned, a few hundred steps: for two cores",
+        TrainingOptions(steps=400, batch_size=32, evaluate_every=50, patience=4, validation_queries=300),
+        _SHORT_CROSS,
+    ),
+}
+"""`tuned` is for a GPU."""

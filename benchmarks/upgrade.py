@@ -1,0 +1,200 @@
+"""What an upgrade gains while stored vectors stay as they are: by pairs, by time, beside LlamaIndex's adapters.
+
+    python benchmarks/upgrade.py            # an hour or more on one core; goes on where it stopped
+    python benchmarks/upgrade.py --quick    # under a minute, one small task; writes nothing
+    python benchmarks/upgrade.py --tasks banking77 --pairs 1000
+
+For each task an index is made of its test documents with all-MiniLM-L6-v2 as it comes; then its queries are upgraded on
+100, 1,000 and 10,000 training pairs, of which a fifth chooses the checkpoint and a fifth decides, and the new model is
+measured on the test queries: codes and maps (what `polyencoders upgrade` does), the last two layers of the query side
+as well, the whole query side; and adapters on the same three fifths. What held-out pairs do not confirm is refused: the
+column *kept* then has the figure of before. One thread. Tasks as in `quality.py`. Writes a line of
+JSON a run to benchmarks/results/upgrade.jsonl, and upgrade.{json,md,png}; the last line printed is the summary as one
+JSON object.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import TrainerCallback, set_seed
+
+from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model
+from polyencoders.cli.display import quieten
+from polyencoders.cli.runs import append_runs, read_runs
+from polyencoders.data import Example
+from polyencoders.evaluation import evaluate, paired_difference
+from polyencoders.evaluation.protocols import CorpusTask
+from polyencoders.evaluation.retrieval import RetrievalEvaluator
+from polyencoders.index import Index
+from polyencoders.training.upgrade import OPTIONS, missing_vectors, parts, upgrade
+from quality import as_lists
+from quality_tasks import RANKINGS, load, some
+from upgrade_adapters import train_adapter
+from upgrade_report import write
+
+RESULTS = Path(__file__).parent / "results"
+TASKS = ("banking77", "clinc150", "babi-6", "wikiqa", "chit-chat", "dailydialog++ random", "ubuntu 10")
+PAIRS = (100, 1_000, 10_000)
+BEFORE = "as it comes"
+OURS: dict[str, dict[str, Any]] = {
+    "codes and maps": {},
+    "last two layers": {"freeze": ("documents", "all-but-top-2"), "pull": 0.0},
+    "query side": {"freeze": ("documents", "embeddings"), "pull": 0.0},
+}
+ADAPTERS = {"LlamaIndex linear": "linear", "LlamaIndex two layers": "two layers"}
+METHODS = (BEFORE, *OURS, *ADAPTERS)
+MEASURES = ["Success@1", "MRR"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few of each, writes no results")
+    parser.add_argument("--tasks", nargs="+", choices=RANKINGS, default=list(TASKS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--pairs", type=int, nargs="+", default=list(PAIRS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--queries", type=int, default=500, help="the most test queries, drawn by seed 0")
+    default = os.environ.get("POLYENCODERS_BENCHMARK_DATA") or Path(__file__).parents[2] / "shared" / "data"
+    parser.add_argument("--data", type=Path, default=Path(default), help="the folder of the archives")
+    parser.add_argument("--unpacked", type=Path, default=Path(__file__).parent / "cache" / "quality")
+    arguments = parser.parse_args()
+    quieten()
+    torch.set_num_threads(1)
+    if arguments.quick:
+        arguments.tasks, arguments.pairs, arguments.queries = ["chit-chat"], [120], 20
+        arguments.methods = [BEFORE, "codes and maps", "LlamaIndex linear"]
+    runs = RESULTS / "upgrade.jsonl"
+    rows = [] if arguments.quick else read_runs(runs)
+    finished = {_key(row) for row in rows}
+    for name in tqdm(arguments.tasks, desc="upgrade"):
+        wanted = [run for run in _runs(name, arguments) if _key(run) not in finished]
+        with tempfile.TemporaryDirectory() as folder:
+            task = Task(name, arguments, Path(folder)) if wanted else None
+            for run in wanted:
+                assert task is not None
+                row = {**run, **task.row(run, steps=4 if arguments.quick else None)}
+                rows.append(row)
+                if not arguments.quick:
+                    append_runs(runs, [row])
+                tqdm.write(f"{name} / {run['method']} / {run['pairs']}: {row['R@1']:.3f}, {row['seconds']:.0f} s")
+    if arguments.quick:
+        print(json.dumps({row["method"]: row["R@1"] for row in rows}))
+    else:
+        print(json.dumps(write(rows, RESULTS)))
+
+
+def _runs(task: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    rows = []
+    for method in arguments.methods:
+        for pairs in arguments.pairs if method != BEFORE else [0]:
+            for seed in arguments.seeds if method != BEFORE else [0]:
+                rows.append(
+                    {"task": task, "method": method, "pairs": pairs, "seed": seed, "queries": arguments.queries}
+                )
+    return rows
+
+
+def _key(row: dict[str, Any]) -> str:
+    return json.dumps([row[name] for name in ("task", "method", "pairs", "seed", "queries")])
+
+
+class Task:
+    """A set, the ranking of its test queries, and an index of the documents that are ranked."""
+
+    def __init__(self, name: str, arguments: argparse.Namespace, folder: Path) -> None:
+        self.splits = load(name, arguments.data, arguments.unpacked)
+        test = some(self.splits.test, arguments.queries)
+        self.ranked = RANKINGS[name].ranked(test, self.splits.corpus)
+        self.lists = as_lists(self.ranked, test, self.splits.corpus)
+        self.folder = folder
+        self.model = build_model("bi", DEFAULT_BACKBONE, {"query_length": 128, "document_length": 128})
+        self.model.save_pretrained(str(folder / "model"))
+        index = Index.create(folder / "index", folder / "model")
+        corpus = self.ranked.corpus if isinstance(self.ranked, CorpusTask) else ()
+        texts = dict.fromkeys([*corpus, *(text for listed in self.lists.documents for text in listed)])
+        index.add([{"id": number, "text": text} for number, text in enumerate(texts)])
+        self.made = 0
+
+    def row(self, run: dict[str, Any], steps: int | None) -> dict[str, Any]:
+        """Upgrade the index as it was made, and measure what comes of it."""
+        if run["method"] == BEFORE:
+            return {**self._measured(self.model), "confirmed": None, "seconds": 0.0, "history": []}
+        set_seed(run["seed"])
+        pairs = some(self.splits.train, run["pairs"])
+        kind = ADAPTERS.get(run["method"])
+        upgraded = self._adapted(kind, pairs, run["seed"], steps) if kind else self._upgraded(run, pairs, steps)
+        return {"given": len(pairs), **upgraded}
+
+    def _upgraded(self, run: dict[str, Any], pairs: Sequence[Example], steps: int | None) -> dict[str, Any]:
+        options = replace(OPTIONS, **OURS[run["method"]], seed=run["seed"])
+        options = replace(options, steps=steps) if steps is not None else options
+        clock = Clock()
+        started = time.perf_counter()
+        self.made += 1
+        index = Index.open(self.folder / "index", self.folder / "model", accept_documents_from=self.folder / "model")
+        done = upgrade(index, pairs, None, self.folder / f"upgraded-{self.made}", options, [clock])
+        seconds = time.perf_counter() - started
+        index.set_query_model(self.folder / "model")  # for the next, as it was
+        times = dict(clock.times)
+        return {
+            **self._measured(done.model),
+            "confirmed": done.confirmed,
+            "held_out": [done.before["MRR@100"].mean, done.after["MRR@100"].mean],
+            "seconds": seconds,
+            "history": [[times.get(step, 0.0), value] for step, value in done.training.history],
+            "before": done.training.before,
+        }
+
+    def _adapted(self, kind: str, pairs: Sequence[Example], seed: int, steps: int | None) -> dict[str, Any]:
+        index = Index.open(self.folder / "index", self.folder / "model")
+        started = time.perf_counter()
+        examples, validation, held_out = parts(pairs, None, seed)
+        vectors = missing_vectors(index, self.model, [*validation, *held_out])
+        chooser, judge = (RetrievalEvaluator(index, some, vectors) for some in (validation, held_out))
+        adapted = train_adapter(kind, self.model, examples, chooser, steps or 1000, seed)
+        seconds = time.perf_counter() - started
+        before, after = judge.values(self.model), judge.values(adapted)
+        return {
+            **self._measured(adapted),
+            "confirmed": paired_difference(after["MRR@100"], before["MRR@100"]).low > 0,
+            "held_out": [float(before["MRR@100"].mean()), float(after["MRR@100"].mean())],
+            "seconds": seconds,
+            "history": [],
+        }
+
+    def _measured(self, model: Any) -> dict[str, float]:
+        report = evaluate(model, self.lists, MEASURES)
+        return {name: one.mean for name, one in zip(("R@1", "MRR"), report.metrics.values(), strict=True)}
+
+
+class Clock(TrainerCallback):
+    """Seconds since training began, at each validation."""
+
+    def __init__(self) -> None:
+        self.times: list[tuple[int, float]] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.started = time.perf_counter()
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.times.append((state.global_step, time.perf_counter() - self.started))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""LlamaIndex's adapters of an embedding model's queries, trained on the pairs that an upgrade is trained on.
+
+The layers are LlamaIndex's (package llama-index-embeddings-adapter), and so is the recipe, that of its
+`EmbeddingAdapterFinetuneEngine`: in-batch cross-entropy of cosines times 20, AdamW, batches of 10, a tenth of the steps
+to warm up; except that vectors are computed once, and that learning rate and checkpoint are chosen on validation pairs
+(its own rate of 2e-5 stands first in the list). An adapter sees one finished vector, codes the outputs of all tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from llama_index.embeddings.adapter import LinearLayer
+from llama_index.embeddings.adapter.utils import TwoLayerNN
+from torch import Tensor, nn
+from transformers import get_linear_schedule_with_warmup
+
+from polyencoders.data import Example
+
+RATES = (2e-5, 2e-4, 2e-3)
+BATCH = 10
+SCALE = 20.0
+VALIDATIONS = 8
+
+
+def layer(kind: str, dimension: int) -> nn.Module:
+    """A new adapter: `linear` starts as the identity, `two layers` (1,024 hidden) as nothing beside the residual."""
+    if kind == "linear":
+        return LinearLayer(dimension, dimension, bias=True)
+    return TwoLayerNN(dimension, 1024, dimension, bias=True, add_residual=True)
+
+
+class Adapted:
+    """A bi-encoder whose query vectors go through an adapter."""
+
+    def __init__(self, model: Any, adapter: nn.Module) -> None:
+        self.model, self.adapter = model, adapter
+        self.similarity = model.similarity
+        self.encode_document = model.encode_document
+
+    @torch.inference_mode()
+    def encode_query(self, queries: Sequence[Any], **options: Any) -> Tensor:
+        """Vectors `(q, d)`, of length 1: cosines rank the same, and validation reads them as similarities."""
+        vectors = self.model.encode_query(queries, convert_to_tensor=True, show_progress_bar=False)
+        return nn.functional.normalize(self.adapter(vectors), dim=-1)
+
+    def score_lists(
+        self, queries: Sequence[Any], documents: Sequence[Sequence[str]], batch_size: int = 64, **ignored: Any
+    ) -> list[np.ndarray[Any, Any]]:
+        """Scores of each query's documents."""
+        texts = list(dict.fromkeys(text for listed in documents for text in listed))
+        place = {text: number for number, text in enumerate(texts)}
+        vectors = self.encode_document(texts, batch_size=batch_size, show_progress_bar=False)
+        encoded = self.encode_query(queries).numpy()
+        return [
+            vectors[[place[text] for text in listed]] @ query for query, listed in zip(encoded, documents, strict=True)
+        ]
+
+
+def train_adapter(kind: str, model: Any, examples: Sequence[Example], chooser: Any, steps: int, seed: int) -> Adapted:
+    """The adapter that validation pairs find best, over rates and checkpoints; possibly the one that was begun with."""
+    torch.manual_seed(seed)
+    pairs = [(example.query, positive) for example in examples for positive in example.positives]
+    queries = model.encode_query([list(query) for query, _ in pairs], convert_to_tensor=True, show_progress_bar=False)
+    documents = model.encode_document([text for _, text in pairs], convert_to_tensor=True, show_progress_bar=False)
+    queries, documents = queries.clone(), documents.clone()
+    best, best_value = layer(kind, queries.shape[1]), -1.0
+    for rate in RATES:
+        adapter = layer(kind, queries.shape[1])
+        optimizer = torch.optim.AdamW(adapter.parameters(), lr=rate)
+        schedule = get_linear_schedule_with_warmup(optimizer, steps // 10, steps)
+        generator = torch.Generator().manual_seed(seed)
+        for step in range(steps):
+            chosen = torch.randint(len(pairs), (min(BATCH, len(pairs)),), generator=generator)
+            scores = SCALE * _cosines(adapter(queries[chosen]), documents[chosen])
+            loss = nn.functional.cross_entropy(scores, torch.arange(len(chosen)))
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(adapter.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            if (step + 1) % max(1, steps // VALIDATIONS) == 0:
+                value = chooser(Adapted(model, adapter))[chooser.primary_metric]
+                if value > best_value:
+                    best, best_value = copy.deepcopy(adapter), value
+    return Adapted(model, best)
+
+
+def _cosines(left: Tensor, right: Tensor) -> Tensor:
+    return nn.functional.normalize(left, dim=-1) @ nn.functional.normalize(right, dim=-1).T
