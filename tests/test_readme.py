@@ -15,6 +15,7 @@ PAGES = (
     "docs/integrations.md",
     "docs/data.md",
     "docs/listwise.md",
+    "docs/scaling.md",
 )
 SERVER = "http://localhost:8080"
 """What asks a server there is run in tests/serving."""

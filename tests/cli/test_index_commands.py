@@ -123,5 +123,6 @@ def test_what_goes_wrong_is_one_line(run: Run, menu: Path, tiny_backbone: str) -
     assert "mode must be one of exact, fast" in _fails(run, "search", "menu", "--query", "a", "--mode", "slow")
     assert "no such file" in _fails(run, "index", "add", "menu", "--data", "missing.jsonl")
     assert "one of the two" in _fails(run, "index", "delete", "menu")
+    assert "--ray goes with --data" in _fails(run, "index", "create", "other", "--ray", "auto")
     menu.write_text('{"text": "a"}\n{"txt": "b"}\n')
     assert "menu.jsonl:2" in _fails(run, "index", "add", "menu", "--data", menu)

@@ -176,3 +176,9 @@ def test_it_is_served_and_goes_on_when_the_storage_comes_back(made: str, object_
         assert f"{object_storage.endpoint} does not answer" in server.said()
         assert object_storage.SECRET not in server.said()
     assert sorted(row["id"] for row in Index.open(made).get(["1", "new"])) == ["1", "new"]
+
+
+def test_a_cluster_does_not_fill_a_bucket(run: Run, made: str, menu: Path) -> None:
+    code, _, err = run("index", "add", made, "--data", menu, "--ray", "no-such-machine:1")
+    assert code == 1
+    assert "`polyencoders index add` without --ray adds to it" in " ".join(err.split())

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+
+_SILENCE = 10.0
+"""Seconds for which one of several processes keeps to itself what is wrong."""
 
 
 def main() -> None:
@@ -28,5 +32,9 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
+    if os.environ.get("RANK", "0") != "0":
+        # Started by torchrun beside others: what is wrong is most likely wrong in the first of them too, which says so,
+        # and torchrun then ends this one.
+        time.sleep(_SILENCE)
     print(f"polyencoders: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(1)

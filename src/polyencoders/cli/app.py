@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from polyencoders.cli.architectures import DEFAULT_ARCHITECTURE
+from polyencoders.errors import TrainingError
+
+IN_SEVERAL_PROCESSES = ("train", "distill")
 
 app = typer.Typer(
     help=(
@@ -57,6 +61,11 @@ def version(
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+    elif context.invoked_subcommand not in IN_SEVERAL_PROCESSES and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise TrainingError(
+            f"`polyencoders {context.invoked_subcommand}` runs in one process: start it without torchrun or "
+            f"accelerate, which are for {' and '.join(IN_SEVERAL_PROCESSES)}"
+        )
 
 
 @app.command()
@@ -570,6 +579,17 @@ MadeBy = Annotated[
     str | None, typer.Option(help="The model. [default: from where it was when the index was made]", show_default=False)
 ]
 
+OnRay = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        help="Have all workers of a Ray cluster encode: `HOST:PORT` of its head; `auto`: that of this machine; "
+        "`local`: a new one. All machines must see the index under the same path. Everything is read and checked "
+        'first, and comes in as one version. Needs `pip install "polyencoders[ray]"`.',
+        show_default=False,
+    ),
+]
+
 
 @index_app.command()
 def create(
@@ -585,6 +605,7 @@ def create(
     vector_column: Annotated[str, typer.Option(help="The column of --vectors that holds them.")] = "vector",
     text: TextColumn = "text",
     id: IdColumn = None,
+    ray: OnRay = None,
 ) -> None:
     """Make an index; interrupted, the same command goes on where it stopped.
 
@@ -596,7 +617,7 @@ def create(
     """
     from polyencoders.cli import index as command
 
-    command.create(path, data, vectors, model, text, id, vector_column)
+    command.create(path, data, vectors, model, text, id, vector_column, ray)
 
 
 @index_app.command()
@@ -607,11 +628,15 @@ def add(
     accept_documents_from: AcceptDocumentsFrom = None,
     text: TextColumn = "text",
     id: IdColumn = None,
+    ray: OnRay = None,
 ) -> None:
-    """Add documents; those whose ids are there are replaced, those that are there just so are left alone."""
+    """Add documents; those whose ids are there are replaced, those that are there just so are left alone.
+
+    Interrupted, the same command goes on where it stopped, with --ray as well.
+    """
     from polyencoders.cli import index as command
 
-    command.add(path, data, model, accept_documents_from, text, id)
+    command.add(path, data, model, accept_documents_from, text, id, ray)
 
 
 @index_app.command()

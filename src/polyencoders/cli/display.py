@@ -6,6 +6,7 @@ Knows the terminal and the trainer's callbacks; nothing of models.
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 
-console = Console()
+console = Console(quiet=os.environ.get("RANK", "0") != "0")
+"""Of several processes that train together, the first's alone speaks."""
 
 
 def quieten() -> None:

@@ -22,7 +22,7 @@ from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console, quieten, resumable
 from polyencoders.data import DocumentFile, chitchat_replies
 from polyencoders.errors import DataError, IndexingError
-from polyencoders.index import Answer, Index, is_index, verify
+from polyencoders.index import Added, Answer, Index, is_index, verify
 
 BUILT_IN = "chitchat"
 
@@ -49,12 +49,21 @@ class Reading:
 
 
 def create(
-    path: str, data: str | None, vectors: Path | None, model: str, text: str, id: str | None, vector: str
+    path: str,
+    data: str | None,
+    vectors: Path | None,
+    model: str,
+    text: str,
+    id: str | None,
+    vector: str,
+    ray: str | None,
 ) -> None:
     """Make an index, of texts or of vectors that exist; go on with one that was interrupted."""
     quieten()
     if data is not None and vectors is not None:
         raise DataError("give --data, or --vectors: a Parquet file or a LanceDB table brings its own texts")
+    if ray is not None and data is None:
+        raise DataError("--ray goes with --data: the documents that the cluster is to encode")
     name = resolve_backbone(model)
     if vectors is not None:
         with _progress("adopting") as (_, advance):
@@ -65,6 +74,7 @@ def create(
         _how_to_search(path)
         return
     rows = _documents(data, text, id) if data is not None else None
+    _join(ray, path)
     if is_index(path):
         index = Index.open(path, name)
         console.print(f"{path} is there already, with {len(index):,} documents: going on with it.")
@@ -73,15 +83,18 @@ def create(
     if rows is None:
         console.print(f"{path}: an empty index; `polyencoders index add {path} --data FILE` fills it.")
         return
-    _fill(index, rows)
+    _fill(index, rows, ray)
     _how_to_search(path)
 
 
-def add(path: str, data: str, model: str | None, accept: str | None, text: str, id: str | None) -> None:
+def add(
+    path: str, data: str, model: str | None, accept: str | None, text: str, id: str | None, ray: str | None
+) -> None:
     """Add documents, or replace those whose ids are there."""
     quieten()
     rows = _documents(data, text, id)
-    _fill(_opened(path, model, accept), rows)
+    _join(ray, path)
+    _fill(_opened(path, model, accept), rows, ray)
 
 
 def delete(path: str, ids: list[str], where: str | None) -> None:
@@ -215,22 +228,57 @@ def _documents(data: str, text: str, id: str | None) -> Iterable[Any]:
     return DocumentFile(data, text=text, id=id)
 
 
-def _fill(index: Index, rows: Iterable[Any]) -> None:
+def _fill(index: Index, rows: Iterable[Any], ray: str | None) -> None:
     reading = Reading(rows)
     started = time.perf_counter()
-    with resumable(), _progress("adding") as (bar, advance):
-
-        def done(number: int) -> None:
-            bar.update(bar.task_ids[0], total=reading.total)
-            advance(number)
-
-        added = index.add(reading, advance=done)
+    with resumable():
+        added = _here(index, reading) if ray is None else _on_a_cluster(index, reading, ray)
     seconds = time.perf_counter() - started
     console.print(
         f"{added.added:,} added, {added.replaced:,} replaced, {added.unchanged:,} were there; {added.encoded:,} texts "
         f"encoded in {seconds:.0f} s ({added.total / max(seconds, 1e-9):,.0f} documents a second).\n"
         f"{index.path} holds {len(index):,} documents (version {index.version})."
     )
+
+
+def _join(address: str | None, path: str) -> None:
+    """Join a cluster, if one is named: before a model is loaded for nothing, and LanceDB, which warns of forks."""
+    if address is not None:
+        from polyencoders.distributed import connect
+        from polyencoders.index.staging import in_a_folder
+        from polyencoders.index.storage import place_of
+
+        in_a_folder(place_of(path))
+        connect(address)
+
+
+def _here(index: Index, reading: Reading) -> Added:
+    with _progress("adding") as (bar, advance):
+
+        def done(number: int) -> None:
+            bar.update(bar.task_ids[0], total=reading.total)
+            advance(number)
+
+        return index.add(reading, advance=done)
+
+
+def _on_a_cluster(index: Index, reading: Reading, address: str) -> Added:
+    from polyencoders.distributed import add
+    from polyencoders.index import Watch
+
+    with _progress("reading") as (bar, advance):
+        (task,) = bar.task_ids
+
+        def read(number: int) -> None:
+            bar.update(task, total=reading.total)
+            advance(number)
+
+        def planned(documents: int, before: int) -> None:
+            if before:
+                console.print(f"{before:,} of {documents:,} documents were encoded before: going on with the others.")
+            bar.reset(task, description="encoding", total=documents, completed=before)
+
+        return add(index, reading, address, watch=Watch(read, planned, advance))
 
 
 def _how_to_search(path: str) -> None:

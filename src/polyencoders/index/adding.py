@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from polyencoders.index.rows import Document, chunks, metadata_columns
+from polyencoders.index.rows import OWN_COLUMNS, Document, chunks, metadata_columns
 from polyencoders.index.table import Table
 
 CHUNK = 4_096
@@ -70,12 +70,12 @@ def add(
     table.refresh()
     reading = Counted(rows)
     for documents in chunks(reading, chunk):
-        fresh = _not_there(table, documents)
+        fresh = not_there(table, documents)
         settled = reading.since() - len(fresh)
         done.unchanged += settled
         advance(settled)
         if fresh:
-            vectors, encoded = _vectors(table, fresh, encode, advance)
+            vectors, encoded = vectors_of(table, fresh, encode, advance)
             inserted, updated = put(table, fresh, vectors)
             done.added += inserted
             done.replaced += updated
@@ -92,19 +92,29 @@ def put(table: Table, documents: list[Document], vectors: Vectors) -> tuple[int,
     if len(last) < len(documents):
         documents, vectors = [documents[place] for place in last], vectors[last]
     with table.changing():
-        columns = metadata_columns(documents, table.schema)
-        flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
-        arrays = [
-            pa.array([one.id for one in documents]),
-            pa.array([one.text for one in documents], pa.string()),
-            pa.array([one.text_hash for one in documents]),
-            pa.array([one.content_hash for one in documents]),
-            pa.FixedSizeListArray.from_arrays(flat, table.dimension),
-            *columns.values(),
-        ]
-        names = ("id", "text", "text_hash", "content_hash", "vector")
-        fields = [*(table.schema.field(name) for name in names), *columns]
-        return table.put(pa.table(arrays, schema=pa.schema(fields)))
+        rows = columns_of_documents(documents, table.schema)
+        return table.put(with_vectors(rows, vectors, table.schema))
+
+
+def columns_of_documents(documents: list[Document], schema: pa.Schema) -> pa.Table:
+    """Documents in columns, those of their metadata included; without vectors."""
+    metadata = metadata_columns(documents, schema)
+    arrays = [
+        pa.array([one.id for one in documents], pa.string()),
+        pa.array([one.text for one in documents], pa.string()),
+        pa.array([one.text_hash for one in documents], pa.string()),
+        pa.array([one.content_hash for one in documents], pa.string()),
+        *metadata.values(),
+    ]
+    fields = [schema.field(name) for name in OWN_COLUMNS if name != "vector"]
+    return pa.table(arrays, schema=pa.schema([*fields, *metadata]))
+
+
+def with_vectors(rows: pa.Table, vectors: Vectors, schema: pa.Schema) -> pa.Table:
+    """Documents in columns, and their vectors `(n, d)` in another."""
+    field = schema.field("vector")
+    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
+    return rows.append_column(field, pa.FixedSizeListArray.from_arrays(flat, field.type.list_size))
 
 
 class Counted:
@@ -128,14 +138,14 @@ class Counted:
         return taken
 
 
-def _not_there(table: Table, documents: list[Document]) -> list[Document]:
+def not_there(table: Table, documents: list[Document]) -> list[Document]:
     """The documents that the table does not hold just so."""
     found = table.find("id", [one.id for one in documents], ["id", "content_hash"])
     there = dict(zip(found["id"].to_pylist(), found["content_hash"].to_pylist(), strict=True))
     return [one for one in documents if there.get(one.id) != one.content_hash]
 
 
-def _vectors(
+def vectors_of(
     table: Table,
     documents: list[Document],
     encode: Callable[[list[str], Callable[[int], object]], Vectors],

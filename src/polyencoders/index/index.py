@@ -23,6 +23,7 @@ from polyencoders.index.maker import Maker, Model, check_model, loaded, temperat
 from polyencoders.index.records import columns_of
 from polyencoders.index.rows import OWN_COLUMNS, json_columns, metadata_of, text_hash_of
 from polyencoders.index.snapshot import Snapshot
+from polyencoders.index.staging import Watch, Work, add_at_once
 from polyencoders.index.table import Table
 from polyencoders.models.encoding import encode_documents
 
@@ -439,6 +440,51 @@ class Index:
             raise
         self._changed()
         return done
+
+    def add_at_once(
+        self,
+        documents: Iterable[Any],
+        work: Work,
+        *,
+        bf16: bool | None = None,
+        chunk: int = CHUNK,
+        watch: Watch | None = None,
+    ) -> Added:
+        """Add documents as `add` does, but all in one version, with their chunks encoded by whoever `work` has do it.
+
+        Every document is read and checked before the first is encoded. What is encoded lies beside the table until all
+        is; so after an interruption the same call goes on where it stopped. `polyencoders.distributed.add` calls this.
+
+        Parameters
+        ----------
+        documents
+            As for `add`.
+        work
+            Has tasks run (`Task.run`), here or anywhere that sees the index's folder, in any order.
+        bf16
+            How `work` has them encoded.
+        chunk
+            Documents that are encoded together.
+        watch
+            Is told how far it has got.
+
+        Raises
+        ------
+        DataError
+            A document cannot be used; nothing is added.
+        ModelError
+            As for `add`.
+        IndexingError
+            It could not be written, or another process adds to this index in the same way.
+        """
+        self._check_writable()
+        self.loaded_model()
+        assert self.maker is not None
+        maker = f"{self.maker.documents} {'default' if bf16 is None else 'bf16' if bf16 else 'float32'}"
+        try:
+            return add_at_once(self._writer, documents, work, maker, chunk, watch)
+        finally:
+            self._changed()
 
     def delete(self, ids: Sequence[str | int] | None = None, *, where: str | None = None) -> int:
         """Delete documents by id or by a filter; those that are not there are no error.

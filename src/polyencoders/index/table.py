@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from polyencoders.errors import IndexingError, MissingExtraError
 from polyencoders.index.filters import check_filter, shown
+from polyencoders.index.fragments import Written, commit
 from polyencoders.index.seals import Seals
 from polyencoders.index.storage import TABLE, Folder, Storage
 
@@ -210,22 +211,35 @@ class Table:
             except OSError:
                 pass  # a full disk: what was changed is there, and the next writer seals it
 
+    def add_columns(self, schema: pa.Schema) -> None:
+        """Have all columns of a schema; those that are new are empty."""
+        fresh = [field for field in schema if field.name not in self.schema.names]
+        if fresh:
+            with _explained(self.storage):
+                self._table.add_columns(fresh)
+
     def put(self, rows: pa.Table) -> tuple[int, int]:
         """Add documents, or replace those with their ids: all in one version. Gives how many of each."""
         return self._agreed(lambda: self._put(rows))
 
     def _put(self, rows: pa.Table) -> tuple[int, int]:
         with _explained(self.storage):
-            fresh = [rows.schema.field(name) for name in rows.schema.names if name not in self.schema.names]
-            if fresh:
-                self._table.add_columns(fresh)
-            for field in self.schema:
-                if field.name not in rows.schema.names:
-                    rows = rows.append_column(field, pa.nulls(len(rows), field.type))
-            rows = rows.select(self.schema.names).cast(self.schema)
+            self.add_columns(rows.schema)
+            rows = conformed(rows, self.schema)
             merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             done = merge.execute(rows)
         return int(done.num_inserted_rows), int(done.num_updated_rows)
+
+    def put_written(self, written: Sequence[Written]) -> tuple[int, int]:
+        """Add documents that lie in files already, or replace those with their ids: all in one version.
+
+        No two of them have the same id. Gives how many were new, and how many replaced.
+        """
+        assert isinstance(self.storage, Folder)
+        with _explained(self.storage):
+            replaced = commit(self.storage.place / f"{TABLE}.lance", written)
+            self._table.checkout_latest()
+        return sum(one.rows for one in written) - replaced, replaced
 
     def delete(self, where: str) -> int:
         """Delete what a filter finds; gives how many there were."""
@@ -300,6 +314,14 @@ class _OvertakenError(IndexingError):
 
 class _RemovedError(IndexingError):
     """A file of the version that is looked at is gone: by another writer's compaction, or lost."""
+
+
+def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows with all columns of a schema, in its order; those that they lack are empty."""
+    for field in schema:
+        if field.name not in rows.schema.names:
+            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    return rows.select(schema.names).cast(schema)
 
 
 def seals_of(storage: Storage) -> Seals:

@@ -23,6 +23,7 @@ from polyencoders.training.freezing import freeze
 from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.lists import candidate_lists, kept_lists
 from polyencoders.training.options import Distillation, TrainingOptions
+from polyencoders.training.processes import by_the_first, processes
 from polyencoders.training.resuming import CHECKPOINTS
 from polyencoders.training.teacher import Teacher
 from polyencoders.training.train import TrainingResult, train
@@ -86,6 +87,7 @@ def distill(
     teaching = teacher if isinstance(teacher, Teacher) else Teacher(teacher, bf16=options.bf16)
     if teaching.model is model:
         raise TrainingError("a model cannot be its own teacher: load it a second time")
+    processes(model.device)  # joined by all of them before the first may write
     freeze(model, options.frozen)
     outputs = FrozenOutputs(model, bf16=options.bf16) if options.frozen else None
     with outputs.applied() if outputs is not None and outputs.useful else nullcontext():
@@ -93,11 +95,12 @@ def distill(
             documents = [text for example in examples for text in example.positives]
             queries = [example.query for example in examples]
             outputs.prepare_all({"query": queries, "document": [*documents, *corpus]}, on_texts)
+        made = (model, examples, chosen, corpus, options.seed)
         if output_dir is None:
-            lists = candidate_lists(model, examples, chosen, corpus, options.seed)
+            lists = by_the_first(lambda: candidate_lists(*made))
         else:
             file = Path(output_dir).absolute() / CHECKPOINTS / "lists.json"
-            lists = kept_lists(file, model, examples, chosen, corpus, options.seed)
+            lists = by_the_first(lambda: kept_lists(file, *made))
     scores = teaching.score(lists, on_pairs)
     options = replace(options, distillation=replace(chosen, teacher=chosen.teacher or teaching.name))
     return train(model, lists, validation, output_dir, options, callbacks, on_texts, scores)

@@ -22,6 +22,7 @@ from polyencoders.models.fingerprint import fingerprint
 from polyencoders.models.precision import bf16_is_native
 from polyencoders.models.text import Query
 from polyencoders.training.output_store import OutputStore
+from polyencoders.training.processes import processes
 
 TEXTS_PER_SHARD = 1024
 """How many texts are encoded before their outputs are written: what an interruption can cost."""
@@ -95,6 +96,16 @@ class FrozenOutputs:
         cut = [prompt + self.model.text_of(text, task, prompt) for text in texts]
         missing = [text for text in dict.fromkeys(cut) if _key(text) not in self.stores[task]]
         advance(len(cut) - len(missing))
+        together = processes()
+        if together.num_processes > 1:
+            # Each computes a share; where they do not see each other's files, the others' as well.
+            self._keep(missing[together.process_index :: together.num_processes], task, advance)
+            together.wait_for_everyone()
+            self.stores[task].refresh()
+            missing = [text for text in missing if _key(text) not in self.stores[task]]
+        self._keep(missing, task, advance)
+
+    def _keep(self, missing: list[str], task: Task, advance: Callable[[int], None]) -> None:
         for start in range(0, len(missing), TEXTS_PER_SHARD):
             shard = sorted(missing[start : start + TEXTS_PER_SHARD], key=len, reverse=True)
             arrays: dict[bytes, Tensor] = {}

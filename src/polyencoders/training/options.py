@@ -134,7 +134,8 @@ class TrainingOptions:
     steps
         Updates of the weights.
     batch_size
-        Queries in a step. For bi- and poly-encoders the other queries' documents are the negatives, so more is harder.
+        Queries in a step, of all processes together. For bi- and poly-encoders the other queries' documents are the
+        negatives, so more is harder.
     learning_rate
         The highest, reached after a tenth of the steps and then falling to 0; 5e-5 unless the whole backbone is
         frozen, 1e-4 then.

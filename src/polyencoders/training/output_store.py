@@ -49,8 +49,14 @@ class OutputStore:
         self.folder = folder
         self._places: dict[bytes, tuple[int, int, int]] = {}
         self._shards: list[safe_open] = []
-        for path in sorted(folder.glob("*.safetensors")):
-            self._open(path)
+        self._opened: set[Path] = set()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See what other processes have added."""
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path not in self._opened:
+                self._open(path)
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._places
@@ -90,3 +96,4 @@ class OutputStore:
         for number, (start, stop) in enumerate(zip([0, *stops], stops, strict=False)):
             self._places[keys[number * KEY_BYTES : (number + 1) * KEY_BYTES]] = (len(self._shards), start, stop)
         self._shards.append(shard)
+        self._opened.add(path)

@@ -17,7 +17,8 @@ from transformers import TrainerCallback
 
 from polyencoders.files import whole_file
 from polyencoders.training.collator import text_id
-from polyencoders.training.mining import Miner
+from polyencoders.training.mining import Miner, Pair
+from polyencoders.training.processes import by_the_first
 
 
 class MinedNegatives(TrainerCallback):
@@ -43,22 +44,26 @@ class MinedNegatives(TrainerCallback):
         step = state.global_step - state.global_step % every if every is not None else 0
         if step == self._of:
             return
-        file = self.folder / f"negatives-{step}.json"
         pairs = [(query, positive) for query, answers in self.miner.right.items() for positive in answers]
-        if file.exists():
-            places = json.loads(file.read_text(encoding="utf-8"))
-        else:
-            found = self.miner.mine(step)
-            places = [[self.miner.places[text] for text in found[pair]] for pair in pairs]
-            if state.is_world_process_zero:
-                with whole_file(file) as scratch:
-                    scratch.write_text(json.dumps(places), encoding="utf-8")
+        places = by_the_first(lambda: self._mined(step, pairs))
         documents = self.miner.documents
         self._found = {
             (text_id(list(query)), text_id(positive)): [documents[place] for place in listed]
             for (query, positive), listed in zip(pairs, places, strict=True)
         }
         self._of = step
+
+    def _mined(self, step: int, pairs: list[Pair]) -> list[list[int]]:
+        """Places of each pair's negatives: as they are kept, or else found, and kept from now on."""
+        file = self.folder / f"negatives-{step}.json"
+        if file.exists():
+            kept: list[list[int]] = json.loads(file.read_text(encoding="utf-8"))
+            return kept
+        found = self.miner.mine(step)
+        places = [[self.miner.places[text] for text in found[pair]] for pair in pairs]
+        with whole_file(file) as scratch:
+            scratch.write_text(json.dumps(places), encoding="utf-8")
+        return places
 
     def columns(self, query_ids: torch.Tensor, positive_ids: torch.Tensor) -> list[list[str]]:
         """Texts of the columns to add to a batch, as many as there are negatives a query."""

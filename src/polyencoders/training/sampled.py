@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from sentence_transformers.util import batch_to_device
+from sentence_transformers.util import batch_to_device, get_rank
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -63,19 +63,22 @@ class SampledCrossEntropy(nn.Module):
     def forward(self, inputs: Sequence[Sequence[Any]], labels: Tensor | None = None, **_: Any) -> Tensor:
         queries, positives, *explicit = inputs
         pairs: list[tuple[Any, str]] = []
+        # A row draws what it would draw in one process with the whole batch.
+        seed = int(torch.randint(1 << 62, ())) + get_rank() * len(queries)
         for row, (query, positive) in enumerate(zip(queries, positives, strict=True)):
-            wrong = self._wrong(tuple(query), positive, [column[row] for column in explicit])
+            drawing = torch.Generator().manual_seed(seed + row)
+            wrong = self._wrong(tuple(query), positive, [column[row] for column in explicit], drawing)
             pairs.extend((query, document) for document in (positive, *wrong))
         scores = self._score(pairs).view(len(queries), -1) * self.scale
         return functional.cross_entropy(scores, torch.zeros(len(queries), dtype=torch.long, device=scores.device))
 
-    def _wrong(self, query: tuple[str, ...], positive: str, explicit: list[str]) -> list[str]:
+    def _wrong(self, query: tuple[str, ...], positive: str, explicit: list[str], drawing: torch.Generator) -> list[str]:
         """n documents that do not answer the query: explicit ones first, then drawn ones, none twice."""
         right = {*self.right.get(query, ()), positive}
         wrong = [text for text in dict.fromkeys(explicit) if text not in right][: self.negatives]
         excluded = {*right, *wrong}
         while len(wrong) < self.negatives:
-            document = self.documents[int(torch.randint(len(self.documents), ()))]
+            document = self.documents[int(torch.randint(len(self.documents), (), generator=drawing))]
             if document not in excluded:
                 excluded.add(document)
                 wrong.append(document)

@@ -29,6 +29,7 @@ from polyencoders.models.fingerprint import fingerprint
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.loading import load_model
 from polyencoders.models.precision import bf16_is_native
+from polyencoders.training.processes import by_the_first, of_all, processes
 
 _FORMAT = 1  # goes into the folder's name: a later format must not meet these shards
 
@@ -117,24 +118,29 @@ class Teacher:
         pairs = [(one.query, text) for one in lists for text in (*one.positives, *one.negatives)]
         keys = np.array([_key(query, text) for query, text in pairs], dtype=np.int64)
         _, first = np.unique(keys, return_index=True)
-        missing = np.sort(first[~self._has(keys[first])])
+        missing = by_the_first(lambda: np.sort(first[~self._has(keys[first])]))
         if isinstance(self.model, JointEncoder):
             # Pairs of like length together, so that little of a batch is padding; the longest, and slowest, first.
             sizes = [sum(map(len, query)) + len(text) for query, text in (pairs[place] for place in missing)]
             missing = missing[np.argsort(sizes, kind="stable")[::-1]]
         done, total = len(first) - len(missing), len(first)
         advance(done, total)
+        together = processes()
+        mine = missing[together.process_index :: together.num_processes]
         made = []
-        for start in range(0, len(missing), self.shard):
-            places = missing[start : start + self.shard]
-            made.append(self._computed([pairs[place] for place in places]))
-            self._write(keys[places], made[-1])
-            done += len(places)
-            advance(done, total)
-        if made:
-            self._remember(keys[missing], np.concatenate(made))
-            self._join()
-        return self._scores[np.searchsorted(self._keys, keys)].reshape(len(lists), -1)
+        for start in range(0, len(mine), self.shard):
+            places = mine[start : start + self.shard]
+            made.append((keys[places], self._computed([pairs[place] for place in places])))
+            self._write(*made[-1])
+            done += len(places) * together.num_processes
+            advance(min(done, total), total)
+        if len(missing):
+            for some, scores in of_all(made):
+                self._remember(some, scores)
+            if together.num_processes == 1:
+                self._join()
+        # From one process: what another has kept may be another's rounding.
+        return by_the_first(lambda: self._scores[np.searchsorted(self._keys, keys)].reshape(len(lists), -1))
 
     def _has(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
         if not len(self._keys):

@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from accelerate import PartialState  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from sentence_transformers import CrossEncoderTrainingArguments, SentenceTransformerTrainingArguments
 from sentence_transformers.base.evaluation import BaseEvaluator
@@ -41,6 +41,7 @@ from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.in_batch import InBatchCrossEntropy
 from polyencoders.training.mining import Miner
 from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
+from polyencoders.training.processes import by_the_first, processes, share_of
 from polyencoders.training.pulling import Pull
 from polyencoders.training.resuming import CHECKPOINTS, checkpoint_to_resume, digest
 from polyencoders.training.sampled import SampledCrossEntropy
@@ -99,7 +100,8 @@ def train(
     With validation examples, the model is measured by R@1/C as it comes and while it is trained, and ends as the best
     checkpoint. An interrupted run goes on from its last checkpoint when it is called again with the same arguments,
     and ends the same. A model whose backbone is frozen ends with its document map folded into the query side, so that
-    its document vectors are the backbone's own.
+    its document vectors are the backbone's own. In several processes, as `torchrun` and `accelerate launch` start them,
+    each takes its share of every batch, and they learn what one process with the whole batch would.
 
     Parameters
     ----------
@@ -144,9 +146,9 @@ def train(
     # Absolute, because a checkpoint remembers where the best one is.
     folder = Path(output_dir).absolute()
     result = _train(model, examples, validation, folder, options, callbacks, on_texts, teacher_scores)
-    processes = PartialState()
-    processes.wait_for_everyone()
-    if processes.is_main_process:
+    together = processes()
+    together.wait_for_everyone()
+    if together.is_main_process:
         model.save_pretrained(str(folder))
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return result
@@ -195,15 +197,13 @@ def _train(
     with outputs.applied() if outputs is not None and outputs.useful else nullcontext():
         if outputs is not None and outputs.useful:
             _prepare(outputs, table, _task(evaluator), on_texts)
-        before = None if evaluator is None else _measure(model, evaluator)
+        before = None if evaluator is None else by_the_first(lambda: _measure(model, evaluator))
         set_seed(options.seed)
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.check_weights()
         undecided = averaged = None
         if evaluator is not None and (task := _task(evaluator)) is not None and isinstance(model, PolyEncoder):
-            undecided = attention(model, task)
-            with model.averaging():
-                averaged = _measure(model, evaluator)
+            undecided, averaged = by_the_first(partial(_told_apart, model, task, evaluator))
     seconds = time.perf_counter() - started
     if dual and "backbone" in options.frozen and "documents" not in options.frozen:
         model.fold_document_map()
@@ -284,6 +284,15 @@ def _measure(model: Any, evaluator: BaseEvaluator) -> float:
     return float(cast(dict[str, float], evaluator(model))[str(evaluator.primary_metric)])
 
 
+def _told_apart(
+    model: PolyEncoder, task: CandidateTask, evaluator: BaseEvaluator
+) -> tuple[tuple[float, float] | None, float]:
+    """The entropy of the attention over the codes, and what validation measures where they are averaged."""
+    with model.averaging():
+        averaged = _measure(model, evaluator)
+    return attention(model, task), averaged
+
+
 def _prepare(
     outputs: FrozenOutputs, table: Any, task: CandidateTask | None, on_texts: Callable[[str, int, int], None]
 ) -> None:
@@ -306,7 +315,7 @@ def _trainer(
     callbacks: Sequence[TrainerCallback],
 ) -> DualEncoderTrainer | JointEncoderTrainer:
     dual = isinstance(model, DualEncoder)
-    batch_size = min(options.batch_size, len(table))
+    batch_size = share_of(options.batch_size, len(table), model.device)
     every = options.evaluate_every or max(1, options.steps // 10)
     arguments: dict[str, Any] = {
         "output_dir": str(folder / CHECKPOINTS),

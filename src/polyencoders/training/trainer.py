@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from sentence_transformers import CrossEncoderTrainer, SentenceTransformerTrainer
+from sentence_transformers.base.losses.gradcache import uses_gradient_cache
 from sentence_transformers.base.sampler import BatchSamplers, DefaultBatchSampler
 from sentence_transformers.base.trainer import BaseTrainer
 from sentence_transformers.util import batch_to_device
@@ -65,8 +66,10 @@ class _SafeTrainer(BaseTrainer):
         self._samplers: list[EpochSeededSampler] = []
         if args is not None and args.ddp_static_graph is None and args.ddp_find_unused_parameters is None:
             # A query goes through other weights than a document, in two forward passes of one step. Left to itself,
-            # DistributedDataParallel takes what the second pass does not use for unused, and fails.
-            args.ddp_static_graph, args.ddp_find_unused_parameters = True, False
+            # DistributedDataParallel takes what the second pass does not use for unused, and fails. With gradients
+            # cached a step has many backward passes, each through one side, and it must look what each has used.
+            cached = uses_gradient_cache(kwargs.get("loss"))
+            args.ddp_static_graph, args.ddp_find_unused_parameters = not cached, cached
         super().__init__(model, args, **kwargs)
         self.add_callback(_TellEpoch(self._samplers))
 
