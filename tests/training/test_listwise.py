@@ -163,9 +163,9 @@ def test_a_teacher_is_followed(build, examples):
     teacher, base = LikesLong(), build("bi")
     found = {}
     for weight in (0.0, 1.0):
-        options = ListwiseOptions(steps=60, teacher_weight=weight, patience=100, **QUICK)
+        options = ListwiseOptions(steps=150, teacher_weight=weight, patience=100, **QUICK)
         found[weight] = train_listwise(base, examples, examples, options=options, teacher=teacher)[1].history[-1][1]
-    assert found[1.0] < found[0.0] - 0.2
+    assert found[1.0] < 0.7 * found[0.0]  # which of them are found depends on the machine's rounding
     assert teacher.read <= 2 * len(examples)  # a list of each query once a run
 
 
