@@ -1,5 +1,6 @@
 """A small index to spread, over shards in this process and over a real Ray cluster of two nodes on this machine."""
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -100,8 +101,8 @@ def documents():
     ]
 
 
-@pytest.fixture(scope="session")
-def small():
+@contextlib.contextmanager
+def small_indexes():
     """From 200 documents there is a layout, and fast search leaves out what it can."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr("polyencoders.index.index.LAID_OUT_FROM", 200)
@@ -110,10 +111,18 @@ def small():
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """In the tests of this folder alone, while some of what they use lives as long as all tests."""
+    with small_indexes():
+        yield
+
+
 @pytest.fixture(scope="session")
-def made(small):
+def made():
     """Make an index with a layout, documents beside it, some replaced and some deleted."""
 
+    @small_indexes()
     def make(path, model, documents):
         index = Index.create(path, model)
         index.add(documents[:500])

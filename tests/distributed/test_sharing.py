@@ -57,7 +57,6 @@ def test_many_queries_are_put_a_few_at_a_time(index, spread, monkeypatch):
     assert asked == [32, 32, 8]
 
 
-@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("share", [None, 0.1, 0.4])
 def test_ties_are_broken_as_on_one_machine(in_process, tmp_path, share):
     vectors = np.tile(np.eye(4, dtype=np.float32), (90, 1))  # ninety documents score the same, tiles are alike

@@ -28,8 +28,9 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from polyencoders.data import Example, training_dataset
 from polyencoders.data.examples import right_answers
 from polyencoders.errors import TrainingError
-from polyencoders.evaluation import CandidateTask, given_candidates, sampled_candidates
+from polyencoders.evaluation import CandidateTask, evaluate, given_candidates, sampled_candidates
 from polyencoders.evaluation.attention import attention
+from polyencoders.evaluation.evaluate import MEASURES
 from polyencoders.evaluation.evaluator import RankingEvaluator
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.joint import JointEncoder
@@ -203,7 +204,7 @@ def _train(
         trainer.check_weights()
         undecided = averaged = None
         if evaluator is not None and (task := _task(evaluator)) is not None and isinstance(model, PolyEncoder):
-            undecided, averaged = by_the_first(partial(_told_apart, model, task, evaluator))
+            undecided, averaged = by_the_first(partial(_told_apart, model, task))
     seconds = time.perf_counter() - started
     if dual and "backbone" in options.frozen and "documents" not in options.frozen:
         model.fold_document_map()
@@ -284,13 +285,11 @@ def _measure(model: Any, evaluator: BaseEvaluator) -> float:
     return float(cast(dict[str, float], evaluator(model))[str(evaluator.primary_metric)])
 
 
-def _told_apart(
-    model: PolyEncoder, task: CandidateTask, evaluator: BaseEvaluator
-) -> tuple[tuple[float, float] | None, float]:
+def _told_apart(model: PolyEncoder, task: CandidateTask) -> tuple[tuple[float, float] | None, float]:
     """The entropy of the attention over the codes, and what validation measures where they are averaged."""
-    with model.averaging():
-        averaged = _measure(model, evaluator)
-    return attention(model, task), averaged
+    with model.averaging():  # not by the evaluator, which would put it on the model's card as the model's own
+        report = evaluate(model, task, MEASURES[:1])
+    return attention(model, task), next(iter(report.metrics.values())).mean
 
 
 def _prepare(
