@@ -26,7 +26,6 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ from polyencoders.evaluation import evaluate, paired_difference
 from polyencoders.evaluation.protocols import CorpusTask
 from polyencoders.evaluation.retrieval import RetrievalEvaluator
 from polyencoders.index import Index
-from polyencoders.training.upgrade import OPTIONS, missing_vectors, parts, upgrade
+from polyencoders.training.upgrade import missing_vectors, parts, upgrade, ways
 from quality import as_lists
 from quality_tasks import RANKINGS, load, some
 from upgrade_adapters import train_adapter
@@ -52,11 +51,8 @@ RESULTS = Path(__file__).parent / "results"
 TASKS = ("banking77", "clinc150", "babi-6", "wikiqa", "chit-chat", "dailydialog++ random", "ubuntu 10")
 PAIRS = (100, 1_000, 10_000)
 BEFORE = "as it comes"
-OURS: dict[str, dict[str, Any]] = {
-    "codes and maps": {},
-    "last two layers": {"freeze": ("documents", "all-but-top-2"), "pull": 0.0},
-    "query side": {"freeze": ("documents", "embeddings"), "pull": 0.0},
-}
+OURS = {"codes and maps": "backbone", "last two layers": "all-but-top-2", "query side": "embeddings"}
+"""By name: what is frozen besides documents."""
 ADAPTERS = {"LlamaIndex linear": "linear", "LlamaIndex two layers": "two layers"}
 METHODS = (BEFORE, *OURS, *ADAPTERS)
 MEASURES = ["Success@1", "MRR"]
@@ -142,8 +138,7 @@ class Task:
         return {"given": len(pairs), **upgraded}
 
     def _upgraded(self, run: dict[str, Any], pairs: Sequence[Example], steps: int | None) -> dict[str, Any]:
-        options = replace(OPTIONS, **OURS[run["method"]], seed=run["seed"])
-        options = replace(options, steps=steps) if steps is not None else options
+        options = ways(OURS[run["method"]], run["seed"], steps)
         clock = Clock()
         started = time.perf_counter()
         self.made += 1
@@ -151,13 +146,12 @@ class Task:
         done = upgrade(index, pairs, None, self.folder / f"upgraded-{self.made}", options, [clock])
         seconds = time.perf_counter() - started
         index.set_query_model(self.folder / "model")  # for the next, as it was
-        times = dict(clock.times)
         return {
             **self._measured(done.model),
             "confirmed": done.confirmed,
             "held_out": [done.before["MRR@100"].mean, done.after["MRR@100"].mean],
             "seconds": seconds,
-            "history": [[times.get(step, 0.0), value] for step, value in done.training.history],
+            "history": clock.values,
             "before": done.training.before,
         }
 
@@ -184,16 +178,18 @@ class Task:
 
 
 class Clock(TrainerCallback):
-    """Seconds since training began, at each validation."""
+    """Seconds since training first began, at each validation, and what it found."""
 
     def __init__(self) -> None:
-        self.times: list[tuple[int, float]] = []
+        self.started: float | None = None
+        self.values: list[tuple[float, float]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.started = time.perf_counter()
+        self.started = self.started or time.perf_counter()
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.times.append((state.global_step, time.perf_counter() - self.started))
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        assert self.started is not None
+        self.values.append((time.perf_counter() - self.started, float(metrics[args.metric_for_best_model])))
 
 
 if __name__ == "__main__":

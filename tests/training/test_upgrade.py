@@ -171,6 +171,15 @@ def test_the_same_documents_and_a_start_where_the_model_stands(settings, build):
     assert not {id(weights) for weights in new.parameters()} & {id(weights) for weights in model.parameters()}
 
 
+def test_of_several_trainings_validation_chooses(index):
+    held = replace(OPTIONS, learning_rate=1e-6, code_learning_rate=1e-6)
+    alone = upgrade(index, PAIRS, HELD_OUT, options=held)
+    assert not alone.confirmed
+    done = upgrade(index, PAIRS, HELD_OUT, options=[held, OPTIONS, held])
+    assert done.confirmed
+    assert done.training.after > alone.training.after
+
+
 @pytest.mark.parametrize("architecture", ["bi", "poly"])
 def test_a_tower_of_its_own_is_trained_and_the_documents_stay(architecture, build, tmp_path):
     model = build(architecture)

@@ -291,7 +291,11 @@ def upgrade(
         ),
     ] = "backbone",
     steps: Annotated[
-        int | None, typer.Option(help="Updates of the weights, at most. [default: 200]", show_default=False)
+        int | None,
+        typer.Option(
+            help="Updates of the weights, at most, in each of two ways that are tried. [default: 200 and 400]",
+            show_default=False,
+        ),
     ] = None,
     seed: Seed = 0,
 ) -> None:

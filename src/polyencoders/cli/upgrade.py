@@ -6,7 +6,6 @@ Knows readers, the upgrade and the terminal.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from rich.markup import escape
@@ -17,7 +16,7 @@ from polyencoders.cli.display import TrainingProgress, console, progress, quiete
 from polyencoders.data.sources import read_source
 from polyencoders.errors import TrainingError
 from polyencoders.index import Index
-from polyencoders.training.upgrade import OPTIONS, Upgrade, upgrade
+from polyencoders.training.upgrade import Upgrade, upgrade, ways
 
 
 def run(
@@ -36,11 +35,10 @@ def run(
     pairs = read_source(data, seed).side("train")
     deciding = read_source(held_out, seed).side("validation") if held_out is not None else None
     index = Index.open(path, resolve_backbone(model) if model is not None else None)
-    options = replace(OPTIONS, freeze=freeze, seed=seed, steps=steps if steps is not None else OPTIONS.steps)
     console.print(f"{path}: {len(index):,} documents, whose vectors stay as they are; {len(pairs):,} pairs")
     with progress() as bar:
         shown = TrainingProgress(bar)
-        done = upgrade(index, pairs, deciding, output, options, [shown], shown.on_texts)
+        done = upgrade(index, pairs, deciding, output, ways(freeze, seed, steps), [shown], shown.on_texts)
     console.print(_table(done))
     console.print(f"{time.perf_counter() - started:.0f} seconds, {done.training.seconds:.0f} of them training.")
     name, gap = next(iter(done.difference.items()))

@@ -29,11 +29,6 @@ from polyencoders.models.requery import with_new_query_side
 from polyencoders.training.options import TrainingOptions
 from polyencoders.training.train import TrainingResult, train
 
-OPTIONS = TrainingOptions(
-    steps=200, batch_size=32, freeze=("backbone", "documents"), evaluate_every=20, patience=4, pull=0.05
-)
-"""What suits a hundred to some thousand pairs; see docs/design.md."""
-
 VALIDATION, HELD_OUT = 0.2, 0.2
 """Shares of the pairs that choose the checkpoint, and that decide."""
 
@@ -42,6 +37,36 @@ MOST = 500
 
 FEWEST = 20
 """Held-out queries below which nothing can be confirmed."""
+
+
+def ways(freeze: str | Sequence[str] = "backbone", seed: int = 0, steps: int | None = None) -> list[TrainingOptions]:
+    """Two trainings, of which validation pairs choose: one held near where it starts, one that goes further.
+
+    Where the pairs say little that the model does not know, only the first is no worse than before; where they say
+    much, as of the names of intents, the second finds far more (docs/design.md).
+
+    Parameters
+    ----------
+    freeze
+        As `upgrade` has it.
+    seed
+        Of both.
+    steps
+        Of each; by default 200 and 400.
+
+    Examples
+    --------
+    >>> [(one.steps, one.pull) for one in ways()]
+    [(200, 0.05), (400, 0.0)]
+    """
+    near = TrainingOptions(
+        steps=steps or 200, evaluate_every=max(1, (steps or 200) // 10), freeze=freeze, patience=4, pull=0.05, seed=seed
+    )
+    rate = 3e-4 if "backbone" in near.frozen else None
+    further = replace(
+        near, steps=steps or 400, evaluate_every=max(1, (steps or 400) // 10), pull=0.0, learning_rate=rate
+    )
+    return [near, further]
 
 
 @dataclass(frozen=True)
@@ -80,7 +105,7 @@ def upgrade(
     pairs: Sequence[Example],
     held_out: Sequence[Example] | None = None,
     output_dir: str | os.PathLike[str] | None = None,
-    options: TrainingOptions = OPTIONS,
+    options: TrainingOptions | Sequence[TrainingOptions] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     on_texts: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Upgrade:
@@ -101,8 +126,9 @@ def upgrade(
         Where the model is saved: a folder that is not there yet. Default: beside the index, named after it and the
         model's fingerprint; has to be given where the index is in object storage.
     options
-        Of training. `freeze`: `backbone` (codes and maps are trained, seconds), `all-but-top-K` (the query side's last
-        K layers as well, minutes), or nothing (the whole query side). Documents are frozen always.
+        Of training, or several, each of which is tried: the validation pairs choose. Default: `ways()`. `freeze`:
+        `backbone` (codes and maps are trained, seconds), `all-but-top-K` (the query side's last K layers as well,
+        minutes), or nothing (the whole query side). Documents are frozen always.
     callbacks, on_texts
         As for `train`.
 
@@ -133,7 +159,8 @@ def upgrade(
     folder = Path(output_dir) if output_dir is not None else None
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TrainingError(f"{folder} is there already: the new model wants a folder of its own")
-    examples, validation, held_out = parts(pairs, held_out, options.seed)
+    tried = [options] if isinstance(options, TrainingOptions) else list(options or ways())
+    examples, validation, held_out = parts(pairs, held_out, tried[0].seed)
     vectors = missing_vectors(index, model, [*validation, *held_out])
     judge = RetrievalEvaluator(index, held_out, vectors)
     if len(judge.right) < FEWEST:
@@ -142,12 +169,12 @@ def upgrade(
             f"{round(FEWEST / HELD_OUT)} pairs in all, or a file of held-out pairs"
         )
 
-    set_seed(options.seed)
-    frozen = tuple(dict.fromkeys([*options.frozen, "documents"]))
-    new = with_new_query_side(model, own_tower="backbone" not in frozen)
-    new.model_card_data.base_model = index.maker.name if index.maker is not None else None
     chooser = RetrievalEvaluator(index, validation, vectors)
-    result = train(new, examples, chooser, None, replace(options, freeze=frozen), callbacks, on_texts)
+    new, result = max(
+        (_trained(model, one, examples, chooser, callbacks, on_texts) for one in tried),
+        key=lambda made: made[1].after or 0,
+    )
+    new.model_card_data.base_model = index.maker.name if index.maker is not None else None
 
     before, after = judge.values(model), judge.values(new)
     difference = {name: paired_difference(after[name], before[name]) for name in MEASURES}
@@ -167,6 +194,21 @@ def upgrade(
         training=result,
         model=new,
     )
+
+
+def _trained(
+    model: Model,
+    options: TrainingOptions,
+    examples: Sequence[Example],
+    chooser: RetrievalEvaluator,
+    callbacks: Sequence[TrainerCallback],
+    on_texts: Callable[[str, int, int], None],
+) -> tuple[Model, TrainingResult]:
+    """A new query side, trained, and what came of it."""
+    set_seed(options.seed)
+    frozen = tuple(dict.fromkeys([*options.frozen, "documents"]))
+    new = with_new_query_side(model, own_tower="backbone" not in frozen)
+    return new, train(new, examples, chooser, None, replace(options, freeze=frozen), callbacks, on_texts)
 
 
 def parts(
