@@ -52,7 +52,7 @@ def write(rows: list[dict[str, Any]], results: Path) -> dict[str, Any]:
             lines += [f"### {TABLES[group]}", ""] * (group != "main")
             lines += [*markdown(table), "", *notes(chosen, details=group == "main"), ""]
             if group == "main" and not drawn:
-                draw(table, title, results / "quality.png")
+                draw(table, title.partition(":")[0], results / "quality.png")
                 drawn = True
     lines += costs(results / "quality_costs.json")
     (results / "quality.md").write_text("\n".join(lines), encoding="utf-8")
@@ -184,7 +184,7 @@ def draw(table: dict[str, Any], title: str, path: Path) -> None:
         gaps = [100 * (row["tasks"][task]["mean"] - base[task]["mean"]) for task in both]
         for task, gap in zip(both, gaps, strict=True):
             axes.plot(gap, place, "o", color=colours(tasks.index(task)), label=task if place == 0 else None)
-        if gaps:
+        if 2 * len(gaps) > len(tasks):  # a mean over a few would not stand beside the others
             axes.plot(statistics.mean(gaps), place, "|", color="black", markersize=18, markeredgewidth=2)
     axes.axvline(0, color="grey", linewidth=0.8)
     axes.set_yticks(range(len(shown)), list(shown))
