@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from polyencoders.distributed.shard import Shard
 from polyencoders.errors import IndexingError
 from polyencoders.index import Index
+from polyencoders.index.searching import Wanted
 from polyencoders.index.share import View
 
 CODES = np.random.default_rng(1).normal(size=(9, 3, 16))
@@ -98,7 +99,7 @@ def test_shards_find_their_shares_in_object_storage(place, in_process, made, mod
 
 def test_answers_of_different_versions_are_not_merged(index, in_process, monkeypatch):
     sharded = in_process(index.path, 2)
-    part = sharded.shards.ask("search", sharded.snapshot.view, CODES, 3, 1.0)
+    part = sharded.shards.ask("search", sharded.snapshot.view, CODES, Wanted(3, 1.0))
     other = part[0]._replace(view=part[0].view._replace(version=1))
     monkeypatch.setattr(sharded.shards, "ask", lambda *arguments: [other, part[1]])
     with pytest.raises(IndexingError, match="a shard searched"):
@@ -128,7 +129,9 @@ def test_a_shard_begins_with_nothing_and_finds_all_in_storage(index):
     view = View.of(index._writer)
     shards = [Shard(str(index.path), None, part, 5, 1) for part in range(5)]
     assert sum(shard.load(view).documents for shard in shards) == len(index)
-    ids = [record[0] for shard in shards for record in shard.search(view, CODES[:1], 1_000, 1.0).records.values()]
+    ids = [
+        record[0] for shard in shards for record in shard.search(view, CODES[:1], Wanted(1_000, 1.0)).records.values()
+    ]
     assert sorted(ids) == sorted(hit.id for hit in index.search(CODES[:1], 1_000)[0])
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from polyencoders.errors import IndexingError, StorageError
 from polyencoders.index import storage
-from polyencoders.index.searching import Found, Promises
+from polyencoders.index.searching import Found, Promises, Wanted
 from polyencoders.index.share import Share, View
 from polyencoders.index.table import Table
 
@@ -101,9 +101,7 @@ class Shard:
         self,
         view: View,
         codes: Codes,
-        k: int,
-        temperature: float,
-        where: str | None = None,
+        wanted: Wanted,
         numbers: NDArray[np.int64] | None = None,
     ) -> Part:
         """The best documents of its share for each query.
@@ -112,7 +110,7 @@ class Shard:
         ----------
         view
             What is searched.
-        codes, k, temperature, where
+        codes, wanted
             As for `Share.find`.
         numbers
             `(parts, q)`: how many of its tiles each shard is to look at; None: all.
@@ -127,9 +125,7 @@ class Shard:
         started = time.perf_counter()
         torch.set_num_threads(self._threads)  # of the calling thread
         here = self._share(view)
-        found = here.find(
-            codes.astype(np.float64), k, temperature, where, numbers[self._part] if numbers is not None else None
-        )
+        found = here.find(codes.astype(np.float64), wanted, numbers[self._part] if numbers is not None else None)
         places = {
             (int(segment), int(place))
             for segments in found

@@ -18,15 +18,16 @@ from polyencoders.distributed.cluster import connect, the_ray
 from polyencoders.distributed.shard import Loaded, Part, StaleViewError
 from polyencoders.distributed.shards import Shards
 from polyencoders.errors import ClusterError, IndexingError
-from polyencoders.index.index import Answer, Index, IndexHit
+from polyencoders.index.answers import Answer, hits_of
+from polyencoders.index.index import Index
 from polyencoders.index.maker import Model
 from polyencoders.index.searching import (
     QUERIES_AT_ONCE,
     Promises,
+    Wanted,
     concluded,
     joined,
     merged,
-    number_of_tiles,
     shared_out,
 )
 from polyencoders.index.share import BESIDE, LAID_OUT, View
@@ -198,58 +199,34 @@ class ShardedIndex(Index):
             return spread
         raise IndexingError(f"{self.path}: its layout is made anew again and again; try later")
 
-    def _find(
-        self,
-        snapshot: Snapshot,
-        codes: NDArray[np.float64],
-        k: int,
-        temperature: float,
-        where: str | None,
-        share: float | None,
-        least: int,
-    ) -> list[Answer]:
+    def _find(self, snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Answer]:
         # A few at a time, as one machine scans for a few at a time: a shard that has many to search for is not lost.
         starts = range(0, len(codes), QUERIES_AT_ONCE)
         some = [codes[start : start + QUERIES_AT_ONCE] for start in starts]
-        return [answer for few in some for answer in self._find_few(few, k, temperature, where, share, least, snapshot)]
+        return [answer for few in some for answer in self._find_few(snapshot, few, wanted)]
 
-    def _find_few(
-        self,
-        codes: NDArray[np.float64],
-        k: int,
-        temperature: float,
-        where: str | None,
-        share: float | None,
-        least: int,
-        snapshot: Snapshot,
-    ) -> list[Answer]:
+    def _find_few(self, snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Answer]:
         assert isinstance(snapshot, Spread)
         try:
-            parts = self._ask_all(snapshot, codes, k, temperature, where, share, least)
+            parts = self._ask_all(snapshot, codes, wanted)
         except StaleViewError:  # a shard that was started again cannot read it any more
             if self._snapshot is snapshot:
                 self._snapshot = None
             snapshot = self.snapshot
             assert isinstance(snapshot, Spread)
-            parts = self._ask_all(snapshot, codes, k, temperature, where, share, least)
+            parts = self._ask_all(snapshot, codes, wanted)
         answered = [part for part in parts if part is not None]
         lost = [number for number, part in enumerate(parts) if part is None]
         for part in answered:  # what shards say of different versions is never joined
             if part.view != snapshot.view:
                 raise IndexingError(f"{self.path}: a shard searched {part.view}, and was asked for {snapshot.view}")
         missed = sum(snapshot.documents[number] for number in lost)
-        return [_answer(answered, query, k, snapshot.version, missed if lost else None) for query in range(len(codes))]
+        return [
+            _answer(answered, query, wanted.k, snapshot.version, missed if lost else None)
+            for query in range(len(codes))
+        ]
 
-    def _ask_all(
-        self,
-        spread: Spread,
-        codes: NDArray[np.float64],
-        k: int,
-        temperature: float,
-        where: str | None,
-        share: float | None,
-        least: int,
-    ) -> list[Part | None]:
+    def _ask_all(self, spread: Spread, codes: NDArray[np.float64], wanted: Wanted) -> list[Part | None]:
         """What each shard found; None of one that is lost, where that may be."""
         if self.shards.ailing:
             self.shards.tend("load", spread.view, wait=0)
@@ -257,15 +234,15 @@ class ShardedIndex(Index):
         numbers = None
         half = codes.astype(np.float32)  # what a model makes, which is half as much to send
         asked = half if (half == codes).all() else codes
-        if share is not None:
+        if wanted.share is not None:
             # A fast search looks at the most promising tiles of the whole layout, in whichever shards they lie: the
             # same ones as on one machine. Where there is no filter, it is known how many these are.
-            most = number_of_tiles(spread.tiles, spread.size - spread.beside, k, share, least)
+            where, most = wanted.where, wanted.number_of_tiles(spread.tiles, spread.size - spread.beside)
             if most is not None or where is not None:
                 told = self._whole(self.shards.ask("promises", spread.view, asked, where, most if not where else None))
                 lost = {part for part, one in enumerate(told) if one is None}
-                numbers = _numbers(told, len(codes), k, share, least)
-        parts = self._whole(self.shards.ask("search", spread.view, asked, k, temperature, where, numbers))
+                numbers = _numbers(told, len(codes), wanted)
+        parts = self._whole(self.shards.ask("search", spread.view, asked, wanted, numbers))
         return [None if part in lost else one for part, one in enumerate(parts)]
 
     def _whole(self, answers: list[Any]) -> list[Any]:
@@ -282,10 +259,10 @@ class ShardedIndex(Index):
         )
 
 
-def _numbers(told: list[Promises | None], queries: int, k: int, share: float, least: int) -> NDArray[np.int64] | None:
+def _numbers(told: list[Promises | None], queries: int, wanted: Wanted) -> NDArray[np.int64] | None:
     """How many of its tiles each shard is to look at, `(parts, q)`; None: all of them."""
     known = [one for one in told if one is not None]
-    number = number_of_tiles(sum(one.tiles for one in known), sum(one.there for one in known), k, share, least)
+    number = wanted.number_of_tiles(sum(one.tiles for one in known), sum(one.there for one in known))
     if number is None:
         return None
     nothing = np.empty((queries, 0), dtype=np.float32)
@@ -301,11 +278,11 @@ def _answer(parts: list[Part], query: int, k: int, version: int, missed: int | N
         if some:
             segments.append(concluded(joined(some, k), k))
     best = merged(segments, k)
-    hits = []
-    for score, segment, place in zip(best.scores.tolist(), best.segments.tolist(), best.places.tolist(), strict=True):
-        id, text, metadata = next(part.records[segment, place] for part in parts if (segment, place) in part.records)
-        hits.append(IndexHit(id, score, text, metadata))
-    hits.sort(key=lambda hit: (-hit.score, hit.id))
+
+    def read(segment: int, place: int) -> tuple[str, str | None, dict[str, Any]]:
+        return next(part.records[segment, place] for part in parts if (segment, place) in part.records)
+
+    hits = hits_of(best, read)
     if missed is not None:
         return PartialAnswer(hits, False, float("inf"), best.looked_at, version, missed)
     return Answer(hits, best.certified, best.bound, best.looked_at, version)

@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polyencoders.index.adding import Added
-    from polyencoders.index.index import Answer, Index, IndexHit, IndexInfo, verify
+    from polyencoders.index.answers import Answer, IndexHit
+    from polyencoders.index.index import Index, IndexInfo, verify
     from polyencoders.index.maker import Maker
     from polyencoders.index.staging import Watch
     from polyencoders.index.storage import is_index
 
 __all__ = ["Added", "Answer", "Index", "IndexHit", "IndexInfo", "Maker", "Watch", "is_index", "verify"]
-_ELSEWHERE = {"Added": "adding", "Maker": "maker", "Watch": "staging", "is_index": "storage"}
+_ELSEWHERE = {
+    "Added": "adding",
+    "Answer": "answers",
+    "IndexHit": "answers",
+    "Maker": "maker",
+    "Watch": "staging",
+    "is_index": "storage",
+}
 
 
 def __getattr__(name: str) -> Any:

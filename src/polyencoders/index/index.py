@@ -6,11 +6,11 @@ The door to this floor; each thing it does is in a file of its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from polyencoders.errors import IndexingError, ModelError, StorageError
 from polyencoders.index import adopting, layout, searching, storage, verifying
 from polyencoders.index.adding import CHUNK, Added, add, put
+from polyencoders.index.answers import Answer, hits_of
 from polyencoders.index.maker import Maker, Model, check_model, loaded, temperature_of
 from polyencoders.index.records import columns_of
 from polyencoders.index.rows import OWN_COLUMNS, json_columns, metadata_of, text_hash_of
+from polyencoders.index.searching import Wanted
 from polyencoders.index.snapshot import Snapshot
 from polyencoders.index.staging import Watch, Work, add_at_once
 from polyencoders.index.table import Table
@@ -31,49 +33,6 @@ LAID_OUT_FROM = 20_000
 """Documents from which an index keeps a layout; fewer are read in a moment."""
 
 MODES = ("exact", "fast")
-
-
-class IndexHit(NamedTuple):
-    """A document that a search found."""
-
-    id: str
-    score: float
-    text: str | None
-    metadata: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a search found for a query; a sequence of its hits."""
-
-    hits: list[IndexHit]
-    """Best first; equal scores by id."""
-    certified: bool
-    """Whether it is proven that no document scores above the last hit without being among them."""
-    bound: float
-    """No document that is not among the hits scores above it."""
-    looked_at: int
-    """Documents that were searched."""
-    version: int
-    """Of the index."""
-    not_looked_at: int = 0
-    """Documents that could not be searched, as they lie on machines that are lost; any of them may be better."""
-
-    @property
-    def error(self) -> float:
-        """By how much a document that was missed can score above the last hit, at most; 0 when certified."""
-        if self.certified:
-            return 0.0
-        return max(0.0, self.bound - self.hits[-1].score) if self.hits else float("inf")
-
-    def __iter__(self) -> Iterator[IndexHit]:
-        return iter(self.hits)
-
-    def __len__(self) -> int:
-        return len(self.hits)
-
-    def __getitem__(self, place: int) -> IndexHit:
-        return self.hits[place]
 
 
 @dataclass(frozen=True)
@@ -624,8 +583,8 @@ class Index:
         if temperature is None:
             temperature = temperature_of(self.model) if self.model is not None else 1.0
         least = searching.LEAST if share is None else 0
-        snapshot = self.snapshot  # one for all of it: another thread may refresh meanwhile
-        answers = self._find(snapshot, codes, k, temperature, where, part, least)
+        # One snapshot for all of it: another thread may refresh meanwhile.
+        answers = self._find(self.snapshot, codes, Wanted(k, temperature, where, part, least))
         return answers[0] if isinstance(queries, str) else answers
 
     def _codes(self, queries: Any) -> NDArray[np.float64]:
@@ -646,25 +605,11 @@ class Index:
             )
         return np.asarray(codes.numpy())
 
-    def _find(
-        self,
-        snapshot: Snapshot,
-        codes: NDArray[np.float64],
-        k: int,
-        temperature: float,
-        where: str | None,
-        share: float | None,
-        least: int,
-    ) -> list[Answer]:
-        answers = []
-        for one in searching.find(snapshot, codes, k, temperature, where, share, least):
-            hits = []
-            for score, segment, place in zip(one.scores.tolist(), one.segments, one.places, strict=True):
-                id, text, metadata = snapshot.read(segment, place)
-                hits.append(IndexHit(id, score, text, metadata))
-            hits.sort(key=lambda hit: (-hit.score, hit.id))
-            answers.append(Answer(hits, one.certified, one.bound, one.looked_at, snapshot.version))
-        return answers
+    def _find(self, snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Answer]:
+        return [
+            Answer(hits_of(one, snapshot.read), one.certified, one.bound, one.looked_at, snapshot.version)
+            for one in searching.find(snapshot, codes, wanted)
+        ]
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

@@ -58,15 +58,35 @@ class Promises(NamedTuple):
     """Documents that could be found."""
 
 
-def find(
-    snapshot: Snapshot,
-    codes: NDArray[np.float64],
-    k: int,
-    temperature: float,
-    where: str | None = None,
-    share: float | None = None,
-    least: int = 0,
-) -> list[Found]:
+class Wanted(NamedTuple):
+    """What is looked for, whatever the queries."""
+
+    k: int
+    """How many documents; all there are, where they are fewer."""
+    temperature: float
+    """Of the softmax over query codes."""
+    where: str | None = None
+    """A filter."""
+    share: float | None = None
+    """Of the documents that could be found, to look at; None: all, by an exact search."""
+    least: int = 0
+    """Documents to look at, if the share is of fewer; k in any case."""
+
+    def number_of_tiles(self, tiles: int, there: int) -> int | None:
+        """How many tiles of a segment are looked at; None: it is searched exactly, if it has no layout anyway.
+
+        Parameters
+        ----------
+        tiles, there
+            Of the segment: tiles with documents that could be found, and these documents.
+        """
+        if self.share is None:
+            return None
+        documents = max(self.least, self.k, round(self.share * there))
+        return min(tiles, -(-documents * tiles // there)) if documents < there else None
+
+
+def find(snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Found]:
     """The best documents of each query.
 
     Parameters
@@ -75,69 +95,37 @@ def find(
         What is searched.
     codes
         `(q, m, d)`; a code of zeros is absent.
-    k
-        How many; all there are, where they are fewer.
-    temperature
-        Of the softmax over the codes.
-    where
-        A filter: only documents it finds are hits.
-    share
-        Of the documents to look at; None: exact.
-    least
-        Documents to look at, if the share is of fewer; k in any case.
+    wanted
+        What is looked for.
     """
-    numbers = None
-    if share is not None:
-        numbers = [
-            number_of_tiles(len(selection.tiles), len(selection), k, share, least)
-            for selection in snapshot.selections(where)
-        ]
+    selections = snapshot.selections(wanted.where)
+    numbers = [wanted.number_of_tiles(len(selection.tiles), len(selection)) for selection in selections]
     return [
-        merged([concluded(part, k) for part in parts], k)
-        for parts in in_segments(snapshot, codes, k, temperature, where, numbers)
+        merged([concluded(part, wanted.k) for part in parts], wanted.k)
+        for parts in in_segments(snapshot, codes, wanted, numbers)
     ]
 
 
-def number_of_tiles(tiles: int, there: int, k: int, share: float, least: int) -> int | None:
-    """How many tiles of a segment a fast search looks at; None: it is searched exactly, if it has no layout anyway.
-
-    Parameters
-    ----------
-    tiles, there
-        Of the segment: tiles with documents that could be found, and these documents.
-    k, share, least
-        As for `find`.
-    """
-    wanted = max(least, k, round(share * there))
-    return min(tiles, -(-wanted * tiles // there)) if wanted < there else None
-
-
 def in_segments(
-    snapshot: Snapshot,
-    codes: NDArray[np.float64],
-    k: int,
-    temperature: float,
-    where: str | None = None,
-    numbers: Sequence[int | NDArray[np.int64] | None] | None = None,
+    snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted, numbers: Sequence[int | NDArray[np.int64] | None]
 ) -> list[list[Found]]:
     """The best documents of each query in each segment by itself, yet to be `concluded`.
 
     Parameters
     ----------
-    snapshot, codes, k, temperature, where
-        As for `find`.
+    snapshot, codes, wanted
+        As for `find`; how much is looked at, `numbers` say.
     numbers
         By segment: how many of its tiles to look at, for all queries or `(q,)` for each; None: exact.
     """
     parts: list[list[Found]] = [[] for _ in codes]
-    for place, selection in enumerate(snapshot.selections(where)):
-        segment = snapshot.segments[place]
-        number = numbers[place] if numbers is not None else None
+    searched = zip(snapshot.segments, snapshot.selections(wanted.where), numbers, strict=True)
+    for place, (segment, selection, number) in enumerate(searched):
         if segment.layout is None or number is None:
-            some = _exactly(segment, selection, codes, k, temperature)
+            some = _exactly(segment, selection, codes, wanted.k, wanted.temperature)
         else:
             each = np.broadcast_to(number, len(codes))
-            some = _among_neighbours(segment, segment.layout, selection, codes, k, temperature, each)
+            some = _among_neighbours(segment, segment.layout, selection, codes, wanted.k, wanted.temperature, each)
         for part, found in zip(parts, some, strict=True):
             part.append(found._replace(segments=np.full(len(found.places), place)))
     return parts

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from polyencoders.index import searching
 from polyencoders.index.layout import FOLDER, NOBODY, Layout, latest
-from polyencoders.index.searching import Found, Promises
+from polyencoders.index.searching import Found, Promises, Wanted
 from polyencoders.index.snapshot import Segment, Snapshot, read_from
 from polyencoders.index.table import Table
 from polyencoders.scoring.selection import TILE, Selection
@@ -111,27 +111,21 @@ class Share(Snapshot):
         return searching.promises(self.layout, self.selections(where)[0], codes, most)
 
     def find(
-        self,
-        codes: NDArray[np.float64],
-        k: int,
-        temperature: float,
-        where: str | None = None,
-        number: NDArray[np.int64] | None = None,
+        self, codes: NDArray[np.float64], wanted: Wanted, number: NDArray[np.int64] | None = None
     ) -> list[dict[int, Found]]:
         """The best documents of each query by segment, with segments and places as in the whole, yet to be joined.
 
         Parameters
         ----------
-        codes, k, temperature, where
-            As for `searching.find`.
+        codes, wanted
+            As for `searching.find`; how much is looked at, `number` says.
         number
             `(q,)`: of its tiles of the layout, how many to look at; None: all.
         """
+        numbers = [number if of == LAID_OUT else None for of in self.numbers]
         return [
             {self.numbers[place]: self._in_the_whole(place, found) for place, found in enumerate(parts)}
-            for parts in searching.in_segments(
-                self, codes, k, temperature, where, [number if of == LAID_OUT else None for of in self.numbers]
-            )
+            for parts in searching.in_segments(self, codes, wanted, numbers)
         ]
 
     def _in_the_whole(self, place: int, found: Found) -> Found:
