@@ -50,11 +50,8 @@ class Spread(Snapshot):
     """A view of the index whose vectors the shards hold."""
 
     def __init__(self, table: Table, view: View, loaded: list[Loaded]) -> None:
-        self.table = table
+        self._begin(table)
         self.view = view
-        self.version = view.version
-        self.layout = None
-        self.segments = []
         self.documents = [one.documents for one in loaded]
         """By shard."""
         self.size = sum(self.documents)

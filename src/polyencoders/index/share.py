@@ -6,8 +6,6 @@ the whole. Knows snapshots; nothing of who holds the other shares.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +14,9 @@ from numpy.typing import NDArray
 from polyencoders.index import searching
 from polyencoders.index.layout import FOLDER, NOBODY, Layout, latest
 from polyencoders.index.searching import Found, Promises, Wanted
-from polyencoders.index.snapshot import Segment, Snapshot, read_from
+from polyencoders.index.snapshot import Segment, Snapshot, among, read_from
 from polyencoders.index.table import Table
-from polyencoders.scoring.selection import TILE, Selection
+from polyencoders.scoring.selection import TILE
 
 LAID_OUT, BESIDE = 0, 1
 """Numbers of the two segments, the same in every share, and in the order they have on one machine."""
@@ -59,17 +57,12 @@ class Share(Snapshot):
     """
 
     def __init__(self, table: Table, view: View, part: int, parts: int, before: Share | None = None) -> None:
-        self.table = table
-        self.version = view.version
+        self._begin(table)
         self.view = view
-        self.layout: Layout | None = None
-        self.segments: list[Segment] = []
         self.firsts: list[int] = []
         """By segment: the place in the whole that its first document has."""
         self.numbers: list[int] = []
         """By segment: its number in the whole."""
-        self._filters: OrderedDict[str, list[Selection]] = OrderedDict()
-        self._filtering = threading.Lock()
         live: NDArray[np.uint64] | None = None
         if view.layout is not None:
             folder = table.storage.local(f"{FOLDER}/{view.layout}")
@@ -83,8 +76,7 @@ class Share(Snapshot):
             there = ids != NOBODY
             if held.version != view.version:
                 live = np.sort(table.row_ids())
-                places = np.minimum(np.searchsorted(live, ids), max(0, len(live) - 1))
-                there &= live[places] == ids if len(live) else False
+                there &= among(ids, live)
                 live = np.setdiff1d(live, everyone)
             self._hold(
                 Segment(held.documents, ids, there, held.records, held.numbers, held), tiles.start * TILE, LAID_OUT

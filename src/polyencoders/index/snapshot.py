@@ -43,8 +43,7 @@ class Segment:
 
     def those(self, row_ids: NDArray[np.uint64]) -> Selection:
         """The live documents among these; `row_ids` are sorted."""
-        places = np.minimum(np.searchsorted(row_ids, self.row_ids), max(0, len(row_ids) - 1))
-        return Selection(self.live & (row_ids[places] == self.row_ids) if len(row_ids) else np.zeros_like(self.live))
+        return Selection(self.live & among(self.row_ids, row_ids))
 
 
 class Snapshot:
@@ -58,13 +57,11 @@ class Snapshot:
         An earlier snapshot, whose layout need not be read again.
     """
 
+    layout: Layout | None
+
     def __init__(self, table: Table, before: Snapshot | None = None) -> None:
-        self.table = table
-        self.version = table.version
-        self.layout: Layout | None = newest(table.storage, before.layout if before is not None else None)
-        self.segments: list[Segment] = []
-        self._filters: OrderedDict[str, list[Selection]] = OrderedDict()
-        self._filtering = threading.Lock()
+        self._begin(table)
+        self.layout = newest(table.storage, before.layout if before is not None else None)
         if self.layout is not None and self.layout.version == self.version:
             live = self.layout.row_ids[self.layout.row_ids != NOBODY]  # just those: no need to ask
         else:
@@ -73,8 +70,7 @@ class Snapshot:
         self.size = len(live)
         if self.layout is not None:
             ids = self.layout.row_ids
-            places = np.minimum(np.searchsorted(live, ids), max(0, len(live) - 1))
-            there = (live[places] == ids) & (ids != NOBODY) if len(live) else np.zeros(len(ids), dtype=bool)
+            there = among(ids, live) & (ids != NOBODY)
             held = self.layout
             self.segments.append(Segment(held.documents, ids, there, held.records, held.numbers, held))
             live = np.setdiff1d(live, ids[there], assume_unique=True)
@@ -82,6 +78,15 @@ class Snapshot:
         """Documents that no layout holds."""
         if len(live):
             self.segments.append(read_from(table, live))
+
+    def _begin(self, table: Table) -> None:
+        """With no documents yet."""
+        self.table = table
+        self.version = table.version
+        self.layout = None
+        self.segments: list[Segment] = []
+        self._filters: OrderedDict[str, list[Selection]] = OrderedDict()
+        self._filtering = threading.Lock()
 
     def read(self, segment: int, place: int) -> tuple[str, str | None, dict[str, Any]]:
         """Id, text and metadata of a document."""
@@ -100,6 +105,17 @@ class Snapshot:
                     self._filters.popitem(last=False)
             self._filters.move_to_end(where)
             return self._filters[where]
+
+
+def among(row_ids: NDArray[np.uint64], those: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of some documents are among others, that are sorted.
+
+    >>> among(np.array([7, 1, 3], dtype=np.uint64), np.array([1, 2, 3], dtype=np.uint64)).tolist()
+    [False, True, True]
+    """
+    if not len(those):
+        return np.zeros(len(row_ids), dtype=bool)
+    return those[np.minimum(np.searchsorted(those, row_ids), len(those) - 1)] == row_ids
 
 
 def read_from(table: Table, row_ids: NDArray[np.uint64]) -> Segment:
