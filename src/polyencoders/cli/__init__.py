@@ -31,8 +31,13 @@ def main() -> None:
         _fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
 
 
+def is_first() -> bool:
+    """Whether no other process of those that torchrun started comes before this one: known before PyTorch is."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _fail(message: str) -> None:
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first():
         # Started by torchrun beside others: what is wrong is most likely wrong in the first of them too, which says so,
         # and torchrun then ends this one.
         time.sleep(_SILENCE)

@@ -6,7 +6,6 @@ Knows the terminal and the trainer's callbacks; nothing of models.
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 
-console = Console(quiet=os.environ.get("RANK", "0") != "0")
+from polyencoders.cli import is_first
+
+console = Console(quiet=not is_first())
 """Of several processes that train together, the first's alone speaks."""
 
 

@@ -71,7 +71,7 @@ class Front:
         if self._server is None:
             return not self._loaded.done()
         with self._server.current.use() as served:
-            return served.library is not None and served.library.whole
+            return served.whole
 
     def check_health(self) -> None:
         """Ray Serve makes another in place of one that cannot load."""

@@ -20,7 +20,7 @@ from polyencoders.errors import IndexingError, ModelError, StorageError
 from polyencoders.index import adopting, layout, searching, storage, verifying
 from polyencoders.index.adding import CHUNK, Added, add, put
 from polyencoders.index.answers import Answer, hits_of
-from polyencoders.index.maker import Maker, Model, check_model, loaded, temperature_of
+from polyencoders.index.maker import Maker, Model, check_model, check_vectors, loaded, temperature_of
 from polyencoders.index.records import columns_of
 from polyencoders.index.rows import OWN_COLUMNS, json_columns, metadata_of, text_hash_of
 from polyencoders.index.searching import Wanted
@@ -224,7 +224,7 @@ class Index:
                 raise ModelError(
                     f"the vectors have {dimension} dimensions, and those of {maker.label} {maker.dimension}"
                 )
-            _check_vectors(found, maker, [one.text for one in head], some)
+            check_vectors(found, maker, [one.text for one in head], some)
         with storage.new(path, storage_options) as scratch:
             table = Table.create(scratch, dimension, str(maker) if maker is not None else None)
             for chunk, chunk_vectors in stream:
@@ -685,21 +685,3 @@ def verify(
 def _spread(rows: NDArray[Any], number: int) -> NDArray[Any]:
     """At most so many rows, at even distances."""
     return rows[np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(int)]
-
-
-def _check_vectors(model: Model, maker: Maker, texts: list[str | None], vectors: NDArray[np.float32]) -> None:
-    """Whether a model makes these vectors of these texts, tried on a few."""
-    places = [place for place, text in enumerate(texts) if text is not None][:16]
-    if not places:
-        return
-    own = encode_documents(model, [str(texts[place]) for place in places], bf16=False)
-    given = vectors[places]
-    sizes = np.linalg.norm(own, axis=1) * np.linalg.norm(given, axis=1)
-    cosines = (own * given).sum(1) / np.maximum(sizes, 1e-30)
-    ratio = np.linalg.norm(own, axis=1) / np.maximum(np.linalg.norm(given, axis=1), 1e-30)
-    if float(np.median(cosines)) < 0.99 or not 0.9 < float(np.median(ratio)) < 1.1:
-        raise ModelError(
-            f"these vectors were not made by the document side of {maker.label}: of {len(places)} texts that it "
-            f"encoded again, the median cosine with the vector given is {np.median(cosines):.3f} (expected above 0.99) "
-            f"and the ratio of the lengths {np.median(ratio):.2f} (expected 1)"
-        )

@@ -10,8 +10,12 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from polyencoders.errors import ModelError
 from polyencoders.models import BiEncoder, PolyEncoder
+from polyencoders.models.encoding import encode_documents
 from polyencoders.models.fingerprint import fingerprint
 from polyencoders.models.listwise import ListwiseReranker
 from polyencoders.models.loading import load_model
@@ -108,6 +112,39 @@ def check_model(made: Maker, given: Maker, accepted: Maker | None = None) -> Non
             f"{who}: {which}. Its document side is the same, so that the stored vectors are the ones it would make: "
             f"to search them, say so with accept_documents_from={made.name or 'the model that made it'!r} "
             "(--accept-documents-from)"
+        )
+
+
+def check_vectors(model: Model, maker: Maker, texts: list[str | None], vectors: NDArray[np.float32]) -> None:
+    """Refuse vectors that a model does not make of these texts, tried on a few.
+
+    Parameters
+    ----------
+    model, maker
+        The model, and what is kept of it.
+    texts
+        `n`; None where there is none.
+    vectors
+        `(n, d)`.
+
+    Raises
+    ------
+    ModelError
+        They were made by another model.
+    """
+    places = [place for place, text in enumerate(texts) if text is not None][:16]
+    if not places:
+        return
+    own = encode_documents(model, [str(texts[place]) for place in places], bf16=False)
+    given = vectors[places]
+    sizes = np.linalg.norm(own, axis=1) * np.linalg.norm(given, axis=1)
+    cosines = (own * given).sum(1) / np.maximum(sizes, 1e-30)
+    ratio = np.linalg.norm(own, axis=1) / np.maximum(np.linalg.norm(given, axis=1), 1e-30)
+    if float(np.median(cosines)) < 0.99 or not 0.9 < float(np.median(ratio)) < 1.1:
+        raise ModelError(
+            f"these vectors were not made by the document side of {maker.label}: of {len(places)} texts that it "
+            f"encoded again, the median cosine with the vector given is {np.median(cosines):.3f} (expected above 0.99) "
+            f"and the ratio of the lengths {np.median(ratio):.2f} (expected 1)"
         )
 
 

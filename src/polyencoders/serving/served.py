@@ -56,6 +56,11 @@ class Served:
         """Of the others, those that can search the index: its vectors are those that they would make."""
         self.users = 0
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of its index can be searched now; so it is without one."""
+        return self.library is None or self.library.whole
+
     @classmethod
     def load(
         cls,

@@ -59,13 +59,9 @@ def ways(freeze: str | Sequence[str] = "backbone", seed: int = 0, steps: int | N
     >>> [(one.steps, one.pull) for one in ways()]
     [(200, 0.05), (400, 0.0)]
     """
-    near = TrainingOptions(
-        steps=steps or 200, evaluate_every=max(1, (steps or 200) // 10), freeze=freeze, patience=4, pull=0.05, seed=seed
-    )
+    near = TrainingOptions(steps=steps or 200, freeze=freeze, patience=4, pull=0.05, seed=seed)
     rate = 3e-4 if "backbone" in near.frozen else None
-    further = replace(
-        near, steps=steps or 400, evaluate_every=max(1, (steps or 400) // 10), pull=0.0, learning_rate=rate
-    )
+    further = replace(near, steps=steps or 400, pull=0.0, learning_rate=rate)
     return [near, further]
 
 

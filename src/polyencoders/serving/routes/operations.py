@@ -31,7 +31,7 @@ async def health() -> Status:
 async def ready(request: Request, response: Response) -> Status:
     """The model is loaded, the index can be searched whole, and requests are welcome; needs no key."""
     with request.app.state.current.use() as served:
-        whole = served.library is None or served.library.whole
+        whole = served.whole
     if whole and not request.app.state.stopping:
         return Status(status="ready")
     response.status_code = 503
