@@ -23,6 +23,7 @@ from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.data import Example, training_dataset
 from polyencoders.evaluation.evaluator import RankingEvaluator
 from polyencoders.models.precision import bf16_is_native
+from polyencoders.models.ranking import distinct
 from polyencoders.training import TrainingOptions
 from polyencoders.training.train import validation_lists
 
@@ -115,17 +116,15 @@ class MaxSim:
     ) -> list[np.ndarray[Any, Any]]:
         """Scores of each query's documents."""
         queries = [self.text(query) for query in queries]
-        texts = list(dict.fromkeys(text for listed in documents for text in listed))
-        place = {text: number for number, text in enumerate(texts)}
-        options = {"batch_size": batch_size, "show_progress_bar": False}
+        texts, places = distinct([text for listed in documents for text in listed])
+        options: dict[str, Any] = {"batch_size": batch_size, "show_progress_bar": False}
         encoded = self.model.encode_query(queries, **options)
-        vectors = list(self.model.encode_document(texts, **options))
-        whole = nn.utils.rnn.pad_sequence(vectors, batch_first=True) if len(texts) < 10_000 else None
-        scores = []
+        vectors = self.model.encode_document(texts, **options)
+        scores, start = [], 0
         for query, listed in zip(encoded, documents, strict=True):
-            chosen = [place[text] for text in listed]
-            mine = whole[chosen] if whole is not None else [vectors[one] for one in chosen]
-            scores.append(self.model.similarity([query], mine)[0].float().cpu().numpy())
+            chosen = [vectors[place] for place in places[start : start + len(listed)]]
+            scores.append(self.model.similarity([query], chosen)[0].float().cpu().numpy())
+            start += len(listed)
         return scores
 
 

@@ -12,7 +12,6 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from llama_index.embeddings.adapter import LinearLayer
 from llama_index.embeddings.adapter.utils import TwoLayerNN
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
 from polyencoders.data import Example
+from polyencoders.models.vector_ranking import VectorRanking
 
 RATES = (2e-5, 2e-4, 2e-3)
 BATCH = 10
@@ -34,7 +34,7 @@ def layer(kind: str, dimension: int) -> nn.Module:
     return TwoLayerNN(dimension, 1024, dimension, bias=True, add_residual=True)
 
 
-class Adapted:
+class Adapted(VectorRanking):
     """A bi-encoder whose query vectors go through an adapter."""
 
     def __init__(self, model: Any, adapter: nn.Module) -> None:
@@ -47,18 +47,6 @@ class Adapted:
         """Vectors `(q, d)`, of length 1: cosines rank the same, and validation reads them as similarities."""
         vectors = self.model.encode_query(queries, convert_to_tensor=True, show_progress_bar=False)
         return nn.functional.normalize(self.adapter(vectors), dim=-1)
-
-    def score_lists(
-        self, queries: Sequence[Any], documents: Sequence[Sequence[str]], batch_size: int = 64, **ignored: Any
-    ) -> list[np.ndarray[Any, Any]]:
-        """Scores of each query's documents."""
-        texts = list(dict.fromkeys(text for listed in documents for text in listed))
-        place = {text: number for number, text in enumerate(texts)}
-        vectors = self.encode_document(texts, batch_size=batch_size, show_progress_bar=False)
-        encoded = self.encode_query(queries).numpy()
-        return [
-            vectors[[place[text] for text in listed]] @ query for query, listed in zip(encoded, documents, strict=True)
-        ]
 
 
 def train_adapter(kind: str, model: Any, examples: Sequence[Example], chooser: Any, steps: int, seed: int) -> Adapted:
