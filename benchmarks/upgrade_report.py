@@ -95,7 +95,7 @@ def _draw(rows: list[dict[str, Any]], path: Path) -> None:
             if row["task"] == task and row["seed"] == 0:
                 times, values = zip(*row["history"], strict=True)
                 panel.plot(
-                    [0.5, *times],
+                    [times[0] / 2, *times],  # of a logarithmic axis; it begins at 0
                     [row["before"], *values],
                     styles.get(row["pairs"], "-."),
                     color=f"C{methods.index(row['method'])}",

@@ -9,6 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from polyencoders.cli.architectures import DEFAULT_ARCHITECTURE
+from polyencoders.cli.index_app import index_app
+from polyencoders.cli.options import (
+    DATA_HELP,
+    ON_RAY,
+    AcceptDocumentsFrom,
+    Backbone,
+    Data,
+    Freeze,
+    IndexPath,
+    MadeBy,
+    Seed,
+)
 from polyencoders.errors import TrainingError
 
 IN_SEVERAL_PROCESSES = ("train", "distill")
@@ -23,31 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-_DATA_HELP = (
-    '`chitchat`, the built-in conversations; a JSON Lines file (plain or gzipped): `{"query": "..." or '
-    '["oldest turn", "...", "newest"], "positive": "..."}`, optionally `negatives` and `candidates`; or FORMAT:PATH, '
-    "such as `mutual:data/mutual` or `beir:scifact` (docs/data.md)."
-)
-Data = Annotated[str, typer.Option(help=_DATA_HELP)]
-Backbone = Annotated[str, typer.Option(help="Any Hugging Face encoder: a directory, or a name on the hub.")]
-Seed = Annotated[
-    int, typer.Option(help="Seed of new weights, of the order of the data, and of sampled queries and candidates.")
-]
-Freeze = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="What is not trained: `backbone` (only codes and maps are; seconds instead of minutes, and document "
-        "vectors stay the backbone's own), `documents` (in a recipe, with `shared_tower: false`), `embeddings`, "
-        "`all-but-top-K`. Can be given several times."
-    ),
-]
-AcceptDocumentsFrom = Annotated[
-    str | None,
-    typer.Option(help="The model that made the index, when --model is another with the same document side."),
-]
-
-ON_RAY: dict[str, Any] = {"rich_help_panel": "On a Ray cluster", "show_default": False}
+app.add_typer(index_app, name="index")
 
 
 @app.callback(invoke_without_command=True)
@@ -87,7 +75,7 @@ def train(
     recipe: Annotated[
         Path | None, typer.Argument(help="A recipe in YAML (see recipes/); or give --data instead.", show_default=False)
     ] = None,
-    data: Annotated[str | None, typer.Option(help=_DATA_HELP, show_default=False)] = None,
+    data: Annotated[str | None, typer.Option(help=DATA_HELP, show_default=False)] = None,
     validation: Annotated[
         str | None,
         typer.Option(
@@ -191,7 +179,7 @@ def distill(
         Path | None,
         typer.Argument(help="A recipe in YAML (see recipes/distill.yaml); or give --data instead.", show_default=False),
     ] = None,
-    data: Annotated[str | None, typer.Option(help=_DATA_HELP, show_default=False)] = None,
+    data: Annotated[str | None, typer.Option(help=DATA_HELP, show_default=False)] = None,
     teacher: Annotated[
         str | None,
         typer.Option(
@@ -555,131 +543,6 @@ def serve(
             "server_threads": server_threads,
         },
     )
-
-
-index_app = typer.Typer(
-    help=(
-        "Documents encoded once and kept, to be searched by `polyencoders search`.\n\n"
-        'Needs `pip install "polyencoders[index]"`.'
-    ),
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-)
-app.add_typer(index_app, name="index")
-
-IndexPath = Annotated[str, typer.Argument(help="The index: a folder, or `s3://bucket/name` in object storage.")]
-Documents = Annotated[
-    str,
-    typer.Option(
-        help="`chitchat`, the built-in replies, or a file, read as a stream: JSON Lines, CSV, TSV (each may be "
-        "gzipped), Parquet, or a text a line. Fields besides the text and the id are kept, to filter by."
-    ),
-]
-TextColumn = Annotated[str, typer.Option("--text", help="The field that holds the text.")]
-IdColumn = Annotated[
-    str | None, typer.Option("--id", help="The field that holds the id. [default: `id` where there is one]")
-]
-MadeBy = Annotated[
-    str | None, typer.Option(help="The model. [default: from where it was when the index was made]", show_default=False)
-]
-
-OnRay = Annotated[
-    str | None,
-    typer.Option(
-        "--ray",
-        help="Have all workers of a Ray cluster encode: `HOST:PORT` of its head; `auto`: that of this machine; "
-        "`local`: a new one. All machines must see the index under the same path. Everything is read and checked "
-        'first, and comes in as one version. Needs `pip install "polyencoders[ray]"`.',
-        show_default=False,
-    ),
-]
-
-
-@index_app.command()
-def create(
-    path: IndexPath,
-    data: Annotated[str | None, typer.Option(help="As for `add`; without it the index is empty.")] = None,
-    model: Annotated[str, typer.Option(help="A bi- or poly-encoder: a directory, or a name on the hub.")] = (
-        "sentence-transformers/all-MiniLM-L6-v2"
-    ),
-    vectors: Annotated[
-        Path | None,
-        typer.Option(help="Vectors that the model's document side made already: .npy, .parquet or a .lance table."),
-    ] = None,
-    vector_column: Annotated[str, typer.Option(help="The column of --vectors that holds them.")] = "vector",
-    text: TextColumn = "text",
-    id: IdColumn = None,
-    ray: OnRay = None,
-) -> None:
-    """Make an index; interrupted, the same command goes on where it stopped.
-
-    Examples:
-
-        polyencoders index create replies --data chitchat
-
-        polyencoders index create papers --data papers.jsonl.gz --text abstract --model models/mine
-    """
-    from polyencoders.cli import index as command
-
-    command.create(path, data, vectors, model, text, id, vector_column, ray)
-
-
-@index_app.command()
-def add(
-    path: IndexPath,
-    data: Documents,
-    model: MadeBy = None,
-    accept_documents_from: AcceptDocumentsFrom = None,
-    text: TextColumn = "text",
-    id: IdColumn = None,
-    ray: OnRay = None,
-) -> None:
-    """Add documents; those whose ids are there are replaced, those that are there just so are left alone.
-
-    Interrupted, the same command goes on where it stopped, with --ray as well.
-    """
-    from polyencoders.cli import index as command
-
-    command.add(path, data, model, accept_documents_from, text, id, ray)
-
-
-@index_app.command()
-def delete(
-    path: IndexPath,
-    id: Annotated[list[str] | None, typer.Option(help="Of a document; can be given several times.")] = None,
-    where: Annotated[str | None, typer.Option(help="An SQL condition: `lang = 'en' AND year < 2020`.")] = None,
-) -> None:
-    """Delete documents, by id or by a filter."""
-    from polyencoders.cli import index as command
-
-    command.delete(path, id or [], where)
-
-
-@index_app.command()
-def info(path: IndexPath) -> None:
-    """What the index holds, and which model made it."""
-    from polyencoders.cli import index as command
-
-    command.info(path)
-
-
-@index_app.command()
-def verify(path: IndexPath) -> None:
-    """Check every file against its checksum, and read every document."""
-    from polyencoders.cli import index as command
-
-    command.check(path)
-
-
-@index_app.command()
-def compact(
-    path: IndexPath,
-    keep_days: Annotated[float, typer.Option(help="Versions older than this are removed.")] = 1.0,
-) -> None:
-    """Join small files, lay documents out anew, and remove old versions."""
-    from polyencoders.cli import index as command
-
-    command.compact(path, keep_days)
 
 
 @app.command()
