@@ -8,6 +8,7 @@ from polyencoders.data import Example
 from polyencoders.errors import TrainingError
 from polyencoders.evaluation import RankingEvaluator
 from polyencoders.training import TrainingOptions, train
+from polyencoders.training.train import FEW_DOCUMENTS
 
 OPTIONS = {"batch_size": 8, "evaluate_every": 2, "learning_rate": 1e-3, "negatives": 2, "candidates": 5}
 
@@ -110,10 +111,25 @@ def test_lists_are_sampled_where_one_example_has_no_candidates(build, examples, 
     assert tasks[0].protocol == "sampled candidates"
 
 
-@pytest.mark.parametrize(("number", "length"), [(2, 2), (3, 3), (20, 20), (24, 20)])
+@pytest.mark.parametrize(("number", "length"), [(2, 2), (3, 3), (24, 24)])
 def test_a_small_file_has_shorter_lists(number, length, build, examples):
     options = TrainingOptions(steps=1, batch_size=8)
     assert train(build("poly"), examples, examples[:number], options=options).metric == f"R@1/{length}"
+
+
+@pytest.mark.parametrize(("architecture", "length"), [("poly", 60), ("cross", 20)])
+def test_all_names_of_classes_are_ranked_where_each_is_encoded_once(architecture, length, build, examples, tasks):
+    names = [Example(f"Question {number}?", f"Class {number % 60}.") for number in range(90)]
+    options = TrainingOptions(steps=1, batch_size=2, negatives=1, validation_queries=5)
+    assert train(build(architecture), examples, names, options=options).metric == f"R@1/{length}"
+    assert all(len(set(documents)) == length for documents in tasks[0].documents)
+
+
+def test_many_documents_are_not_all_ranked(build, examples):
+    many = [Example(f"{number}?", f"{number}.") for number in range(FEW_DOCUMENTS + 1)]
+    options = TrainingOptions(steps=1, batch_size=2, validation_queries=5)
+    assert train(build("poly"), examples, many, options=options).metric == "R@1/20"
+    assert train(build("poly"), examples, many[1:], options=options).metric == "R@1/200"
 
 
 def test_an_example_with_many_answers_shortens_lists(build, examples):

@@ -154,7 +154,8 @@ class TrainingOptions:
     validation_queries
         The most queries to validate on.
     candidates
-        Documents each of them ranks.
+        Documents each of them ranks; default 20, and for bi- and poly-encoders every one of up to 200, such as names
+        of classes: of 20, a model ranks the right one first long before it tells all of them apart.
     bf16
         Whether to compute in bf16; default: where the machine multiplies it in hardware.
     hard_negatives
@@ -179,7 +180,7 @@ class TrainingOptions:
     evaluate_every: int | None = None
     patience: int | None = 5
     validation_queries: int = 500
-    candidates: int = 20
+    candidates: int | None = None
     bf16: bool | None = None
     hard_negatives: HardNegatives | Mapping[str, Any] | None = None
     distillation: Distillation | Mapping[str, Any] | None = None
@@ -187,8 +188,8 @@ class TrainingOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "batch_size": 1, "negatives": 1, "validation_queries": 1, "candidates": 2, "seed": 0}
-        optional = {"mini_batch_size": 1, "evaluate_every": 1, "patience": 1}
+        least = {"steps": 1, "batch_size": 1, "negatives": 1, "validation_queries": 1, "seed": 0}
+        optional = {"candidates": 2, "mini_batch_size": 1, "evaluate_every": 1, "patience": 1}
         for name, minimum in {**least, **optional}.items():
             value = getattr(self, name)
             if value is None and name in optional:

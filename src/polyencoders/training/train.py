@@ -48,6 +48,9 @@ from polyencoders.training.resuming import CHECKPOINTS, checkpoint_to_resume, di
 from polyencoders.training.sampled import SampledCrossEntropy
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer
 
+CANDIDATES, FEW_DOCUMENTS = 20, 200
+"""Documents that a validation query ranks; where there are no more than the second, such as names of classes, all."""
+
 
 @dataclass(frozen=True)
 class TrainingResult:
@@ -183,7 +186,7 @@ def _train(
             "in-batch negatives need at least 2 pairs of a query and a document in a batch, got "
             f"{len(table)} of them and batch_size={options.batch_size}"
         )
-    evaluator = validation_lists(validation, options)
+    evaluator = validation_lists(validation, options, dual)
     trainer = _trainer(model, examples, table, evaluator, folder, options, callbacks)
     checkpoint = _checkpoint_to_resume(folder, model, table, evaluator, options)
     if isinstance(options.hard_negatives, HardNegatives):
@@ -231,8 +234,12 @@ def _train(
     return result
 
 
-def validation_lists(validation: Sequence[Example] | BaseEvaluator, options: TrainingOptions) -> BaseEvaluator | None:
+def validation_lists(
+    validation: Sequence[Example] | BaseEvaluator, options: TrainingOptions, encoded_once: bool = True
+) -> BaseEvaluator | None:
     """What the checkpoint is chosen by: the examples' own candidates, sampled ones, or the evaluator that is given.
+
+    `encoded_once` is whether documents are encoded each for itself, so that long lists of the same ones cost nothing.
 
     Raises
     ------
@@ -251,11 +258,13 @@ def validation_lists(validation: Sequence[Example] | BaseEvaluator, options: Tra
     answers = right_answers(chosen)
     documents = set().union(*answers.values())
     most = max(map(len, answers.values()))
-    if len(documents) - most + 1 < options.candidates:
-        others = (example for example in validation if example.query not in answers)
-        documents.update(text for example in others for text in example.positives)
+    others = (example for example in validation if example.query not in answers)
+    every = documents.union(*(example.positives for example in others))
+    listed = options.candidates or (FEW_DOCUMENTS if encoded_once and len(every) <= FEW_DOCUMENTS else CANDIDATES)
+    if len(documents) - most + 1 < listed:
+        documents = every
     # An answer must have others to stand against: a small file gets shorter lists.
-    candidates = min(options.candidates, len(documents) - most + 1)
+    candidates = min(listed, len(documents) - most + 1)
     if candidates < 2:
         raise TrainingError(
             f"the {len(validation)} validation examples have {len(documents)} distinct documents between them: "
