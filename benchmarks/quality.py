@@ -3,7 +3,7 @@
     python benchmarks/quality.py                         # codes and maps on a frozen backbone; hours on two cores
     python benchmarks/quality.py --set tuned --device cuda   # everything tuned, cross-encoders, MaxSim: for a GPU
     python benchmarks/quality.py --set tuned-small --tasks banking77 wikiqa   # the same in small, for two cores
-    python benchmarks/quality.py --group codes           # an ablation: reductions, codes, batches, layers, training
+    python benchmarks/quality.py --group codes           # an ablation: reductions, codes, batches, layers, ...
     python benchmarks/quality.py --quick                 # under a minute, one small task; shows that it runs
     python benchmarks/quality.py --tasks banking77 wikiqa --methods bi poly-4 --seeds 0 1
 
@@ -56,6 +56,7 @@ from polyencoders.training import (
     train_listwise,
 )
 from polyencoders.training.frozen import FrozenOutputs
+from quality_attention import LOSSES, Annealing, put_after_codes
 from quality_maxsim import MaxSim
 from quality_methods import GROUPS, METHODS, SETS, UNTRAINED, Method
 from quality_report import means, write
@@ -192,7 +193,10 @@ class Plan:
             model.max_seq_length = min(2 * length, 512)
             return model
         cut = {"query_length": length, "document_length": length, "device": self.device}
-        return build_model(method.architecture, backbone, {**method.settings, **cut}, self.set == "frozen" and trained)
+        model = build_model(method.architecture, backbone, {**method.settings, **cut}, self.set == "frozen" and trained)
+        if method.layer:
+            put_after_codes(model, method.layer)
+        return model
 
     def _train(self, model: Any, method: Method, task: str, seed: int) -> tuple[Any, dict[str, Any]]:
         splits = self._loaded[1]
@@ -208,7 +212,9 @@ class Plan:
             folder, told = self._teacher(task)
             return load_model(folder, device=self.device), told
         else:
-            result = train(model, examples, splits.validation, options=options)
+            callbacks = [Annealing(model)] if method.annealed else []
+            loss = LOSSES[method.loss] if method.loss else None
+            result = train(model, examples, splits.validation, None, options, callbacks, loss=loss)
         return model, _told(result, examples)
 
     def _teacher(self, task: str) -> tuple[str, dict[str, Any]]:
@@ -217,7 +223,8 @@ class Plan:
         It is trained once, for its own row and for all that learn from it.
         """
         options = TrainingOptions(**{**vars(self.options), **SETS[self.set].cross, "seed": 0})
-        run = json.dumps([self.fields(task, "cross", 0), repr(options)])
+        data = {name: value for name, value in self.fields(task, "cross", 0).items() if name != "set"}
+        run = json.dumps([data | {"steps": options.steps}, repr(options)])
         folder = self.unpacked / "teachers" / hashlib.sha256(run.encode()).hexdigest()[:16]
         told = folder / "told.json"
         if not told.exists():

@@ -31,6 +31,8 @@ class Method:
         Whether it learns from a cross-encoder that was trained on the same task.
     head
         Whether a listwise head is trained on top of it, on the same examples.
+    loss, layer, annealed
+        Attempts at attention that chooses: names in `quality_attention.py`, and whether the temperature is annealed.
     """
 
     architecture: str
@@ -38,6 +40,9 @@ class Method:
     options: Mapping[str, Any] = field(default_factory=dict)
     taught: bool = False
     head: bool = False
+    loss: str | None = None
+    layer: str | None = None
+    annealed: bool = False
 
 
 EACH, SHARED = {"maps": "each"}, {"maps": "shared"}
@@ -49,6 +54,19 @@ _RIVALS = {"bi": Method("bi"), "bi-attention": Method("bi-attention-4", EACH), "
 
 _HARD = HardNegatives(number=4)
 _LAYERS = {"no embeddings": "embeddings", "top 2 layers": "all-but-top-2", "top layer": "all-but-top-1"}
+
+_SHARP = {**EACH, "temperature": 0.02}
+_CHOOSING = {
+    **{f"poly-4, temperature {t}": Method("poly-4", {**EACH, "temperature": t}) for t in (0.5, 0.2, 0.02, 0.005)},
+    "poly-4, annealed": Method("poly-4", _SHARP, annealed=True),
+    "poly-4, local loss": Method("poly-4", EACH, loss="local"),
+    "poly-4, annealed, local loss": Method("poly-4", _SHARP, loss="local", annealed=True),
+    "poly-4, mutual information": Method("poly-4", EACH, loss="mutual information"),
+    "poly-4, sharp, mutual information": Method("poly-4", _SHARP, loss="mutual information"),
+    "poly-4, MLP": Method("poly-4", EACH, layer="MLP"),
+    "poly-4, codes see each other": Method("poly-4", EACH, layer="self-attention"),
+}
+"""Attempts to make documents choose among the codes."""
 
 METHODS: dict[str, Method] = {
     **_RIVALS,
@@ -82,6 +100,7 @@ METHODS: dict[str, Method] = {
     },
     **{f"{name}, taught": Method(one.architecture, one.settings, taught=True) for name, one in _RIVALS.items()},
     **{f"{name}, listwise": Method(one.architecture, one.settings, head=True) for name, one in _RIVALS.items()},
+    **_CHOOSING,
 }
 
 _MAIN = ("bi", "bi-attention", "poly-4", "poly-8", "poly-16", "poly-64", "poly-360", "poly-first-16")
@@ -96,6 +115,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "layers": tuple(f"{rival}{told}" for rival in _RIVALS for told in ("", *(f", {told}" for told in _LAYERS))),
     "training": tuple(
         f"{rival}{told}" for rival in _RIVALS for told in ("", ", hard negatives", ", taught", ", listwise")
+    ),
+    "attention": (
+        *("bi-attention", "poly-4", *_CHOOSING),
+        *(f"poly-4, {told}" for told in ("hard negatives", "batch 128", "taught")),
     ),
 }
 """Rows of a table, in its order: the main one, and the ablations."""

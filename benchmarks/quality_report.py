@@ -19,6 +19,7 @@ TABLES = {
     "batches": "In-batch negatives",
     "layers": "What is tuned",
     "training": "Ways of training",
+    "attention": "Attempts at attention that chooses among the codes",
 }
 """Titles of `quality_methods.GROUPS`."""
 

@@ -98,6 +98,7 @@ def train(
     callbacks: Sequence[TrainerCallback] = (),
     on_texts: Callable[[str, int, int], None] = lambda what, done, total: None,
     teacher_scores: NDArray[np.float32] | None = None,
+    loss: type[nn.Module] | None = None,
 ) -> TrainingResult:
     """Train a model on examples, in place, and save it.
 
@@ -128,6 +129,9 @@ def train(
     teacher_scores
         Where `options.distillation` is given: a teacher's scores `(pairs, k + 1)` of the right answer of each pair and
         its k negatives. `distill` makes them.
+    loss
+        The class of what is minimised, made of the model, such as a subclass of `InBatchCrossEntropy`; None: what its
+        architecture and the options say.
 
     Returns
     -------
@@ -146,10 +150,10 @@ def train(
     if output_dir is None:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            return _train(model, examples, validation, folder, options, callbacks, on_texts, teacher_scores)
+            return _train(model, examples, validation, folder, options, callbacks, on_texts, teacher_scores, loss)
     # Absolute, because a checkpoint remembers where the best one is.
     folder = Path(output_dir).absolute()
-    result = _train(model, examples, validation, folder, options, callbacks, on_texts, teacher_scores)
+    result = _train(model, examples, validation, folder, options, callbacks, on_texts, teacher_scores, loss)
     together = processes()
     together.wait_for_everyone()
     if together.is_main_process:
@@ -171,6 +175,7 @@ def _train(
     callbacks: Sequence[TrainerCallback],
     on_texts: Callable[[str, int, int], None],
     teacher_scores: NDArray[np.float32] | None,
+    loss: type[nn.Module] | None,
 ) -> TrainingResult:
     if not examples:
         raise TrainingError("no examples to train on")
@@ -187,8 +192,8 @@ def _train(
             f"{len(table)} of them and batch_size={options.batch_size}"
         )
     evaluator = validation_lists(validation, options, dual)
-    trainer = _trainer(model, examples, table, evaluator, folder, options, callbacks)
-    checkpoint = _checkpoint_to_resume(folder, model, table, evaluator, options)
+    trainer = _trainer(model, examples, table, evaluator, folder, options, callbacks, loss)
+    checkpoint = _checkpoint_to_resume(folder, model, table, evaluator, options, loss)
     if isinstance(options.hard_negatives, HardNegatives):
         miner = Miner(model, examples, options.hard_negatives, seed=options.seed)  # refuses models that cannot search
         assert isinstance(trainer, DualEncoderTrainer)
@@ -321,6 +326,7 @@ def _trainer(
     folder: Path,
     options: TrainingOptions,
     callbacks: Sequence[TrainerCallback],
+    loss: type[nn.Module] | None,
 ) -> DualEncoderTrainer | JointEncoderTrainer:
     dual = isinstance(model, DualEncoder)
     batch_size = share_of(options.batch_size, len(table), model.device)
@@ -368,7 +374,7 @@ def _trainer(
         model=model,
         args=training_arguments,
         train_dataset=table,
-        loss=_loss(model, examples, options, gather=training_arguments.world_size > 1),
+        loss=loss(model) if loss else _loss(model, examples, options, gather=training_arguments.world_size > 1),
         evaluator=evaluator,
         callbacks=list(callbacks),
     )
@@ -389,7 +395,12 @@ def _has_learnt_codes(model: Any) -> bool:
 
 
 def _checkpoint_to_resume(
-    folder: Path, model: Any, table: Any, evaluator: BaseEvaluator | None, options: TrainingOptions
+    folder: Path,
+    model: Any,
+    table: Any,
+    evaluator: BaseEvaluator | None,
+    options: TrainingOptions,
+    loss: type[nn.Module] | None,
 ) -> str | None:
     """The last whole checkpoint of this very run, if it was interrupted.
 
@@ -406,6 +417,7 @@ def _checkpoint_to_resume(
         "data": digest([table.column_names, *(table[name][:] for name in table.column_names)]),
         "validation": digest(validation),
         "options": json.loads(json.dumps(asdict(options))),
+        **({"loss": f"{loss.__module__}.{loss.__qualname__}"} if loss else {}),
     }
     return checkpoint_to_resume(folder / CHECKPOINTS, run)
 

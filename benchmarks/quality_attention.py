@@ -1,0 +1,158 @@
+"""Attempts to make documents choose among the codes of a query: losses, an annealed temperature, further layers.
+
+After ordinary training every document attends to all codes nearly alike, and one vector would have done. What others
+have proposed for models of several vectors, carried over to codes; the rows `poly-4, ...` of `quality.py --group
+attention` say what came of it. None of it is in the library: none paid.
+
+Knows codes, weights and the score; nothing of tasks.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Self
+
+import torch
+from sentence_transformers.base.modules import Module
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import TrainerCallback
+
+from polyencoders.models.dual import router
+from polyencoders.scoring import present_codes
+from polyencoders.scoring.reference import code_weights
+from polyencoders.training.in_batch import InBatchCrossEntropy
+
+SHARE = 0.1
+"""Of the losses below in the sum with the cross-entropy."""
+
+
+class _WithWeights(InBatchCrossEntropy):
+    """The cross-entropy over the batch, and a term in the weights `(q, n, m)` that documents give to codes."""
+
+    def calculate_loss(self, reps: list[list[Tensor]], labels: Tensor | None = None, **options: Any) -> Tensor:
+        loss = super().calculate_loss(reps, labels, **options)
+        codes, documents = torch.cat(reps[0]).float(), torch.cat(reps[1]).float()
+        with torch.autocast(codes.device.type, enabled=False):
+            inner = torch.einsum("qmd,nd->qnm", codes, documents)
+            weights = code_weights(inner, present_codes(codes)[:, None], self.model.temperature)
+            return loss + SHARE * self.of_weights(weights)
+
+    def of_weights(self, weights: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class MutualInformation(_WithWeights):
+    """`E_pairs[H(w)] - H(E_pairs[w])`: each pair chooses, and all codes are chosen equally often.
+
+    Ding and Zhai, Retrieval with Learned Similarities, WWW 2025 (arXiv 2407.15462), equation 13 for gating weights.
+    """
+
+    def of_weights(self, weights: Tensor) -> Tensor:
+        return _entropy(weights).mean() - _entropy(weights.mean(dim=(0, 1)))
+
+
+class LocalLoss(_WithWeights):
+    """`-log max_i w_i` of each right pair: one code is for this document, and the others are not.
+
+    MVR, Zhang et al., ACL 2022 (arXiv 2203.08372), equation 7, with the sides exchanged: there a document has several
+    vectors, here a query.
+    """
+
+    def of_weights(self, weights: Tensor) -> Tensor:
+        return -weights.diagonal().T.amax(dim=-1).clamp_min(1e-12).log().mean()
+
+
+def _entropy(weights: Tensor) -> Tensor:
+    return -(weights * weights.clamp_min(1e-12).log()).sum(-1)
+
+
+LOSSES = {"mutual information": MutualInformation, "local": LocalLoss}
+
+
+class Annealing(TrainerCallback):
+    """The softmax over the codes goes from soft to hard while a model is trained, its temperature from 1 to the last.
+
+    `max(last, exp(-r t))` with r such that half of the steps are annealed: MVR, section 3.3. Validation is at the last.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.last = model, model.temperature
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        share = state.global_step / (0.5 * state.max_steps)
+        self.model._own["temperature"] = max(self.last, math.exp(share * math.log(self.last)))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.model._own["temperature"] = self.last
+
+
+class _AfterCodes(Module):
+    """Something added to codes `(b, m, d)`; it starts as nothing."""
+
+    config_keys: list[str] = ["dimension"]  # noqa: RUF012 as in the base class
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.dimension = dimension
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        features["sentence_embedding"] = features["sentence_embedding"] + self.added(features["sentence_embedding"])
+        return features
+
+    def added(self, codes: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def get_embedding_dimension(self) -> int:
+        return self.dimension
+
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        self.save_config(output_path)
+        self.save_torch_weights(output_path, safe_serialization=safe_serialization)
+
+    @classmethod
+    def load(cls, model_name_or_path: str, subfolder: str = "", *args: Any, **kwargs: Any) -> Self:
+        module = cls(**cls.load_config(model_name_or_path, subfolder=subfolder))
+        return cls.load_torch_weights(model_name_or_path, subfolder=subfolder, model=module)
+
+
+class Mlp(_AfterCodes):
+    """Each code through a hidden layer of twice its width."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__(dimension)
+        self.layers = nn.Sequential(nn.Linear(dimension, 2 * dimension), nn.GELU(), _zeros(2 * dimension, dimension))
+
+    def added(self, codes: Tensor) -> Tensor:
+        return self.layers(codes)
+
+
+class SelfAttention(_AfterCodes):
+    """Each code reads the others: one head of attention over the codes of a query."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__(dimension)
+        self.read = nn.Linear(dimension, 3 * dimension)
+        self.write = _zeros(dimension, dimension)
+
+    def added(self, codes: Tensor) -> Tensor:
+        return self.write(functional.scaled_dot_product_attention(*self.read(codes).chunk(3, dim=-1)))
+
+
+def _zeros(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+LAYERS = {"MLP": Mlp, "self-attention": SelfAttention}
+
+
+def put_after_codes(model: Any, layer: str) -> None:
+    """Put one of `LAYERS` behind the codes, before they are scaled to length 1."""
+    query_side, document_side = list(model.route("query")), list(model.route("document"))
+    place = query_side.index(model.query_codes) + 1
+    query_side.insert(place, LAYERS[layer](model.query_codes.embedding_dimension).to(model.device))
+    shared = model.shared_tower
+    model[len(model) - 1] = router(query_side[shared:], document_side[shared:])
