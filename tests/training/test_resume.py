@@ -16,6 +16,7 @@ from polyencoders import PolyEncoder
 from polyencoders.data import Example
 from polyencoders.errors import TrainingError
 from polyencoders.training import TrainingOptions, train
+from polyencoders.training.in_batch import InBatchCrossEntropy
 from polyencoders.training.trainer import last_checkpoint
 
 
@@ -58,9 +59,9 @@ def with_options(**changes):
 def interrupted(tmp_path):
     """`interrupted(model, step, ...)`: the folder of a run that was interrupted after a step."""
 
-    def interrupted(model, step, *args, options=OPTIONS, folder="interrupted"):
+    def interrupted(model, step, *args, options=OPTIONS, folder="interrupted", loss=None):
         with pytest.raises(KeyboardInterrupt):
-            train(model, *args, output_dir=tmp_path / folder, options=options, callbacks=[Interrupt(step)])
+            train(model, *args, output_dir=tmp_path / folder, options=options, callbacks=[Interrupt(step)], loss=loss)
         assert (tmp_path / folder / "checkpoints").is_dir()
         assert not (tmp_path / folder / "modules.json").exists()
         return tmp_path / folder
@@ -204,9 +205,9 @@ def test_another_run_in_the_same_folder_is_refused(build, examples, interrupted)
     folder = interrupted(build("poly"), 9, examples)
     kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
 
-    def refused(what, model, examples, validation=(), **changes):
+    def refused(what, model, examples, validation=(), loss=None, folder=folder, **changes):
         with pytest.raises(TrainingError, match=f"interrupted run with other {what}:") as error:
-            train(model, examples, validation, folder, with_options(**changes))
+            train(model, examples, validation, folder, with_options(**changes), loss=loss)
         assert "\n" not in str(error.value)
 
     refused("options", build("poly"), examples, learning_rate=2e-3)
@@ -217,6 +218,9 @@ def test_another_run_in_the_same_folder_is_refused(build, examples, interrupted)
     refused("model", build("poly", m=5), examples)
     refused("model", build("poly", temperature=3.0), examples)
     refused("model", build("bi", reduction="attention"), examples)
+    refused("loss", build("poly"), examples, loss=InBatchCrossEntropy)
+    with_loss = interrupted(build("poly"), 9, examples, folder="with a loss", loss=InBatchCrossEntropy)
+    refused("loss", build("poly"), examples, folder=with_loss)
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == kept
 
 

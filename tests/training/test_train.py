@@ -13,6 +13,7 @@ from polyencoders.errors import DataError, TrainingError
 from polyencoders.models.poly_encoder import ALIKE
 from polyencoders.models.precision import bf16_is_native
 from polyencoders.training import TrainingOptions, train
+from polyencoders.training.in_batch import InBatchCrossEntropy
 from polyencoders.training.train import validation_lists
 
 PAIRS = [Example(f"What follows {i}?", f"After {i} comes {i + 1}.") for i in range(10)]
@@ -66,6 +67,20 @@ def test_what_averaged_codes_reach_is_measured_on_the_same_lists(architecture, b
         first += scores.argmax() in relevant
     assert result.averaged == pytest.approx(first / 20)
     assert model.temperature != ALIKE
+
+
+class Nothing(InBatchCrossEntropy):
+    """A loss that no weight can lower."""
+
+    def calculate_loss(self, *args, **kwargs):
+        return super().calculate_loss(*args, **kwargs) * 0
+
+
+def test_a_loss_of_ones_own(build, examples, weights, assert_same):
+    model = build("poly")
+    before = {name: tensor.clone() for name, tensor in weights(model).items()}
+    train(model, examples, options=TrainingOptions(steps=2, batch_size=8), loss=Nothing)
+    assert_same(before, weights(model))
 
 
 @pytest.mark.parametrize("architecture", ["bi", "poly", "cross", "arc-ii"])

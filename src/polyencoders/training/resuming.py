@@ -39,7 +39,7 @@ def checkpoint_to_resume(folder: Path, run: dict[str, Any]) -> str | None:
             scratch.write_text(json.dumps(run), encoding="utf-8")
         return None
     earlier = json.loads(described.read_text(encoding="utf-8"))
-    if changed := [key for key in run if earlier.get(key) != run[key]]:
+    if changed := [key for key in {**run, **earlier} if earlier.get(key) != run.get(key)]:
         raise TrainingError(
             f"{folder} holds the checkpoints of an interrupted run with other {', '.join(changed)}: "
             "run it again as it was to finish it, choose another folder, or delete that one"
