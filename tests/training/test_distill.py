@@ -186,3 +186,24 @@ def test_wrong_options(given, message):
 def test_negatives_for_a_loss_that_is_left_out():
     with pytest.raises(TrainingError, match="hard_negatives take part in the cross-entropy"):
         TrainingOptions(distillation={"cross_entropy": 0}, hard_negatives={})
+
+
+def test_a_teacher_reads_what_the_steps_come_to(build, examples):
+    twice = [Example(one.query, f"{one.positives[0]} Truly.") for one in examples]
+    read = []
+    teacher = Teacher(build("cross"))
+    score = teacher.score
+    teacher.score = lambda lists, told: read.append(lists) or score(lists, told)
+    options = TrainingOptions(steps=2, batch_size=4, distillation=FEW)
+    distill(build("poly"), teacher, [*examples, *twice], options=options, corpus=["Not at all."])
+    (lists,) = read
+    assert len(lists) == 8
+    assert len({one.query for one in lists}) == 4, "a query comes with all its right answers"
+    of_query = {one.query: {one.positives[0], other.positives[0]} for one, other in zip(examples, twice, strict=True)}
+    drawn = set().union(*(of_query[one.query] for one in lists))
+    assert not any(of_query[one.query] & set(one.negatives) for one in lists)
+    assert any(set(one.negatives) - drawn - {"Not at all."} for one in lists), "answers of queries that were not drawn"
+    distill(build("poly"), teacher, [*examples, *twice], options=options, corpus=["Not at all."])
+    assert read[0] == read[1]
+    distill(build("poly"), teacher, examples[:5], options=options)
+    assert len(read[2]) == 5

@@ -7,6 +7,7 @@ together.
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -44,8 +45,9 @@ def distill(
     """Train a bi- or poly-encoder on a teacher's scores, in place, and save it.
 
     For each pair a list is made of the right answer, hard negatives that the model itself finds, and random ones. The
-    teacher scores them once; its scores are kept by teacher and texts, for this run and any other. An interrupted run,
-    called again with the same arguments, goes on where it stopped and ends the same.
+    teacher scores them once; its scores are kept by teacher and texts, for this run and any other. Of more examples
+    than the steps will come to, it reads no more than those. An interrupted run, called again with the same arguments,
+    goes on where it stopped and ends the same.
 
     Parameters
     ----------
@@ -87,6 +89,7 @@ def distill(
     teaching = teacher if isinstance(teacher, Teacher) else Teacher(teacher, bf16=options.bf16)
     if teaching.model is model:
         raise TrainingError("a model cannot be its own teacher: load it a second time")
+    examples, corpus = _learnt(examples, corpus, options)
     processes(model.device)  # joined by all of them before the first may write
     freeze(model, options.frozen)
     outputs = FrozenOutputs(model, bf16=options.bf16) if options.frozen else None
@@ -104,3 +107,26 @@ def distill(
     scores = teaching.score(lists, on_pairs)
     options = replace(options, distillation=replace(chosen, teacher=chosen.teacher or teaching.name))
     return train(model, lists, validation, output_dir, options, callbacks, on_texts, scores)
+
+
+def _learnt(
+    examples: Sequence[Example], corpus: Sequence[str], options: TrainingOptions
+) -> tuple[Sequence[Example], Sequence[str]]:
+    """As many examples as the steps come to, drawn query by query; what answers the others joins the corpus.
+
+    With all the examples of a query, its other right answers are known and will not be taken for wrong.
+    """
+    most = options.steps * options.batch_size
+    if sum(len(example.positives) for example in examples) <= most:
+        return examples, corpus
+    of_query: dict[Any, list[Example]] = {}
+    for example in examples:
+        of_query.setdefault(example.query, []).append(example)
+    drawn: list[Example] = []
+    pairs = 0
+    for query in random.Random(options.seed).sample(list(of_query), len(of_query)):
+        if pairs >= most:
+            break
+        drawn += of_query[query]
+        pairs += sum(len(example.positives) for example in of_query[query])
+    return drawn, list(dict.fromkeys([*corpus, *(text for example in examples for text in example.positives)]))
