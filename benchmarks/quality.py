@@ -4,6 +4,7 @@
     python benchmarks/quality.py --set tuned --device cuda   # everything tuned, cross-encoders, MaxSim: for a GPU
     python benchmarks/quality.py --set tuned-small --tasks banking77 wikiqa   # the same in small, for two cores
     python benchmarks/quality.py --group codes           # an ablation: reductions, codes, batches, layers, ...
+    python benchmarks/quality.py --weights "pre-trained on" --tasks chit-chat   # or random, or from scratch
     python benchmarks/quality.py --quick                 # under a minute, one small task; shows that it runs
     python benchmarks/quality.py --tasks banking77 wikiqa --methods bi poly-4 --seeds 0 1
 
@@ -35,12 +36,13 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from tqdm import tqdm
-from transformers import set_seed
+from transformers import AutoModel, set_seed
 
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model, resolve_backbone
 from polyencoders.cli.display import quieten
 from polyencoders.cli.runs import append_runs, read_runs
 from polyencoders.data import Example
+from polyencoders.data.conversations import load_conversations
 from polyencoders.evaluation import evaluate, shared_candidates
 from polyencoders.evaluation.attention import attention
 from polyencoders.evaluation.protocols import CandidateTask, CorpusTask
@@ -56,6 +58,7 @@ from polyencoders.training import (
     train_listwise,
 )
 from polyencoders.training.frozen import FrozenOutputs
+from polyencoders.training.pretraining import PretrainingOptions, pretrain
 from quality_attention import LOSSES, Annealing, put_after_codes
 from quality_maxsim import MaxSim
 from quality_methods import GROUPS, METHODS, SETS, UNTRAINED, Method
@@ -63,6 +66,7 @@ from quality_report import means, write
 from quality_tasks import RANKINGS, load, some
 
 RESULTS = Path(__file__).parent / "results"
+WEIGHTS = ("its own", "random", "pre-trained on", "pre-trained from scratch")
 
 
 def main() -> None:
@@ -77,9 +81,8 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=500, help="the most test queries, drawn by seed 0")
     parser.add_argument("--length", type=int, default=128, help="the most tokens of a query, and of a document")
     parser.add_argument("--backbone", default=DEFAULT_BACKBONE)
-    parser.add_argument(
-        "--random-weights", action="store_true", help="of the backbone, the shape and the tokeniser alone"
-    )
+    parser.add_argument("--weights", choices=WEIGHTS, default="its own", help="of the backbone")
+    parser.add_argument("--pretraining-steps", type=int, default=400, help="of 32 pairs of 64 tokens")
     parser.add_argument("--device", help="cpu, cuda, ...; by default the best there is")
     default = os.environ.get("POLYENCODERS_BENCHMARK_DATA") or Path(__file__).parents[2] / "shared" / "data"
     parser.add_argument("--data", type=Path, default=Path(default), help="the folder of the archives")
@@ -123,9 +126,10 @@ class Plan:
         self.device, self.data, self.unpacked = arguments.device, arguments.data, arguments.unpacked
         self._loaded: tuple[str, Any] = ("", None)
         self._backbone = self.settings["backbone"]
-        if arguments.random_weights:
-            self._backbone = random_weights(self._backbone, self.unpacked)
-            self.settings["backbone"] += " with random weights"
+        if arguments.weights != "its own":
+            steps = 0 if arguments.weights == "random" else arguments.pretraining_steps
+            self._backbone = other_weights(self._backbone, arguments.weights, steps, self.unpacked)
+            self.settings["backbone"] += f", weights {arguments.weights}" + (f" for {steps:,} steps" if steps else "")
 
     def runs(self) -> Iterator[tuple[str, str, int]]:
         """Task, method, seed; of what is not trained, one seed."""
@@ -253,12 +257,25 @@ def _told(result: TrainingResult, examples: Sequence[Example]) -> dict[str, Any]
     }
 
 
-def random_weights(backbone: str, folder: Path) -> str:
-    """The folder of a model like the backbone whose weights are new, drawn by seed 0."""
-    path = folder / f"{backbone.rpartition('/')[2]}-random"
-    set_seed(0)
+def other_weights(backbone: str, weights: str, steps: int, folder: Path) -> str:
+    """The folder of a model like the backbone: random weights, or trained on with the built-in conversations as well.
+
+    Its pooling and normalisation stay, so that only the weights differ.
+    """
+    path = folder / f"{backbone.rpartition('/')[2]} {weights} {steps}"
+    if path.exists():
+        return str(path)
     model = SentenceTransformer(resolve_backbone(backbone), device="cpu")
-    model[0].auto_model.load_state_dict(type(model[0].auto_model)(model[0].auto_model.config).state_dict())
+    encoder = model[0].auto_model
+    set_seed(0)
+    if weights != "pre-trained on":
+        encoder.load_state_dict(type(encoder)(encoder.config).state_dict())
+    if steps:
+        conversations, held_out = load_conversations("chitchat")
+        options = PretrainingOptions(steps=steps, max_length=64, learning_rate=5e-5)
+        plain, scratch = f"{path} alone", weights == "pre-trained from scratch"
+        pretrain(conversations, held_out, plain, resolve_backbone(backbone), scratch, options)
+        encoder.load_state_dict(AutoModel.from_pretrained(plain).state_dict())
     model.save(str(path))
     return str(path)
 
