@@ -177,8 +177,11 @@ class Plan:
                 report = evaluate(model, ranked, measures)
                 listed = ranked if isinstance(ranked, CandidateTask) else shared_candidates(test[:20], splits.corpus)
                 told = attention(model, listed)
-            if told is not None:
-                trained |= {"attention_entropy": told[0], "uniform_entropy": told[1]}
+                if told is not None:
+                    trained |= {"attention_entropy": told[0], "uniform_entropy": told[1]}
+                    with model.averaging():
+                        averaged = evaluate(model, ranked, measures[:1])
+                    trained["averaged"] = next(iter(averaged.metrics.values())).mean
         return {
             **self.fields(task, method, seed),
             "metrics": {name: values.mean for name, values in zip(measures, report.metrics.values(), strict=True)},

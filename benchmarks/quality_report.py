@@ -165,6 +165,15 @@ def notes(rows: list[dict[str, Any]], details: bool) -> list[str]:
             for method, pairs in entropies.items()
         )
         lines += ["", f"Entropy of the documents' attention over the codes, of the highest there is, in nats: {told}."]
+    alone = [row for row in trained if "averaged" in row]
+    if alone:
+        told = ", ".join(
+            f"{method} {statistics.mean(row['metrics']['Success@1'] for row in rows):.3f} and "
+            f"{statistics.mean(row['averaged'] for row in rows):.3f} ({len(rows)})"
+            for method in dict.fromkeys(row["method"] for row in alone)
+            if (rows := [row for row in alone if row["method"] == method])
+        )
+        lines += ["", f"R@1 with the attention, and of the same codes averaged (in brackets of how many runs): {told}."]
     return lines
 
 
