@@ -139,6 +139,19 @@ class SelfAttention(_AfterCodes):
         return self.write(functional.scaled_dot_product_attention(*self.read(codes).chunk(3, dim=-1)))
 
 
+class ScaledTogether(_AfterCodes):
+    """Codes divided by the length of their mean, in place of each by its own: a longer one keeps its say.
+
+    For a high temperature the score is then `bi-attention`'s, of which the poly-encoder is otherwise no extension.
+    """
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        codes = features["sentence_embedding"]
+        number = present_codes(codes).sum(-1).clamp_min(1)[:, None, None]
+        features["sentence_embedding"] = codes / (codes.sum(1, keepdim=True) / number).norm(dim=-1, keepdim=True)
+        return features
+
+
 def _zeros(inputs: int, outputs: int) -> nn.Linear:
     layer = nn.Linear(inputs, outputs)
     nn.init.zeros_(layer.weight)
@@ -146,13 +159,14 @@ def _zeros(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
-LAYERS = {"MLP": Mlp, "self-attention": SelfAttention}
+LAYERS = {"MLP": Mlp, "self-attention": SelfAttention, "scaled together": ScaledTogether}
 
 
 def put_after_codes(model: Any, layer: str) -> None:
-    """Put one of `LAYERS` behind the codes, before they are scaled to length 1."""
+    """Put one of `LAYERS` behind the codes, before they are scaled to length 1 or, if it scales them, in its place."""
     query_side, document_side = list(model.route("query")), list(model.route("document"))
     place = query_side.index(model.query_codes) + 1
-    query_side.insert(place, LAYERS[layer](model.query_codes.embedding_dimension).to(model.device))
+    replaced = 1 if LAYERS[layer] is ScaledTogether else 0
+    query_side[place : place + replaced] = [LAYERS[layer](model.query_codes.embedding_dimension).to(model.device)]
     shared = model.shared_tower
     model[len(model) - 1] = router(query_side[shared:], document_side[shared:])

@@ -65,6 +65,12 @@ _CHOOSING = {
     "poly-4, sharp, mutual information": Method("poly-4", _SHARP, loss="mutual information"),
     "poly-4, MLP": Method("poly-4", EACH, layer="MLP"),
     "poly-4, codes see each other": Method("poly-4", EACH, layer="self-attention"),
+    **{
+        f"poly-4, scaled together, temperature {t}": Method(
+            "poly-4", {**EACH, "temperature": t}, layer="scaled together"
+        )
+        for t in (0.05, 0.2, 1.0)
+    },
 }
 """Attempts to make documents choose among the codes."""
 
