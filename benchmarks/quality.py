@@ -176,7 +176,7 @@ class Plan:
                     ranked = as_lists(ranked, test, splits.corpus)
                 report = evaluate(model, ranked, measures)
                 listed = ranked if isinstance(ranked, CandidateTask) else shared_candidates(test[:20], splits.corpus)
-                told = attention(model, listed)
+                told = attention(model, listed) if chosen.layer != "keys" else None
                 if told is not None:
                     trained |= {"attention_entropy": told[0], "uniform_entropy": told[1]}
                     with model.averaging():

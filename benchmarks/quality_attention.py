@@ -10,6 +10,7 @@ Knows codes, weights and the score; nothing of tasks.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -45,7 +46,7 @@ class _WithWeights(InBatchCrossEntropy):
 class MutualInformation(_WithWeights):
     """`E_pairs[H(w)] - H(E_pairs[w])`: each pair chooses, and all codes are chosen equally often.
 
-    Ding and Zhai, Retrieval with Learned Similarities, WWW 2025 (arXiv 2407.15462), equation 13 for gating weights.
+    Ding and Zhai, Retrieval with Learned Similarities, WWW 2025 (arXiv 2407.15462), for a mixture of logits.
     """
 
     def of_weights(self, weights: Tensor) -> Tensor:
@@ -55,8 +56,8 @@ class MutualInformation(_WithWeights):
 class LocalLoss(_WithWeights):
     """`-log max_i w_i` of each right pair: one code is for this document, and the others are not.
 
-    MVR, Zhang et al., ACL 2022 (arXiv 2203.08372), equation 7, with the sides exchanged: there a document has several
-    vectors, here a query.
+    MVR, Zhang et al., ACL 2022 (arXiv 2203.08372), with the sides exchanged: there a document has several vectors, here
+    a query.
     """
 
     def of_weights(self, weights: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ LOSSES = {"mutual information": MutualInformation, "local": LocalLoss}
 class Annealing(TrainerCallback):
     """The softmax over the codes goes from soft to hard while a model is trained, its temperature from 1 to the last.
 
-    `max(last, exp(-r t))` with r such that half of the steps are annealed: MVR, section 3.3. Validation is at the last.
+    `max(last, exp(-r t))`, as in MVR, with r such that half of the steps are annealed. Validation is at the last.
     """
 
     def __init__(self, model: Any) -> None:
@@ -152,6 +153,27 @@ class ScaledTogether(_AfterCodes):
         return features
 
 
+class KeysAndValues(ScaledTogether):
+    """The first half of the codes says which of the second half a document attends to, as in any other attention.
+
+    `w = softmax(k_i . c / temperature)`, `score = sum_i w_i (v_i . c)`: a wrong document does not get the code that
+    suits it best, but that of the documents of its kind.
+    """
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        keys, values = features["sentence_embedding"].chunk(2, dim=1)
+        features = super().forward({**features, "sentence_embedding": values})
+        keys = functional.normalize(keys, dim=-1)
+        features["sentence_embedding"] = torch.cat([keys, features["sentence_embedding"]], dim=1)
+        return features
+
+
+def _score_of_keys_and_values(model: Any, queries: Any, documents: Any) -> Tensor:
+    codes, vectors = model._vectors(queries, documents)
+    keys, values = torch.einsum("qmd,nd->qnm", codes.float(), vectors.float()).chunk(2, dim=-1)
+    return ((keys / model.temperature).softmax(-1) * values).sum(-1)
+
+
 def _zeros(inputs: int, outputs: int) -> nn.Linear:
     layer = nn.Linear(inputs, outputs)
     nn.init.zeros_(layer.weight)
@@ -159,14 +181,16 @@ def _zeros(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
-LAYERS = {"MLP": Mlp, "self-attention": SelfAttention, "scaled together": ScaledTogether}
+LAYERS = {"MLP": Mlp, "self-attention": SelfAttention, "scaled together": ScaledTogether, "keys": KeysAndValues}
 
 
 def put_after_codes(model: Any, layer: str) -> None:
     """Put one of `LAYERS` behind the codes, before they are scaled to length 1 or, if it scales them, in its place."""
     query_side, document_side = list(model.route("query")), list(model.route("document"))
     place = query_side.index(model.query_codes) + 1
-    replaced = 1 if LAYERS[layer] is ScaledTogether else 0
+    replaced = int(issubclass(LAYERS[layer], ScaledTogether))
     query_side[place : place + replaced] = [LAYERS[layer](model.query_codes.embedding_dimension).to(model.device)]
     shared = model.shared_tower
     model[len(model) - 1] = router(query_side[shared:], document_side[shared:])
+    if layer == "keys":
+        model.similarity = partial(_score_of_keys_and_values, model)

@@ -65,6 +65,7 @@ _CHOOSING = {
     "poly-4, sharp, mutual information": Method("poly-4", _SHARP, loss="mutual information"),
     "poly-4, MLP": Method("poly-4", EACH, layer="MLP"),
     "poly-4, codes see each other": Method("poly-4", EACH, layer="self-attention"),
+    "poly-4, keys of their own": Method("poly-8", EACH, layer="keys"),
     **{
         f"poly-4, scaled together, temperature {t}": Method(
             "poly-4", {**EACH, "temperature": t}, layer="scaled together"
