@@ -1,8 +1,9 @@
-"""Whether bf16 pays on this machine. Knows processors; nothing of models."""
+"""Whether bf16 pays on this machine, and weights that are stored in half precision. Knows processors and parameters."""
 
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 
 def bf16_is_native(device: torch.device) -> bool:
@@ -13,3 +14,13 @@ def bf16_is_native(device: torch.device) -> bool:
         capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
     return False
+
+
+def in_full_precision(model: nn.Module) -> None:
+    """Weights of float16 or bfloat16, in which many backbones are stored, to float32, in place.
+
+    To train: a step is a thousandth of a weight or less, which half precision rounds away. And to compute under
+    autocast, which on a CPU refuses to join float16.
+    """
+    if any(weights.dtype in (torch.float16, torch.bfloat16) for weights in model.parameters()):
+        model.float()

@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 from polyencoders.data import Example
 from polyencoders.errors import TrainingError
 from polyencoders.models.dual import DualEncoder
+from polyencoders.models.precision import in_full_precision
 from polyencoders.training.freezing import freeze
 from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.lists import candidate_lists, kept_lists
@@ -91,6 +92,7 @@ def distill(
         raise TrainingError("a model cannot be its own teacher: load it a second time")
     examples, corpus = _learnt(examples, corpus, options)
     processes(model.device)  # joined by all of them before the first may write
+    in_full_precision(model)
     freeze(model, options.frozen)
     outputs = FrozenOutputs(model, bf16=options.bf16) if options.frozen else None
     with outputs.applied() if outputs is not None and outputs.useful else nullcontext():

@@ -118,8 +118,8 @@ def load_for_pretraining(backbone: str, from_scratch: bool = False) -> tuple[Pre
             "head: choose an encoder pre-trained by it, such as BERT, RoBERTa or MiniLM"
         )
     if from_scratch:
-        return PretrainingModel(AutoModelForMaskedLM.from_config(config)), tokenizer
-    model, loading = AutoModelForMaskedLM.from_pretrained(backbone, output_loading_info=True)
+        return PretrainingModel(AutoModelForMaskedLM.from_config(config, dtype=torch.float32)), tokenizer
+    model, loading = AutoModelForMaskedLM.from_pretrained(backbone, dtype=torch.float32, output_loading_info=True)
     lacking = sorted(name for name in loading["missing_keys"] if not name.startswith(f"{model.base_model_prefix}."))
     if lacking:
         # A new output matrix of the whole vocabulary would have to be learnt from nothing; the embeddings are there.

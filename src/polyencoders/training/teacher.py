@@ -28,7 +28,7 @@ from polyencoders.models.dual import DualEncoder
 from polyencoders.models.fingerprint import fingerprint
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.loading import load_model
-from polyencoders.models.precision import bf16_is_native
+from polyencoders.models.precision import bf16_is_native, in_full_precision
 from polyencoders.training.processes import by_the_first, of_all, processes
 
 _FORMAT = 1  # goes into the folder's name: a later format must not meet these shards
@@ -74,6 +74,7 @@ class Teacher:
                 f"a teacher is a CrossEncoder, ArcII, BiEncoder or PolyEncoder, or where to load one from; got a "
                 f"{type(model).__name__}"
             )
+        in_full_precision(model)
         self.model: Any = model
         self.bf16 = bf16_is_native(model.device) if bf16 is None else bf16
         self.shard = shard or (65_536 if isinstance(model, DualEncoder) else 512)

@@ -35,7 +35,7 @@ from polyencoders.evaluation.evaluator import RankingEvaluator
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.poly_encoder import PolyEncoder
-from polyencoders.models.precision import bf16_is_native
+from polyencoders.models.precision import bf16_is_native, in_full_precision
 from polyencoders.training.distillation_loss import DistillationLoss
 from polyencoders.training.freezing import freeze
 from polyencoders.training.frozen import FrozenOutputs
@@ -105,8 +105,9 @@ def train(
     With validation examples, the model is measured by R@1/C as it comes and while it is trained, and ends as the best
     checkpoint. An interrupted run goes on from its last checkpoint when it is called again with the same arguments,
     and ends the same. A model whose backbone is frozen ends with its document map folded into the query side, so that
-    its document vectors are the backbone's own. In several processes, as `torchrun` and `accelerate launch` start them,
-    each takes its share of every batch, and they learn what one process with the whole batch would.
+    its document vectors are the backbone's own. Weights in half precision become float32, in which alone they can be
+    trained. In several processes, as `torchrun` and `accelerate launch` start them, each takes its share of every
+    batch, and they learn what one process with the whole batch would.
 
     Parameters
     ----------
@@ -180,6 +181,7 @@ def _train(
     if not examples:
         raise TrainingError("no examples to train on")
     dual = isinstance(model, DualEncoder)
+    in_full_precision(model)
     freeze(model, options.frozen)
     table = training_dataset(examples)
     if (options.distillation is not None) != (teacher_scores is not None):
