@@ -13,6 +13,12 @@ same command goes on where it stopped, another adds to the table. Models are cho
 test. It writes benchmarks/results/quality.{json,md,png} besides; the last line printed is the summary as one JSON
 object. The sets are read from the archives in `--data` (or POLYENCODERS_BENCHMARK_DATA); `quality_tasks.py` says which,
 `quality_methods.py` what is compared. `quality_costs.py` measures times and bytes.
+
+On a machine with a GPU and no network: make the backbone's folder here, 45 MB in fp16 (it is trained in float32), and
+take it along with the archives.
+
+    python -c "from sentence_transformers import SentenceTransformer as S; S('BACKBONE').half().save('backbone')"
+    python benchmarks/quality.py --set tuned --device cuda --backbone-files backbone --data archives
 """
 
 from __future__ import annotations
@@ -81,6 +87,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=500, help="the most test queries, drawn by seed 0")
     parser.add_argument("--length", type=int, default=128, help="the most tokens of a query, and of a document")
     parser.add_argument("--backbone", default=DEFAULT_BACKBONE)
+    parser.add_argument("--backbone-files", type=Path, help="its folder, where there is no network; in fp16, too")
     parser.add_argument("--weights", choices=WEIGHTS, default="its own", help="of the backbone")
     parser.add_argument("--pretraining-steps", type=int, default=400, help="of 32 pairs of 64 tokens")
     parser.add_argument("--device", help="cpu, cuda, ...; by default the best there is")
@@ -125,7 +132,7 @@ class Plan:
         self.settings = {name: getattr(arguments, name) for name in ("train_examples", "queries", "length", "backbone")}
         self.device, self.data, self.unpacked = arguments.device, arguments.data, arguments.unpacked
         self._loaded: tuple[str, Any] = ("", None)
-        self._backbone = self.settings["backbone"]
+        self._backbone = str(arguments.backbone_files or self.settings["backbone"])
         if arguments.weights != "its own":
             steps = 0 if arguments.weights == "random" else arguments.pretraining_steps
             self._backbone = other_weights(self._backbone, arguments.weights, steps, self.unpacked)
