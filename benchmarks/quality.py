@@ -282,7 +282,7 @@ def other_weights(backbone: str, weights: str, steps: int, folder: Path) -> str:
         encoder.load_state_dict(type(encoder)(encoder.config).state_dict())
     if steps:
         conversations, held_out = load_conversations("chitchat")
-        options = PretrainingOptions(steps=steps, max_length=64, learning_rate=5e-5)
+        options = PretrainingOptions(steps=steps, max_length=64, validation_pairs=200)
         plain, scratch = f"{path} alone", weights == "pre-trained from scratch"
         pretrain(conversations, held_out, plain, resolve_backbone(backbone), scratch, options)
         encoder.load_state_dict(AutoModel.from_pretrained(plain).state_dict())
