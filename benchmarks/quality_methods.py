@@ -171,7 +171,7 @@ SETS = {
         _LONG_CROSS,
     ),
     "tuned-small": Set(
-        "Everything tuned, a few hundred steps: for two cores",
+        "Everything tuned in a few hundred steps",
         TrainingOptions(steps=400, batch_size=32, evaluate_every=50, patience=4, validation_queries=300),
         _SHORT_CROSS,
     ),

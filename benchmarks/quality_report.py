@@ -47,11 +47,20 @@ def write(rows: list[dict[str, Any]], results: Path) -> dict[str, Any]:
         found["sections"][title] = {}
         for group, methods in GROUPS.items():
             chosen = [row for row in section if row["method"] in methods]
-            if not any(row["method"] not in GROUPS["main"] for row in chosen) and group != "main":
-                continue  # it would only repeat the main table's
+            if group != "main":
+                # Beside an ablation's own rows, those of the main table on the same tasks and with the same seeds.
+                own = {(row["task"], row["seed"]) for row in chosen if row["method"] not in GROUPS["main"]}
+                chosen = [row for row in chosen if (row["task"], row["seed"]) in own]
+                if not own:
+                    continue
             found["sections"][title][group] = table = means(chosen, methods)
             lines += [f"### {TABLES[group]}", ""] * (group != "main")
-            lines += [*markdown(table), "", *notes(chosen, details=group == "main"), ""]
+            lines += [
+                *(markdown(table) if group == "main" else ablation(table)),
+                "",
+                *notes(chosen, details=group == "main"),
+                "",
+            ]
             if group == "main" and not drawn:
                 draw(table, title.partition(":")[0], results / "quality.png")
                 drawn = True
@@ -129,6 +138,16 @@ def markdown(table: dict[str, Any]) -> list[str]:
         lines.append(f"| {task} | " + " | ".join(cells) + " |")
     whole = ["–" if row["all"] is None else f"**{row['all']:.3f}**" for row in table.values()]
     return [*lines, "| **mean** | " + " | ".join(whole) + " |"]
+
+
+def ablation(table: dict[str, Any]) -> list[str]:
+    """Methods down, tasks across: there are many methods on a few tasks."""
+    tasks = [name for name in RANKINGS if any(name in row["tasks"] for row in table.values())]
+    lines = ["| | " + " | ".join([*tasks, "**mean**"]) + " |", "|---" * (len(tasks) + 2) + "|"]
+    for method, row in table.items():
+        whole = "–" if row["all"] is None else f"**{row['all']:.3f}**"
+        lines.append(f"| {method} | " + " | ".join([*(_cell(row["tasks"].get(task)) for task in tasks), whole]) + " |")
+    return lines
 
 
 def _cell(cell: dict[str, Any] | None) -> str:
