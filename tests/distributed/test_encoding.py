@@ -144,7 +144,7 @@ def driven(nodes, folder):
     """What the driver found."""
     address, processes = nodes
     command = [sys.executable, "-c", DRIVER, address, str(folder), json.dumps(processes)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=900)
     assert done.returncode == 0, done.stderr[-5000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -171,7 +171,7 @@ def test_the_command_goes_on_with_an_interrupted_run(driven, nodes, folder):
     assert driven["interrupted"] == 0
     command = [sys.executable, "-m", "polyencoders", "index", "add", str(folder / "interrupted")]
     command += ["--data", str(folder / "documents.jsonl"), "--ray", nodes[0]]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=900)
     assert done.returncode == 0, done.stderr[-5000:]
     said = " ".join(done.stdout.split())
     assert re.search(r"[\d,]+ of 10,000 documents were encoded before: going on with the others", said)

@@ -1,6 +1,7 @@
 """Every change is a version: who looks at one keeps seeing it, and whatever was changed, search finds what is there."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,3 +222,20 @@ def test_whatever_was_changed_search_finds_what_is_there(small, index, poly, tex
                 index = Index.open(index.path, poly)
         check()
     assert verify(index.path) == []
+
+
+def test_what_another_process_renames_is_not_missed(index, monkeypatch):
+    index.add(rows("a", "b"))
+    before = index.info().bytes
+    scratch = Path(index.path) / "documents.lance" / "_transactions" / ".tmp1"
+    scratch.write_bytes(bytes(100))
+    is_file = Path.is_file
+
+    def gone_once_it_was_looked_at(path):
+        found = is_file(path)
+        path.unlink() if path == scratch else None
+        return found
+
+    monkeypatch.setattr(Path, "is_file", gone_once_it_was_looked_at)
+    assert index.info().bytes == before
+    assert not scratch.exists()

@@ -10,7 +10,7 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from polyencoders.errors import IndexingError
@@ -115,8 +115,12 @@ class Folder(Storage):
         return str(self.place), None
 
     def files(self, folder: str = "") -> dict[str, int]:
-        paths = sorted(path for path in (self.place / folder).rglob("*") if path.is_file())
-        return {path.relative_to(self.place).as_posix(): path.stat().st_size for path in paths}
+        found = {}
+        for path in sorted((self.place / folder).rglob("*")):
+            with suppress(FileNotFoundError):  # what another process was writing, renamed since it was listed
+                if path.is_file():
+                    found[path.relative_to(self.place).as_posix()] = path.stat().st_size
+        return found
 
     def blocks(self, name: str) -> Iterator[bytes]:
         with (self.place / name).open("rb") as stream:
