@@ -39,12 +39,17 @@ def write(rows: list[dict[str, Any]], results: Path) -> dict[str, Any]:
         for task, value in before.items():
             cells = [_cell(_of(rows, task, name, number)) for name in shown]
             lines.append(f"| {task} | {value:.3f} | " + " | ".join(cells) + " |")
-        tasks = [task for task in before if all(_of(rows, task, name, number) for name in shown)]
+        ran = {name: [task for task in before if _of(rows, task, name, number)] for name in shown}
+        # Of the same tasks for every method, or the means could not be compared; without those that have hardly begun.
+        begun = [name for name in shown if 2 * len(ran[name]) > max(map(len, ran.values()))]
+        tasks = [task for task in before if all(task in ran[name] for name in begun)]
         for title, kept in (("mean gain, as trained", False), ("mean gain, as kept", True)):
             cells = []
             for name in shown:
-                points = [_gain(_of(rows, task, name, number), before[task], kept) for task in tasks]
-                gain = statistics.mean(points) if points else None
+                points = [
+                    _gain(_of(rows, task, name, number), before[task], kept) for task in tasks if task in ran[name]
+                ]
+                gain = statistics.mean(points) if points and name in begun else None
                 gains.setdefault(name, {}).setdefault(str(number), {})["kept" if kept else "trained"] = gain
                 cells.append("–" if gain is None else f"**{gain:+.1f}**")
             lines.append(f"| **{title}, points** | | " + " | ".join(cells) + " |")
@@ -81,7 +86,7 @@ def _draw(rows: list[dict[str, Any]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     told = [row for row in rows if row.get("history")]
     tasks = list(dict.fromkeys(row["task"] for row in told))
@@ -102,6 +107,7 @@ def _draw(rows: list[dict[str, Any]], path: Path) -> None:
                     label=f"{row['method']}, {row['pairs']:,} pairs",
                 )
         panel.set_xscale("log")
+        panel.xaxis.set_minor_formatter(ticker.NullFormatter())
         panel.set_title(task, fontsize=9)
         panel.set_xlabel("seconds of training, one thread")
     axes[0][0].set_ylabel("MRR@100 of validation pairs")
