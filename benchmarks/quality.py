@@ -237,8 +237,8 @@ class Plan:
         It is trained once, for its own row and for all that learn from it.
         """
         options = TrainingOptions(**{**vars(self.options), **SETS[self.set].cross, "seed": 0})
-        data = {name: value for name, value in self.fields(task, "cross", 0).items() if name != "set"}
-        run = json.dumps([data | {"steps": options.steps}, repr(options)])
+        fields = self.fields(task, "cross", 0).items()  # the same in every set, as far as the options are
+        run = json.dumps([{name: value for name, value in fields if name not in ("set", "steps")}, repr(options)])
         folder = self.unpacked / "teachers" / hashlib.sha256(run.encode()).hexdigest()[:16]
         told = folder / "told.json"
         if not told.exists():

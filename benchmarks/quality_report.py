@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +119,21 @@ def means(rows: list[dict[str, Any]], methods: Sequence[str]) -> dict[str, Any]:
                 spread = statistics.stdev(values) if len(values) > 1 else None
                 cells[task] = {"mean": statistics.mean(values), "spread": spread, "seeds": len(values)}
         table[method] = {"tasks": cells}
-    # Of the same tasks for every method, or the means could not be compared; without methods that have hardly begun.
-    most = max((len(row["tasks"]) for row in table.values()), default=0)
-    begun = [row for row in table.values() if 2 * len(row["tasks"]) > most]
-    finished = [task for task in tasks if all(task in row["tasks"] for row in begun)]
-    for row in table.values():
-        compared = row in begun and finished
+    begun, finished = comparable({method: list(row["tasks"]) for method, row in table.items()}, tasks)
+    for method, row in table.items():
+        compared = method in begun and finished
         row["all"] = statistics.mean(row["tasks"][task]["mean"] for task in finished) if compared else None
     return table
+
+
+def comparable(ran: Mapping[str, Sequence[str]], tasks: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Methods whose means may stand beside each other, and the tasks these are of: those that all of them have run.
+
+    Without methods that have hardly begun: half of the tasks of the one that has run most, or fewer.
+    """
+    most = max(map(len, ran.values()), default=0)
+    begun = [method for method, there in ran.items() if 2 * len(there) > most]
+    return begun, [task for task in tasks if all(task in ran[method] for method in begun)]
 
 
 def markdown(table: dict[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import machine
+from quality_report import comparable
 
 BEFORE = "as it comes"
 
@@ -40,16 +41,12 @@ def write(rows: list[dict[str, Any]], results: Path) -> dict[str, Any]:
             cells = [_cell(_of(rows, task, name, number)) for name in shown]
             lines.append(f"| {task} | {value:.3f} | " + " | ".join(cells) + " |")
         ran = {name: [task for task in before if _of(rows, task, name, number)] for name in shown}
-        # Of the same tasks for every method, or the means could not be compared; without those that have hardly begun.
-        begun = [name for name in shown if 2 * len(ran[name]) > max(map(len, ran.values()))]
-        tasks = [task for task in before if all(task in ran[name] for name in begun)]
+        begun, tasks = comparable(ran, list(before))
         for title, kept in (("mean gain, as trained", False), ("mean gain, as kept", True)):
             cells = []
             for name in shown:
-                points = [
-                    _gain(_of(rows, task, name, number), before[task], kept) for task in tasks if task in ran[name]
-                ]
-                gain = statistics.mean(points) if points and name in begun else None
+                points = [_gain(_of(rows, task, name, number), before[task], kept) for task in tasks if name in begun]
+                gain = statistics.mean(points) if points else None
                 gains.setdefault(name, {}).setdefault(str(number), {})["kept" if kept else "trained"] = gain
                 cells.append("–" if gain is None else f"**{gain:+.1f}**")
             lines.append(f"| **{title}, points** | | " + " | ".join(cells) + " |")

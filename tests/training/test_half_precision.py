@@ -1,10 +1,12 @@
 """A backbone stored in half precision is trained in float32."""
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
 from polyencoders import BiEncoder, CrossEncoder, PolyEncoder
+from polyencoders.models.encoding import encode_documents
 from polyencoders.training import (
     Distillation,
     ListwiseOptions,
@@ -61,3 +63,15 @@ def test_pretraining(from_scratch, half_backbone, tmp_path):
     options = PretrainingOptions(steps=1, batch_size=2, max_length=16, validation_pairs=4)
     pretrain(talks, talks, tmp_path / "pretrained", half_backbone, from_scratch, options)
     assert types(AutoModel.from_pretrained(tmp_path / "pretrained")) == {torch.float32}
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_encoding_is_in_its_own_precision(bf16, half_backbone, tiny_backbone):
+    texts = ["Tea?", "Pancakes, please."]
+    half = BiEncoder(half_backbone, device="cpu")
+    before = types(half)
+    given = encode_documents(half, texts, bf16)
+    assert types(half) == before
+    exact = encode_documents(BiEncoder(tiny_backbone, device="cpu"), texts, bf16=False)
+    cosines = (given * exact).sum(1) / np.linalg.norm(given, axis=1) / np.linalg.norm(exact, axis=1)
+    assert cosines.min() > 0.99

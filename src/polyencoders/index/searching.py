@@ -98,8 +98,10 @@ def find(snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list
     wanted
         What is looked for.
     """
-    selections = snapshot.selections(wanted.where)
-    numbers = [wanted.number_of_tiles(len(selection.tiles), len(selection)) for selection in selections]
+    numbers: list[int | None] = [None] * len(snapshot.segments)
+    if wanted.share is not None:  # an exact search need not count what there is
+        selections = snapshot.selections(wanted.where)
+        numbers = [wanted.number_of_tiles(len(selection.tiles), len(selection)) for selection in selections]
     return [
         merged([concluded(part, wanted.k) for part in parts], wanted.k)
         for parts in in_segments(snapshot, codes, wanted, numbers)

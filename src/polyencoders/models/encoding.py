@@ -16,7 +16,7 @@ from sentence_transformers.base.modules import Transformer
 from sentence_transformers.util import batch_to_device
 
 from polyencoders.models.dual import DualEncoder, Task
-from polyencoders.models.precision import bf16_is_native
+from polyencoders.models.precision import autocast_to_bf16, bf16_is_native
 from polyencoders.models.text import Query
 
 TOKENS_AT_ONCE = 4096
@@ -142,7 +142,7 @@ def _encode(
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=half):
+        with torch.inference_mode(), autocast_to_bf16(model, model.device, half):
             prompt = model.prompts.get(task) or None
             for places in _batches(_lengths(model, texts, task, prompt), tokens_at_once):
                 features = model.preprocess([texts[place] for place in places], prompt=prompt, task=task)

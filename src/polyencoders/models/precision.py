@@ -16,11 +16,22 @@ def bf16_is_native(device: torch.device) -> bool:
     return False
 
 
+def autocast_to_bf16(model: nn.Module, device: torch.device, bf16: bool) -> torch.autocast:
+    """Compute in bf16 for a while, if that is asked and the weights are float32: others compute as they are.
+
+    Autocast leaves what is normalised in the weights' own precision, and on a CPU refuses to join it to float16.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16 and not _has_half(model))
+
+
 def in_full_precision(model: nn.Module) -> None:
     """Weights of float16 or bfloat16, in which many backbones are stored, to float32, in place.
 
-    To train: a step is a thousandth of a weight or less, which half precision rounds away. And to compute under
-    autocast, which on a CPU refuses to join float16.
+    To train: a step is a thousandth of a weight or less, which half precision rounds away.
     """
-    if any(weights.dtype in (torch.float16, torch.bfloat16) for weights in model.parameters()):
+    if _has_half(model):
         model.float()
+
+
+def _has_half(model: nn.Module) -> bool:
+    return any(weights.dtype in (torch.float16, torch.bfloat16) for weights in model.parameters())

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from polyencoders.files import cache_folder
 from polyencoders.models.dual import TASKS, DualEncoder, Task
 from polyencoders.models.fingerprint import fingerprint
-from polyencoders.models.precision import bf16_is_native
+from polyencoders.models.precision import autocast_to_bf16, bf16_is_native
 from polyencoders.models.text import Query
 from polyencoders.training.output_store import OutputStore
 from polyencoders.training.processes import processes
@@ -154,7 +154,7 @@ class FrozenOutputs:
         training = self.model.training
         self.model.eval()
         features = batch_to_device(self.model.tokenized(texts, task), device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+        with autocast_to_bf16(self.model, device, self.bf16):
             for module in self.prefixes[task]:
                 features = module(features)
         self.model.train(training)

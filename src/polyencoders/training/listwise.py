@@ -31,7 +31,7 @@ from polyencoders.models.encoding import encode_documents, encode_queries
 from polyencoders.models.listwise import ListwiseReranker, head_settings
 from polyencoders.models.listwise_head import ListwiseHead
 from polyencoders.models.poly_encoder import PolyEncoder
-from polyencoders.models.precision import bf16_is_native, in_full_precision
+from polyencoders.models.precision import bf16_is_native
 from polyencoders.models.text import Query
 from polyencoders.scoring import PreparedDocuments
 from polyencoders.training.listwise_lists import Lists, draw_lists
@@ -183,7 +183,6 @@ def train_listwise(
             f"got {len(examples)} and {len(validation)}"
         )
     started = time.perf_counter()
-    in_full_precision(base)
     encode = _Encoder(base, on_progress)
     train, held_out = _training_set(examples, encode), _held_out(validation, encode, options)
     torch.manual_seed(options.seed)
