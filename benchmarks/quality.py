@@ -174,7 +174,7 @@ class Plan:
             chosen = METHODS.get(method, Method("bi"))
             model = self._model(chosen, trained=method not in UNTRAINED)
             if method not in UNTRAINED:
-                model, trained = self._train(model, chosen, task, seed)
+                model, trained = self._train(model, method, task, seed)
             with outputs_of(model, self.set):
                 if chosen.head:
                     model, told = self._with_head(model, splits, seed)
@@ -212,18 +212,17 @@ class Plan:
             put_after_codes(model, method.layer)
         return model
 
-    def _train(self, model: Any, method: Method, task: str, seed: int) -> tuple[Any, dict[str, Any]]:
-        splits = self._loaded[1]
-        changes = {**(SETS[self.set].cross if method.architecture == "cross" else method.options), "seed": seed}
-        options = TrainingOptions(**{**vars(self.options), **changes})
+    def _train(self, model: Any, name: str, task: str, seed: int) -> tuple[Any, dict[str, Any]]:
+        splits, method = self._loaded[1], METHODS[name]
+        options = self._options(method, seed)
         examples = some(splits.train, self.settings["train_examples"])
         if isinstance(model, MaxSim):
             return model, model.train(examples, splits.validation, options)
         if method.taught:
             options = TrainingOptions(**{**vars(options), "distillation": Distillation()})
-            result = distill(model, self._teacher(task)[0], examples, splits.validation, options=options)
+            result = distill(model, self._teacher(task, method.taught)[0], examples, splits.validation, options=options)
         elif method.architecture == "cross" and seed == 0:
-            folder, told = self._teacher(task)
+            folder, told = self._teacher(task, name)
             return load_model(folder, device=self.device), told
         else:
             callbacks = [Annealing(model)] if method.annealed else []
@@ -231,12 +230,17 @@ class Plan:
             result = train(model, examples, splits.validation, None, options, callbacks, loss=loss)
         return model, _told(result, examples)
 
-    def _teacher(self, task: str) -> tuple[str, dict[str, Any]]:
+    def _options(self, method: Method, seed: int) -> TrainingOptions:
+        """The set's, as the method changes them; a cross-encoder has the set's own changes first."""
+        small = SETS[self.set].cross if method.architecture == "cross" else {}
+        return TrainingOptions(**{**vars(self.options), **small, **method.options, "seed": seed})
+
+    def _teacher(self, task: str, name: str) -> tuple[str, dict[str, Any]]:
         """The folder of the cross-encoder trained on the task with seed 0, and what came of that.
 
         It is trained once, for its own row and for all that learn from it.
         """
-        options = TrainingOptions(**{**vars(self.options), **SETS[self.set].cross, "seed": 0})
+        options = self._options(METHODS[name], 0)
         fields = self.fields(task, "cross", 0).items()  # the same in every set, as far as the options are
         run = json.dumps([{name: value for name, value in fields if name not in ("set", "steps")}, repr(options)])
         folder = self.unpacked / "teachers" / hashlib.sha256(run.encode()).hexdigest()[:16]
@@ -244,7 +248,7 @@ class Plan:
         if not told.exists():
             set_seed(0)
             examples = some(self._loaded[1].train, self.settings["train_examples"])
-            model = self._model(METHODS["cross"], trained=True)
+            model = self._model(METHODS[name], trained=True)
             result = train(model, examples, self._loaded[1].validation, folder, options)
             told.write_text(json.dumps(_told(result, examples)), encoding="utf-8")
         return str(folder), json.loads(told.read_text(encoding="utf-8"))
