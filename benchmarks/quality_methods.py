@@ -45,12 +45,20 @@ class Method:
     annealed: bool = False
 
 
-EACH, SHARED = {"maps": "each"}, {"maps": "shared"}
+NO_BIAS = {"position_bias": False}
+EACH, SHARED = {"maps": "each", **NO_BIAS}, {"maps": "shared", **NO_BIAS}
 SIZES = (1, 4, 16, 64, 360)
 """Numbers of codes in the paper's ablation, with 4 beside them."""
 
 _RIVALS = {"bi": Method("bi"), "bi-attention": Method("bi-attention-4", EACH), "poly-4": Method("poly-4", EACH)}
 """Those that every way of training is tried on. `bi-attention` is `poly-4` with its codes averaged, the control."""
+
+POSITIONS = {
+    "bi-attention, positions": Method("bi-attention-4", {"maps": "each"}),
+    "bi-attention-16, positions": Method("bi-attention-16", {"maps": "each"}),
+    "poly-4, positions": Method("poly-4", {"maps": "each"}),
+}
+"""With a position bias; the ablations are without."""
 
 LONGER = "cross of 1,500 steps"
 """A cross-encoder that has had time: the `cross` of a small set is at its beginning."""
@@ -80,6 +88,7 @@ _CHOOSING = {
 
 METHODS: dict[str, Method] = {
     **_RIVALS,
+    **POSITIONS,
     "poly-8": Method("poly-8", EACH),
     **{f"poly-{m}": Method(f"poly-{m}", SHARED) for m in (1, 16, 64, 360)},
     "poly-4 one map": Method("poly-4", SHARED),
@@ -118,7 +127,7 @@ METHODS: dict[str, Method] = {
     **_CHOOSING,
 }
 
-_MAIN = ("bi", "bi-attention", "poly-4", "poly-8", "poly-16", "poly-64", "poly-360", "poly-first-16")
+_MAIN = (*_RIVALS, *POSITIONS, "poly-8", "poly-16", "poly-64", "poly-360", "poly-first-16")
 GROUPS: dict[str, tuple[str, ...]] = {
     "main": (*UNTRAINED, *_MAIN, "cross", "maxsim"),
     "reductions": ("bi-first", "bi-mean-first-16", "bi-max", "bi", "bi-attention"),

@@ -22,7 +22,11 @@ def perturb(model, seed=0):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weights in model.named_parameters():
-            if name.rsplit(".", 1)[-1] in ("codes", "linear_maps") or "Dense" in name or name.endswith("linear.weight"):
+            if (
+                name.rsplit(".", 1)[-1] in ("codes", "biases", "linear_maps")
+                or "Dense" in name
+                or name.endswith("linear.weight")
+            ):
                 weights += 0.3 * torch.randn(weights.shape, generator=generator)
     return model
 

@@ -44,7 +44,7 @@ def test_it_says_what_the_model_is(tmp_path, built):
     assert "| Turns are joined by | ` [SEP] ` |" in card
     card = saved_card(built("bi-attention"), tmp_path / "bi")
     assert "| Score | inner product (`dot`) |" in card
-    assert "| Query vector | attention, average of 3 codes, maps: each |" in card
+    assert "| Query vector | attention, average of 3 codes, maps: each, position bias |" in card
     assert "| Towers | two |" in card
     card = saved_card(built("arc-ii"), tmp_path / "arc")
     assert "| Longest query | 64 tokens |" in card

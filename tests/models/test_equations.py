@@ -55,10 +55,20 @@ def paper_reduction(h, name, n):
     return weighted_sum([1 / len(kept)] * len(kept), kept)
 
 
-def paper_codes(h, kind, m, learnt=None):
+def step(after):
+    """The step of the bias of an output that so many follow: T5's, which are exact near by and then widen."""
+    return after if after < 8 else min(31, 8 + math.floor(4 * math.log2(after / 8)))
+
+
+def paper_codes(h, kind, m, learnt=None, biases=None):
     """The context codes of section 4.4; in a text of m outputs or fewer, those there are, each once."""
     if kind == "learnt":
-        return [weighted_sum(softmax([dot(c, h_j) for h_j in h]), h) for c in learnt]
+        steps = [step(after) for after in reversed(range(len(h)))]
+        biases = biases or [[0.0] * 32 for _ in learnt]
+        return [
+            weighted_sum(softmax([dot(c, h_j) + b[s] for h_j, s in zip(h, steps, strict=True)]), h)
+            for c, b in zip(learnt, biases, strict=True)
+        ]
     if kind == "first":
         return h[:m]
     last = h[max(0, len(h) - m) :]
@@ -85,15 +95,17 @@ def test_reductions(tiny_backbone, token_outputs, reduction):
 
 
 @pytest.mark.parametrize("maps", ["none", "shared", "each"])
-def test_attention_is_the_mean_of_learnt_codes(tiny_backbone, token_outputs, build, maps):
-    model = build("bi-attention", maps=maps)
+@pytest.mark.parametrize("position_bias", [False, True])
+def test_attention_is_the_mean_of_learnt_codes(tiny_backbone, token_outputs, build, maps, position_bias):
+    model = build("bi-attention", maps=maps, position_bias=position_bias)
     codes = [mapped_codes(model, h, model._codes()) for h in token_outputs]
     close(model.encode_query(TEXTS), [paper_reduction(ys, "mean", None) for ys in codes])
 
 
 def mapped_codes(model, h, module):
     learnt = module.codes.tolist() if module.codes is not None else None
-    ys = paper_codes(h, module.kind, module.m, learnt)
+    biases = module.biases.tolist() if module.biases is not None else None
+    ys = paper_codes(h, module.kind, module.m, learnt, biases)
     if module.maps == "none":
         return ys
     matrices = module.linear_maps.tolist()

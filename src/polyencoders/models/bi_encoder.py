@@ -35,6 +35,8 @@ class BiEncoder(DualEncoder):
         Number of learnt codes of `attention`; default 4.
     maps
         Linear maps after those codes, `each`, `shared` or `none`; default one for each up to 8 codes.
+    position_bias
+        Whether those codes weigh how far from the query's end an output stands as well; default yes.
     document_reduction
         Of documents, where it differs; default `reduction`, with `attention` the backbone's own.
     query_map
@@ -70,6 +72,7 @@ class BiEncoder(DualEncoder):
         n: int | None = None,
         m: int | None = None,
         maps: str | None = None,
+        position_bias: bool | None = None,
         document_reduction: str | None = None,
         query_map: bool | None = None,
         document_map: bool | None = None,
@@ -85,6 +88,7 @@ class BiEncoder(DualEncoder):
             "n": n,
             "m": m,
             "maps": maps,
+            "position_bias": position_bias,
             "document_reduction": document_reduction,
             "query_map": query_map,
             "document_map": document_map,
@@ -116,13 +120,23 @@ class BiEncoder(DualEncoder):
         return codes.maps if codes else None
 
     @property
+    def position_bias(self) -> bool | None:
+        """Whether those codes weigh distances from the query's end."""
+        codes = self._codes()
+        return codes.position_bias if codes else None
+
+    @property
     def query_map(self) -> bool:
         """Whether a linear map follows the query's reduction."""
         return bool(self._own["query_map"])
 
     def card_properties(self) -> dict[str, Any]:
         """What the model card says of the model, row by row."""
-        codes = f", average of {self.m} codes, maps: {self.maps}" if self.m else ""
+        codes = (
+            f", average of {self.m} codes, maps: {self.maps}{', position bias' if self.position_bias else ''}"
+            if self.m
+            else ""
+        )
         return {
             "Score": "inner product (`dot`)",
             "Query vector": f"{self.reduction}{codes}",
@@ -144,7 +158,8 @@ class BiEncoder(DualEncoder):
         query_map = [linear_map(dimension)] if self._own["query_map"] else []
         if attention:
             m = check_whole_number("m, the number of query codes,", given.get("m", 4))
-            codes = QueryCodes(dimension, m, "learnt", given.get("maps", default_maps(m)))
+            maps, position_bias = given.get("maps", default_maps(m)), given.get("position_bias", True)
+            codes = QueryCodes(dimension, m, "learnt", maps, position_bias)
             return [codes, *normalize, AverageOfCodes(), *query_map], document_side
         return [reduction_module(reduction, dimension, given.get("n")), *query_map, *normalize], document_side
 

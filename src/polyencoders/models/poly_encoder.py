@@ -46,6 +46,8 @@ class PolyEncoder(DualEncoder):
     maps
         Linear maps after the codes, one of its own for `each`, one `shared`, or `none` (the paper). Default for learnt
         codes: one each up to 8 codes, one shared beyond; for the others none.
+    position_bias
+        Whether learnt codes weigh how far from the query's end an output stands as well; default yes (the paper: no).
     reduction
         How a document's outputs become its vector: `first`, `mean`, `mean-first-n`, `max`; default: the backbone's
         own, else `mean`.
@@ -90,6 +92,7 @@ class PolyEncoder(DualEncoder):
         m: int | None = None,
         codes: str | None = None,
         maps: str | None = None,
+        position_bias: bool | None = None,
         reduction: str | None = None,
         n: int | None = None,
         document_map: bool | None = None,
@@ -105,6 +108,7 @@ class PolyEncoder(DualEncoder):
             "m": m,
             "codes": codes,
             "maps": maps,
+            "position_bias": position_bias,
             "reduction": reduction,
             "n": n,
             "document_map": document_map,
@@ -143,6 +147,11 @@ class PolyEncoder(DualEncoder):
         return self.query_codes.maps
 
     @property
+    def position_bias(self) -> bool:
+        """Whether the codes weigh distances from the query's end."""
+        return self.query_codes.position_bias
+
+    @property
     def temperature(self) -> float:
         """Of the softmax over the codes."""
         return float(self._own["temperature"])
@@ -175,7 +184,8 @@ class PolyEncoder(DualEncoder):
         """What the model card says of the model, row by row."""
         return {
             "Score": f"the document's attention over the query codes (`poly`), temperature {self.temperature:g}",
-            "Query codes": f"{self.query_codes.number_of_codes}, {self.codes}, maps: {self.maps}",
+            "Query codes": f"{self.query_codes.number_of_codes}, {self.codes}, maps: {self.maps}"
+            + (", position bias" if self.position_bias else ""),
             **super().card_properties(),
         }
 
@@ -184,7 +194,8 @@ class PolyEncoder(DualEncoder):
         m = check_whole_number("m, the number of query codes,", given.get("m", 4))
         kind = given.get("codes", "learnt")
         maps = given.get("maps", default_maps(m) if kind == "learnt" else "none")
-        codes = QueryCodes(backbone.transformer.get_embedding_dimension(), m, kind, maps)
+        position_bias = given.get("position_bias", kind == "learnt")
+        codes = QueryCodes(backbone.transformer.get_embedding_dimension(), m, kind, maps, position_bias)
         normalize = given.get("normalize", backbone.normalize)
         temperature = given.get("temperature", 0.05 if normalize else 1.0)
         if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < math.inf:

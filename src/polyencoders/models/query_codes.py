@@ -26,6 +26,9 @@ INITIAL_CODE_SPREAD = 0.02
 and a poly-encoder starts where the mean-pooled bi-encoder of the same backbone stands. Larger ones began, and ended,
 worse (docs/design.md)."""
 
+DISTANCES = 32
+"""Steps of distance that have a bias of their own: 0 to 7 outputs, then four steps to each doubling, up to 430."""
+
 
 class QueryCodes(Module):
     """Reduces the token outputs `h_1..h_N` of a query to m vectors `y_1..y_m`.
@@ -45,30 +48,49 @@ class QueryCodes(Module):
     maps
         A linear map after each code: one of its own (`each`), the same (`shared`), or `none` (the paper).
         Maps start as the identity.
+    position_bias
+        Of learnt codes: whether they weigh how far from the query's end an output stands as well,
+        `y_i = sum_j softmax_j(c_i . h_j + b_i(N - j)) h_j` (a learnt bias for each step of distance, as in T5: Raffel
+        et al. 2020, section 2.1). Biases start at 0. The paper has none.
 
     Raises
     ------
     ModelError
-        m below 1, or a kind or maps not named above.
+        m below 1, a kind or maps not named above, or a bias of codes that are not learnt.
     """
 
-    config_keys: list[str] = ["embedding_dimension", "m", "kind", "maps"]  # noqa: RUF012 as in the base class
+    config_keys: list[str] = ["embedding_dimension", "m", "kind", "maps", "position_bias"]  # noqa: RUF012 as in the base
 
-    def __init__(self, embedding_dimension: int, m: int, kind: CodeKind = "learnt", maps: MapKind = "none") -> None:
+    def __init__(
+        self,
+        embedding_dimension: int,
+        m: int,
+        kind: CodeKind = "learnt",
+        maps: MapKind = "none",
+        position_bias: bool = False,  # what models saved before there was one do not say
+    ) -> None:
         super().__init__()
         check_whole_number("m, the number of query codes,", m)
         if kind not in get_args(CodeKind):
             raise ModelError(f"codes must be one of {', '.join(get_args(CodeKind))}, got {kind!r}")
         if maps not in get_args(MapKind):
             raise ModelError(f"maps must be one of {', '.join(get_args(MapKind))}, got {maps!r}")
+        if position_bias not in (True, False):
+            raise ModelError(f"position_bias must be True or False, got {position_bias!r}")
+        if position_bias and kind != "learnt":
+            raise ModelError(f"position_bias is of learnt codes; these are {kind!r}")
         self.embedding_dimension = embedding_dimension
         self.m = m
         self.kind = kind
         self.maps = maps
+        self.position_bias = position_bias
         self.codes: nn.Parameter | None = None
+        self.biases: nn.Parameter | None = None
         self.linear_maps: nn.Parameter | None = None
         if kind == "learnt":
             self.codes = nn.Parameter(torch.randn(m, embedding_dimension) * INITIAL_CODE_SPREAD)
+        if position_bias:
+            self.biases = nn.Parameter(torch.zeros(m, DISTANCES))
         if maps != "none":
             number = self.number_of_codes if maps == "each" else 1
             self.linear_maps = nn.Parameter(torch.eye(embedding_dimension).repeat(number, 1, 1))
@@ -89,17 +111,19 @@ class QueryCodes(Module):
         return features
 
     def attend(self, outputs: Tensor, mask: Tensor) -> Tensor:
-        """`y_i = sum_j softmax_j(c_i . h_j) h_j` over the real outputs: `(b, t, d) -> (b, m, d)`."""
+        """`y_i = sum_j softmax_j(c_i . h_j + b_i(N - j)) h_j` over the real outputs: `(b, t, d) -> (b, m, d)`."""
         return self.attention(outputs, mask) @ outputs
 
     def attention(self, outputs: Tensor, mask: Tensor) -> Tensor:
         """What each code is made of, before its map: the share of every output in it, `(b, t, d) -> (b, m, t)`.
 
-        Of a learnt code, `softmax_j(c_i . h_j)` over the real outputs; of any other, 1 at the output that it is. All
-        zeros where a code is absent.
+        Of a learnt code, `softmax_j(c_i . h_j + b_i(N - j))` over the real outputs; of any other, 1 at the output that
+        it is. All zeros where a code is absent.
         """
         if self.codes is not None:
             logits = torch.einsum("md,btd->bmt", self.codes, outputs)
+            if self.biases is not None:
+                logits = logits + self.biases[:, distances(mask)].transpose(0, 1)
             return logits.masked_fill(~mask[:, None, :], torch.finfo(logits.dtype).min).softmax(-1)
         index, present = self._chosen(mask)
         shares = torch.zeros(*index.shape, mask.shape[1], dtype=outputs.dtype, device=outputs.device)
@@ -144,3 +168,18 @@ class QueryCodes(Module):
         hub = hub_arguments(kwargs)
         module = cls(**cls.load_config(model_name_or_path, subfolder=subfolder, **hub))
         return cls.load_torch_weights(model_name_or_path, subfolder=subfolder, model=module, **hub)
+
+
+def distances(mask: Tensor) -> Tensor:
+    """How far each output stands from the last real one, in `DISTANCES` steps: `(b, t) -> (b, t)`.
+
+    Counted from the end, because a long query is cut from its beginning: what is left keeps its place.
+
+    Examples
+    --------
+    >>> distances(torch.ones(1, 14, dtype=torch.bool)).tolist()
+    [[10, 10, 9, 9, 8, 8, 7, 6, 5, 4, 3, 2, 1, 0]]
+    """
+    after = mask.sum(dim=1, keepdim=True) - mask.cumsum(dim=1)
+    far = 8 + (4 * (after.clamp(min=8) / 8).log2()).long()
+    return torch.where(after < 8, after, far).clamp(max=DISTANCES - 1)

@@ -82,7 +82,8 @@ def _poly_encoder(model: BiEncoder) -> PolyEncoder:
     with torch.no_grad():
         for i, module in enumerate(rest):
             if isinstance(module, QueryCodes):
-                codes.load_state_dict(module.state_dict())
+                # Where the old ones have no position bias, the new ones have one of 0.
+                codes.load_state_dict({**codes.state_dict(), **module.state_dict()})
             elif isinstance(module, Dense):
                 after = module.linear.weight
                 if any(isinstance(later, Normalize) for later in rest[i:]):

@@ -163,6 +163,9 @@ def train(
     return result
 
 
+_OF_CODES = r"\.(codes|biases)$"
+"""Weights of learnt codes, which start at next to nothing and have a learning rate of their own."""
+
 SCORES = "label"
 """The column of a teacher's scores, by the name that sentence-transformers' collator and trainer know."""
 
@@ -338,7 +341,7 @@ def _trainer(
         "max_steps": options.steps,
         "per_device_train_batch_size": batch_size,
         "learning_rate": options.highest_learning_rate,
-        "learning_rate_mapping": {r"\.codes$": options.code_learning_rate} if _has_learnt_codes(model) else {},
+        "learning_rate_mapping": {_OF_CODES: options.code_learning_rate} if _has_learnt_codes(model) else {},
         "warmup_steps": options.steps // 10,
         "bf16": bf16_is_native(model.device) if options.bf16 is None else options.bf16,
         "use_cpu": model.device.type == "cpu",
