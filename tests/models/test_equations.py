@@ -158,6 +158,17 @@ def test_a_cross_encoder_is_the_first_output_of_both_texts_times_w(tiny_backbone
     close(model.predict((TEXTS[1], TEXTS[2])), dot(first, model[2].linear.weight[0].tolist()))
 
 
+@pytest.mark.parametrize("name", ["poly-learnt", "bi-attention"])
+def test_a_position_bias_starts_as_none(tiny_backbone, name):
+    models = []
+    for position_bias in (False, True):
+        torch.manual_seed(0)
+        settings = {"reduction": "attention"} if name == "bi-attention" else {}
+        architecture = BiEncoder if settings else PolyEncoder
+        models.append(architecture(tiny_backbone, m=2, position_bias=position_bias, **settings))
+    np.testing.assert_array_equal(*(model.encode_query(TEXTS) for model in models))
+
+
 def test_the_real_backbone_obeys_them_too(backbone):
     torch.manual_seed(0)
     model = PolyEncoder(backbone, m=2, maps="none", temperature=1.0, normalize=False)

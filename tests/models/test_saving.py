@@ -77,6 +77,18 @@ def test_a_reloaded_model_saves_the_same_files_again(tmp_path, built, name):
     assert files(tmp_path / "first") == files(tmp_path / "second")
 
 
+@pytest.mark.parametrize("name", ["poly-learnt", "bi-attention"])
+def test_models_saved_before_there_was_a_position_bias_are_as_they_were(tmp_path, build, name):
+    model = build(name, position_bias=False)
+    model.save_pretrained(tmp_path / "old")
+    (config,) = (tmp_path / "old").rglob("*QueryCodes/config.json")
+    assert json.loads(config.read_text()).keys() == {"embedding_dimension", "m", "kind", "maps"}
+    loaded = type(model)(tmp_path / "old")
+    assert not loaded.position_bias
+    assert fingerprint(loaded.route("query"), {}) == fingerprint(model.route("query"), {})
+    assert fingerprint(build(name).route("query"), {}) != fingerprint(model.route("query"), {})
+
+
 def test_settings_survive(tmp_path, build):
     settings = {
         "m": 2, "codes": "last", "maps": "shared", "reduction": "mean-first-n", "n": 3, "document_map": True,

@@ -36,6 +36,9 @@ def test_the_mean_of_the_first_n_needs_n(tiny_backbone, n):
         (PolyEncoder, {"codes": "leanrt"}, "codes must be one of learnt, first, last, last-and-first, got 'leanrt'"),
         (PolyEncoder, {"maps": "both"}, "maps must be one of each, shared, none, got 'both'"),
         (BiEncoder, {"reduction": "attention", "maps": "both"}, "maps must be one of each, shared, none, got 'both'"),
+        (PolyEncoder, {"position_bias": "yes"}, "position_bias must be True or False, got 'yes'"),
+        (PolyEncoder, {"codes": "first", "position_bias": True}, "position_bias is of learnt codes; these are 'first'"),
+        (BiEncoder, {"position_bias": True}, "position_bias=True does not apply to a BiEncoder with the other"),
         (PolyEncoder, {"reduction": "cls"}, "reduction must be one of first, mean, mean-first-n, max, .* got 'cls'"),
         (BiEncoder, {"reduction": "cls"}, "reduction must be one of first, mean, .* attention, got 'cls'"),
         (PolyEncoder, {"reduction": "attention"}, "attention is of a bi-encoder's queries"),
@@ -74,6 +77,9 @@ def test_defaults_are_those_that_were_found_to_do_best(tiny_backbone, backbone):
     assert PolyEncoder(tiny_backbone, m=8).maps == "each"
     assert PolyEncoder(tiny_backbone, m=9).maps == "shared"
     assert PolyEncoder(tiny_backbone, codes="first").maps == "none"
+    assert model.position_bias
+    assert BiEncoder(tiny_backbone, reduction="attention").position_bias
+    assert not PolyEncoder(tiny_backbone, codes="first").position_bias
     # The backbone's own vectors have length 1: inner products are cosines, which a softmax at 1 hardly tells apart.
     model = PolyEncoder(backbone)
     assert (model.normalize, model.temperature, model.score_scale, model.reduction) == (True, 0.05, 20.0, "mean")
@@ -104,6 +110,7 @@ def test_settings_that_contradict_a_saved_model_are_refused(saved):
     path = saved[PolyEncoder]
     contradictions = {
         "m": 4, "codes": "first", "maps": "none", "reduction": "max", "normalize": True, "temperature": 0.5,
+        "position_bias": False,
         "shared_tower": False, "turn_separator": " / ", "query_length": 10, "document_map": True,
     }  # fmt: skip
     for setting, value in contradictions.items():

@@ -20,9 +20,9 @@ def test_codes_have_their_own(settings, build, examples):
     model = build("bi" if "reduction" in settings else "poly", **settings)
     groups = Groups()
     train(model, examples, options=TrainingOptions(steps=1, batch_size=4), callbacks=[groups])
-    codes = [name for name in groups.rates if name.endswith(".codes")]
-    assert len(codes) == 1
-    assert groups.rates.pop(codes[0]) == 1e-2
+    codes = [name for name in groups.rates if name.endswith((".codes", ".biases"))]
+    assert len(codes) == 2
+    assert {groups.rates.pop(name) for name in codes} == {1e-2}
     assert set(groups.rates.values()) == {5e-5}
 
 
@@ -45,6 +45,7 @@ def test_codes_move_in_twenty_steps(build, examples):
     train(model, examples, options=TrainingOptions(steps=20, batch_size=8))
     moved = (model.query_codes.codes - before).abs().mean()
     assert moved > 0.01, "half of how far apart they start"
+    assert model.query_codes.biases.abs().max() > 0.01
 
 
 @pytest.mark.parametrize(("architecture", "settings"), [("bi", {}), ("poly", {"codes": "first"}), ("cross", {})])

@@ -145,6 +145,7 @@ def test_a_right_answer_under_two_ids_and_ties_count_as_everywhere(index):
     [
         ("bi", {"normalize": True}),
         ("bi", {"reduction": "attention"}),
+        ("bi", {"reduction": "attention", "position_bias": False}),
         ("bi", {"query_map": True, "document_map": True, "shared_tower": False, "query_length": 20}),
         ("bi", {"reduction": "first"}),
         ("poly", {"m": 2}),

@@ -157,6 +157,11 @@ class QueryCodes(Module):
         """d, of each code."""
         return self.embedding_dimension
 
+    def get_config_dict(self) -> dict[str, Any]:
+        """Settings. Of no position bias nothing is said: models saved before there was one keep their fingerprint."""
+        settings: dict[str, Any] = super().get_config_dict()
+        return {name: value for name, value in settings.items() if name != "position_bias" or value}
+
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Settings and weights, to the module's own folder."""
         self.save_config(output_path)
