@@ -25,10 +25,11 @@ CODES = 4
 def with_new_query_side(model: BiEncoder | PolyEncoder, own_tower: bool = False) -> BiEncoder | PolyEncoder:
     """A copy of a model whose document vectors are the same and whose queries can be trained apart from them.
 
-    Of a bi-encoder that averages its outputs (`mean` or `attention`) a poly-encoder of four learnt codes, a map each;
-    of any other model itself. Either ends in a linear map, which the documents' side would have had (`y . (B c) =
-    (B'y) . c`). Everything new starts as the identity, and codes small, so that the copy starts by ranking as the
-    model does: with maps the model has already in their places, and its codes, if it has any.
+    Of a bi-encoder that averages its outputs (`mean` or `attention`) one of four learnt codes that are averaged, with a
+    map each and a position bias: what has won on a frozen backbone (docs/results.md). Of any other model itself. Either
+    ends in a linear map, which the documents' side would have had (`y . (B c) = (B'y) . c`). Everything new starts as
+    the identity, and codes small, so that the copy starts by ranking as the model does: with maps the model has already
+    in their places, and its codes, if it has any.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def with_new_query_side(model: BiEncoder | PolyEncoder, own_tower: bool = False)
         Its transformers are copies of the model's.
     """
     if isinstance(model, BiEncoder) and model.reduction in ("mean", "attention"):
-        new: BiEncoder | PolyEncoder = _poly_encoder(model)
+        new: BiEncoder | PolyEncoder = _attending(model)
     else:
         new = copy.deepcopy(model)
         query_side = list(new.route("query"))
@@ -57,17 +58,18 @@ def with_new_query_side(model: BiEncoder | PolyEncoder, own_tower: bool = False)
     return new
 
 
-def _poly_encoder(model: BiEncoder) -> PolyEncoder:
+def _attending(model: BiEncoder) -> BiEncoder:
     transformer, *rest = model.route("query")
     document_side = model.route("document")
     with tempfile.TemporaryDirectory() as folder:
         pooling = [module for module in document_side[1:] if not isinstance(module, Dense)]
         SentenceTransformer(modules=copy.deepcopy([transformer, *pooling]), device="cpu").save(folder)
-        poly = PolyEncoder(
+        new = BiEncoder(
             folder,
+            reduction="attention",
             m=model.m or CODES,
             maps=model.maps or "each",
-            reduction=model.document_reduction,
+            document_reduction=model.document_reduction,
             n=model.n if model.document_reduction == "mean-first-n" else None,
             normalize=model.normalize,
             shared_tower=model.shared_tower,
@@ -76,8 +78,8 @@ def _poly_encoder(model: BiEncoder) -> PolyEncoder:
             document_length=model.document_length,
             device=str(model.device),
         )
-    poly.prompts = dict(model.prompts)
-    codes = poly.query_codes
+    new.prompts = dict(model.prompts)
+    codes = next(module for module in new.route("query") if isinstance(module, QueryCodes))
     last = linear_map(_dimension(model))
     with torch.no_grad():
         for i, module in enumerate(rest):
@@ -91,12 +93,12 @@ def _poly_encoder(model: BiEncoder) -> PolyEncoder:
                     codes.linear_maps.copy_(torch.einsum("ed,mdf->mef", after, codes.linear_maps))
                 else:
                     last.linear.weight.copy_(after)
-    query_side = [*poly.route("query"), last.to(poly.device)]
+    query_side = [*new.route("query"), last.to(new.device)]
     documents: list[nn.Module] = copy.deepcopy(document_side)
     if model.shared_tower:
         documents[0] = query_side[0]
-    _set_sides(poly, query_side, documents)
-    return poly
+    _set_sides(new, query_side, documents)
+    return new
 
 
 def _set_sides(model: DualEncoder, query_side: list[nn.Module], document_side: list[nn.Module]) -> None:
