@@ -28,13 +28,26 @@ def tokens_and_outputs(path, text):
     return tokenizer.convert_ids_to_tokens(features["input_ids"][0].tolist()), outputs.tolist()
 
 
+def step(after):
+    """The step of the bias of an output that so many follow."""
+    return after if after < 8 else min(31, 8 + math.floor(4 * math.log2(after / 8)))
+
+
+def learnt_of(codes):
+    """Each learnt code with its biases; None of others."""
+    return None if codes.codes is None else list(zip(codes.codes.tolist(), codes.biases.tolist(), strict=True))
+
+
 def naive_shares(outputs, kind, m, learnt):
-    """A row for each code: of learnt ones the softmax of `c_i . h_j`, of the others a one where their output is."""
+    """A row for each code: of learnt ones `softmax(c_i . h_j + b_i(N - j))`, of others a one where their output is."""
     places = range(len(outputs))
     if kind == "learnt":
         rows = []
-        for code in learnt:
-            logits = [sum(a * b for a, b in zip(code, h, strict=True)) for h in outputs]
+        for code, bias in learnt:
+            logits = [
+                sum(a * b for a, b in zip(code, h, strict=True)) + bias[step(len(outputs) - 1 - j)]
+                for j, h in enumerate(outputs)
+            ]
             exponentials = [math.exp(x - max(logits)) for x in logits]
             rows.append([e / sum(exponentials) for e in exponentials])
         return rows
@@ -61,8 +74,7 @@ def test_shares_are_those_of_the_equation(build, tiny_backbone, kind, query):
     model = build(f"poly-{kind}", shared_tower=True)
     text = query if isinstance(query, str) else " [SEP] ".join(query)
     tokens, outputs = tokens_and_outputs(tiny_backbone, text)
-    learnt = model.query_codes.codes.tolist() if kind == "learnt" else None
-    expected = merged(tokens, naive_shares(outputs, kind, model.m, learnt))
+    expected = merged(tokens, naive_shares(outputs, kind, model.m, learnt_of(model.query_codes)))
     reading = read_query(model, query)
     np.testing.assert_allclose(reading.shares, expected, atol=1e-5)
     assert len(reading.words) == reading.shares.shape[1]
@@ -133,17 +145,18 @@ def test_the_model_is_left_as_it_was(build):
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_has_no_share(kind, side):
     torch.manual_seed(0)
-    codes = QueryCodes(8, m=4, kind=kind)
-    lengths = (6, 3, 1)
-    outputs, mask = torch.randn(3, 6, 8), torch.zeros(3, 6, dtype=torch.bool)
+    codes = QueryCodes(8, m=4, kind=kind, position_bias=kind == "learnt")
+    if codes.biases is not None:
+        torch.nn.init.normal_(codes.biases)
+    lengths = (20, 3, 1)
+    outputs, mask = torch.randn(3, 20, 8), torch.zeros(3, 20, dtype=torch.bool)
     for row, length in enumerate(lengths):
-        mask[row, 6 - length if side == "left" else 0 : 6 if side == "left" else length] = True
+        mask[row, 20 - length if side == "left" else 0 : 20 if side == "left" else length] = True
     shares = codes.attention(outputs, mask)
     assert not shares[~mask[:, None, :].expand_as(shares)].any()
     for row, length in enumerate(lengths):
         real = outputs[row][mask[row]]
-        learnt = codes.codes.tolist() if kind == "learnt" else None
-        expected = naive_shares(real.tolist(), kind, 4, learnt)
+        expected = naive_shares(real.tolist(), kind, 4, learnt_of(codes))
         np.testing.assert_allclose(shares[row][:, mask[row]].detach(), expected, atol=1e-5, err_msg=str(length))
     y = codes({"token_embeddings": outputs, "attention_mask": mask.long()})["sentence_embedding"]
     np.testing.assert_allclose((shares @ outputs).detach(), y.detach(), atol=1e-5)
