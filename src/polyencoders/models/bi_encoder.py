@@ -132,11 +132,8 @@ class BiEncoder(DualEncoder):
 
     def card_properties(self) -> dict[str, Any]:
         """What the model card says of the model, row by row."""
-        codes = (
-            f", average of {self.m} codes, maps: {self.maps}{', position bias' if self.position_bias else ''}"
-            if self.m
-            else ""
-        )
+        codes = f", average of {self.m} codes, maps: {self.maps}" if self.m else ""
+        codes += ", position bias" if self.position_bias else ""
         return {
             "Score": "inner product (`dot`)",
             "Query vector": f"{self.reduction}{codes}",
