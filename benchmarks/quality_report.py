@@ -84,13 +84,16 @@ def sections(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
                 f"{SETS[chosen].title}: {backbone.rpartition('/')[2]}, {steps:,} steps at most, {examples:,} training "
                 f"examples at most, {queries:,} test queries at most, {length} tokens"
             )
+            here = [row for row in trained if _settings(row) == settings]
+            tasks = {row["task"] for row in here}
             untrained = [
                 row
                 for row in rows
                 if row["set"] == "untrained"
+                and row["task"] in tasks
                 and (row["backbone"], row["queries"], row["length"]) == (backbone, queries, length)
             ]
-            found[title] = [*untrained, *(row for row in trained if _settings(row) == settings)]
+            found[title] = [*untrained, *here]
     return found
 
 
