@@ -22,11 +22,8 @@ def perturb(model, seed=0):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weights in model.named_parameters():
-            if (
-                name.rsplit(".", 1)[-1] in ("codes", "biases", "linear_maps")
-                or "Dense" in name
-                or name.endswith("linear.weight")
-            ):
+            last = name.rsplit(".", 1)[-1]
+            if last in ("codes", "biases", "linear_maps") or "Dense" in name or name.endswith("linear.weight"):
                 weights += 0.3 * torch.randn(weights.shape, generator=generator)
     return model
 

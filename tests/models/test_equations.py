@@ -98,7 +98,7 @@ def test_reductions(tiny_backbone, token_outputs, reduction):
 @pytest.mark.parametrize("position_bias", [False, True])
 def test_attention_is_the_mean_of_learnt_codes(tiny_backbone, token_outputs, build, maps, position_bias):
     model = build("bi-attention", maps=maps, position_bias=position_bias)
-    codes = [mapped_codes(model, h, model._codes()) for h in token_outputs]
+    codes = [mapped_codes(model, h, model.query_codes) for h in token_outputs]
     close(model.encode_query(TEXTS), [paper_reduction(ys, "mean", None) for ys in codes])
 
 

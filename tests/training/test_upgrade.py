@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from polyencoders import BiEncoder
 from polyencoders.data import Example
 from polyencoders.errors import ModelError, TrainingError
 from polyencoders.evaluation.retrieval import RetrievalEvaluator
@@ -170,6 +171,26 @@ def test_the_same_documents_and_a_start_where_the_model_stands(settings, build):
     if architecture == "poly" or arguments.get("reduction") == "first":
         assert torch.allclose(before, after, rtol=1e-4, atol=1e-4)
     assert not {id(weights) for weights in new.parameters()} & {id(weights) for weights in model.parameters()}
+
+
+@pytest.mark.parametrize("reduction", ["mean", "attention"])
+def test_maps_that_follow_each_other_are_all_kept(reduction, build):
+    model = build("bi", reduction=reduction, query_map=True, document_map=True, normalize=False)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if name.endswith("linear.weight"):
+                weights.add_(torch.randn_like(weights))
+    model.fold_document_map()
+    new = with_new_query_side(model)
+    # One way over the same outputs: the codes as they are, or, of new ones, an attention to all outputs alike.
+    if reduction == "mean":
+        new.query_codes.codes.data.zero_()
+    torch.testing.assert_close(new.encode_query(TEXTS[:5]), model.encode_query(TEXTS[:5]), rtol=1e-4, atol=1e-4)
+
+
+def test_the_copy_has_a_card_of_its_own(saved, tmp_path):
+    with_new_query_side(BiEncoder(saved)).save_pretrained(str(tmp_path / "new"))
+    assert "| Query vector | attention, average of 4 codes" in (tmp_path / "new" / "README.md").read_text()
 
 
 def test_of_several_trainings_validation_chooses(index):

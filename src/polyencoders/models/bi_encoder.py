@@ -110,20 +110,17 @@ class BiEncoder(DualEncoder):
     @property
     def m(self) -> int | None:
         """Number of codes of the reduction `attention`."""
-        codes = self._codes()
-        return codes.m if codes else None
+        return self.query_codes.m if self.query_codes else None
 
     @property
     def maps(self) -> str | None:
         """The maps after those codes."""
-        codes = self._codes()
-        return codes.maps if codes else None
+        return self.query_codes.maps if self.query_codes else None
 
     @property
     def position_bias(self) -> bool | None:
         """Whether those codes weigh distances from the query's end."""
-        codes = self._codes()
-        return codes.position_bias if codes else None
+        return self.query_codes.position_bias if self.query_codes else None
 
     @property
     def query_map(self) -> bool:
@@ -139,9 +136,6 @@ class BiEncoder(DualEncoder):
             "Query vector": f"{self.reduction}{codes}",
             **super().card_properties(),
         }
-
-    def _codes(self) -> QueryCodes | None:
-        return next((module for module in self.route("query") if isinstance(module, QueryCodes)), None)
 
     def _build_sides(self, backbone: Backbone) -> tuple[list[nn.Module], list[nn.Module]]:
         given = self._given

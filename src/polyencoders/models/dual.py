@@ -57,6 +57,11 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         return modules
 
     @property
+    def query_codes(self) -> QueryCodes | None:
+        """The module that makes a query's codes, where it has any."""
+        return next((module for module in self.route("query") if isinstance(module, QueryCodes)), None)
+
+    @property
     def shared_tower(self) -> bool:
         """Whether both sides go through one transformer."""
         return self.route("query")[0] is self.route("document")[0]

@@ -129,7 +129,9 @@ class PolyEncoder(DualEncoder):
     @property
     def query_codes(self) -> QueryCodes:
         """The module that makes them."""
-        return next(module for module in self.route("query") if isinstance(module, QueryCodes))
+        codes = super().query_codes
+        assert codes is not None
+        return codes
 
     @property
     def m(self) -> int:

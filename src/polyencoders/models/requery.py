@@ -6,10 +6,8 @@ Knows the two sides of bi- and poly-encoders; nothing of training or of indexes.
 from __future__ import annotations
 
 import copy
-import tempfile
 
 import torch
-from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import nn
@@ -18,6 +16,7 @@ from polyencoders.models.bi_encoder import BiEncoder
 from polyencoders.models.dual import DualEncoder, linear_map, router
 from polyencoders.models.poly_encoder import PolyEncoder
 from polyencoders.models.query_codes import QueryCodes
+from polyencoders.models.reductions import AverageOfCodes
 
 CODES = 4
 
@@ -55,32 +54,16 @@ def with_new_query_side(model: BiEncoder | PolyEncoder, own_tower: bool = False)
         query_side, document_side = list(new.route("query")), list(new.route("document"))
         del new[0]
         _set_sides(new, [copy.deepcopy(query_side[0]), *query_side[1:]], document_side)
+    new._model_card_text = None  # it describes the model that this is a copy of
     return new
 
 
 def _attending(model: BiEncoder) -> BiEncoder:
-    transformer, *rest = model.route("query")
-    document_side = model.route("document")
-    with tempfile.TemporaryDirectory() as folder:
-        pooling = [module for module in document_side[1:] if not isinstance(module, Dense)]
-        SentenceTransformer(modules=copy.deepcopy([transformer, *pooling]), device="cpu").save(folder)
-        new = BiEncoder(
-            folder,
-            reduction="attention",
-            m=model.m or CODES,
-            maps=model.maps or "each",
-            document_reduction=model.document_reduction,
-            n=model.n if model.document_reduction == "mean-first-n" else None,
-            normalize=model.normalize,
-            shared_tower=model.shared_tower,
-            turn_separator=model.turn_separator,
-            query_length=model.query_length,
-            document_length=model.document_length,
-            device=str(model.device),
-        )
-    new.prompts = dict(model.prompts)
-    codes = next(module for module in new.route("query") if isinstance(module, QueryCodes))
-    last = linear_map(_dimension(model))
+    new = copy.deepcopy(model)
+    transformer, *rest = new.route("query")
+    old, dimension = new.query_codes, _dimension(new)
+    codes = QueryCodes(dimension, old.m if old else CODES, "learnt", old.maps if old else "each", position_bias=True)
+    codes, last = codes.to(new.device), linear_map(dimension).to(new.device)
     with torch.no_grad():
         for i, module in enumerate(rest):
             if isinstance(module, QueryCodes):
@@ -92,12 +75,10 @@ def _attending(model: BiEncoder) -> BiEncoder:
                     assert codes.linear_maps is not None
                     codes.linear_maps.copy_(torch.einsum("ed,mdf->mef", after, codes.linear_maps))
                 else:
-                    last.linear.weight.copy_(after)
-    query_side = [*new.route("query"), last.to(new.device)]
-    documents: list[nn.Module] = copy.deepcopy(document_side)
-    if model.shared_tower:
-        documents[0] = query_side[0]
-    _set_sides(new, query_side, documents)
+                    last.linear.weight.copy_(after @ last.linear.weight)
+    normalize = [module for module in rest if isinstance(module, Normalize)]
+    _set_sides(new, [transformer, codes, *normalize, AverageOfCodes(), last], list(new.route("document")))
+    new._own["query_map"] = False  # it is in the maps of the codes, or in the last
     return new
 
 
