@@ -55,11 +55,12 @@ from polyencoders.evaluation.protocols import CandidateTask, CorpusTask
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.loading import load_model
 from polyencoders.training import (
-    Distillation,
+    HardNegatives,
     ListwiseOptions,
     TrainingOptions,
     TrainingResult,
     distill,
+    mine_hard_negatives,
     train,
     train_listwise,
 )
@@ -215,13 +216,13 @@ class Plan:
     def _train(self, model: Any, name: str, task: str, seed: int) -> tuple[Any, dict[str, Any]]:
         splits, method = self._loaded[1], METHODS[name]
         options = self._options(method, seed)
-        examples = some(splits.train, self.settings["train_examples"])
+        examples = self._examples(method)
         if isinstance(model, MaxSim):
             return model, model.train(examples, splits.validation, options)
         if method.taught:
-            options = TrainingOptions(**{**vars(options), "distillation": Distillation()})
+            options = TrainingOptions(**{**vars(options), "distillation": method.distillation})
             result = distill(model, self._teacher(task, method.taught)[0], examples, splits.validation, options=options)
-        elif method.architecture == "cross" and seed == 0:
+        elif method.architecture.startswith("cross") and seed == 0:
             folder, told = self._teacher(task, name)
             return load_model(folder, device=self.device), told
         else:
@@ -230,9 +231,17 @@ class Plan:
             result = train(model, examples, splits.validation, None, options, callbacks, loss=loss)
         return model, _told(result, examples)
 
+    def _examples(self, method: Method) -> list[Example]:
+        """What is trained on; three hard negatives each where they are to be mined and there are none."""
+        examples = some(self._loaded[1].train, self.settings["train_examples"])
+        if not method.mined or any(example.negatives for example in examples):
+            return examples
+        start = self._model(Method("bi"), trained=False)
+        return mine_hard_negatives(start, examples, HardNegatives(number=3, ranks=(0, 50)))
+
     def _options(self, method: Method, seed: int) -> TrainingOptions:
         """The set's, as the method changes them; a cross-encoder has the set's own changes first."""
-        small = SETS[self.set].cross if method.architecture == "cross" else {}
+        small = SETS[self.set].cross if method.architecture.startswith("cross") else {}
         return TrainingOptions(**{**vars(self.options), **small, **method.options, "seed": seed})
 
     def _teacher(self, task: str, name: str) -> tuple[str, dict[str, Any]]:
@@ -240,15 +249,16 @@ class Plan:
 
         It is trained once, for its own row and for all that learn from it.
         """
-        options = self._options(METHODS[name], 0)
-        fields = self.fields(task, "cross", 0).items()  # the same in every set, as far as the options are
+        method = METHODS[name]
+        options = self._options(method, 0)
+        fields = self.fields(task, method.architecture, 0).items()  # the same in every set, as far as the options are
         run = json.dumps([{name: value for name, value in fields if name not in ("set", "steps")}, repr(options)])
         folder = self.unpacked / "teachers" / hashlib.sha256(run.encode()).hexdigest()[:16]
         told = folder / "told.json"
         if not told.exists():
             set_seed(0)
-            examples = some(self._loaded[1].train, self.settings["train_examples"])
-            model = self._model(METHODS[name], trained=True)
+            examples = self._examples(method)
+            model = self._model(method, trained=True)
             result = train(model, examples, self._loaded[1].validation, folder, options)
             told.write_text(json.dumps(_told(result, examples)), encoding="utf-8")
         return str(folder), json.loads(told.read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from polyencoders.training import HardNegatives, TrainingOptions
+from polyencoders.training import Distillation, HardNegatives, TrainingOptions
 
 UNTRAINED = ("bm25", "as it comes")
 """What is measured without training."""
@@ -29,6 +29,10 @@ class Method:
         Changes of the set's `TrainingOptions`.
     taught
         The method among `METHODS` that it learns from: a cross-encoder trained on the same task.
+    distillation
+        How it learns from that.
+    mined
+        Whether examples that bring no negatives get hard ones, found with the backbone as it comes.
     head
         Whether a listwise head is trained on top of it, on the same examples.
     loss, layer, annealed
@@ -39,6 +43,8 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     taught: str | None = None
+    distillation: Distillation = field(default_factory=Distillation)
+    mined: bool = False
     head: bool = False
     loss: str | None = None
     layer: str | None = None
@@ -62,6 +68,13 @@ POSITIONS = {
 
 LONGER = "cross of 1,500 steps"
 """A cross-encoder that has had time: the `cross` of a small set is at its beginning."""
+
+WARM = "cross-warm, hard negatives"
+"""A cross-encoder that starts as the bi-encoder it is to teach."""
+
+_FEW = {"negatives": 3, "steps": 400, "evaluate_every": 100}
+_READ = Distillation(hard_negatives=None, random_negatives=4)
+"""Lists of the examples' own or mined negatives, and what is missing to four: a slow teacher reads 20,000 pairs."""
 
 _HARD = HardNegatives(number=4)
 _LAYERS = {"no embeddings": "embeddings", "top 2 layers": "all-but-top-2", "top layer": "all-but-top-1"}
@@ -100,6 +113,14 @@ METHODS: dict[str, Method] = {
     },
     "cross": Method("cross"),
     LONGER: Method("cross", options={"steps": 1500, "evaluate_every": 150}),
+    "cross, hard negatives": Method("cross", options=_FEW, mined=True),
+    WARM: Method("cross-warm", options=_FEW, mined=True),
+    **{
+        f"{name}, taught by cross-warm": Method(
+            one.architecture, one.settings, taught=WARM, distillation=_READ, mined=True
+        )
+        for name, one in {"bi": _RIVALS["bi"], **POSITIONS}.items()
+    },
     "maxsim": Method("maxsim"),
     "bi-first": Method("bi", {"reduction": "first"}),
     "bi-mean-first-16": Method("bi", {"reduction": "mean-first-n", "n": 16}),
@@ -138,12 +159,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "batches": tuple(f"{rival}{told}" for rival in _RIVALS for told in (", batch 8", "", ", batch 128")),
     "layers": tuple(f"{rival}{told}" for rival in _RIVALS for told in ("", *(f", {told}" for told in _LAYERS))),
     "training": (
-        *("cross", LONGER),
+        *("cross", LONGER, "cross, hard negatives", WARM),
         *(
             f"{rival}{told}"
             for rival in _RIVALS
             for told in ("", ", hard negatives", ", taught", f", taught by {LONGER}", ", listwise")
         ),
+        *(f"{rival}, taught by cross-warm" for rival in ("bi", *POSITIONS)),
     ),
     "attention": (
         *("bi-attention", "poly-4", *_CHOOSING),
@@ -182,9 +204,7 @@ SETS = {
         ),
         _SHORT_CROSS,
         (
-            "cross",
-            LONGER,
-            "maxsim",
+            *(name for name, one in METHODS.items() if one.architecture in ("cross", "cross-warm", "maxsim")),
             *(name for name, one in METHODS.items() if "freeze" in one.options),
         ),
     ),

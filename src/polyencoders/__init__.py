@@ -9,14 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polyencoders.models import ArcII, BiEncoder, CrossEncoder, ListwiseReranker, PolyEncoder
+    from polyencoders.models import ArcII, BiEncoder, CrossEncoder, ListwiseReranker, PolyEncoder, WarmCrossEncoder
 
 __version__ = "0.1.0"
-__all__ = ["ArcII", "BiEncoder", "CrossEncoder", "ListwiseReranker", "PolyEncoder", "__version__"]
+__all__ = [
+    "ArcII",
+    "BiEncoder",
+    "CrossEncoder",
+    "ListwiseReranker",
+    "PolyEncoder",
+    "WarmCrossEncoder",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("ArcII", "BiEncoder", "CrossEncoder", "ListwiseReranker", "PolyEncoder"):
+    if name in __all__:
         return getattr(import_module("polyencoders.models"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

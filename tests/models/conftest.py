@@ -11,6 +11,7 @@ BUILD = {
     "poly-last": ("PolyEncoder", {"m": 3, "codes": "last", "maps": "shared", "normalize": True}),
     "poly-last-and-first": ("PolyEncoder", {"m": 3, "codes": "last-and-first", "document_map": True}),
     "cross": ("CrossEncoder", {}),
+    "cross-warm": ("WarmCrossEncoder", {}),
     "arc-ii": ("ArcII", {}),
 }
 DUAL = [name for name in BUILD if name.startswith(("bi", "poly"))]

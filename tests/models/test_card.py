@@ -48,6 +48,8 @@ def test_it_says_what_the_model_is(tmp_path, built):
     assert "| Towers | two |" in card
     card = saved_card(built("arc-ii"), tmp_path / "arc")
     assert "| Longest query | 64 tokens |" in card
+    card = saved_card(built("cross-warm"), tmp_path / "warm")
+    assert "| Bias of the attention between them | -2 |" in card
     assert "| Score | first output times W |" in saved_card(built("cross"), tmp_path / "cross")
 
 

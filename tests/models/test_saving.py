@@ -50,7 +50,9 @@ def entries(folder):
 
 
 def test_a_new_process_gives_identical_scores_and_fingerprints(tmp_path, build, built, run_python):
-    models = {name: built(name) for name in ("bi", "bi-attention", "poly-first", "poly-last", "cross", "arc-ii")}
+    models = {
+        name: built(name) for name in ("bi", "bi-attention", "poly-first", "poly-last", "cross", "cross-warm", "arc-ii")
+    }
     models["bi-two-towers"] = build("bi", shared_tower=False, reduction="mean-first-n", n=3, query_map=True)
     models["poly-two-towers"] = build("poly-learnt", shared_tower=False, turn_separator=" / ")
     models["poly-shared"] = build("poly-learnt", query_length=20, document_length=30)
@@ -70,7 +72,7 @@ def test_a_new_process_gives_identical_scores_and_fingerprints(tmp_path, build, 
         assert found[name]["separator"] == model.turn_separator
 
 
-@pytest.mark.parametrize("name", ["poly-learnt", "poly-first", "bi-attention", "cross", "arc-ii"])
+@pytest.mark.parametrize("name", ["poly-learnt", "poly-first", "bi-attention", "cross", "cross-warm", "arc-ii"])
 def test_a_reloaded_model_saves_the_same_files_again(tmp_path, built, name):
     built(name).save_pretrained(tmp_path / "first")
     type(built(name))(tmp_path / "first").save_pretrained(tmp_path / "second")
@@ -120,7 +122,7 @@ def test_saving_over_a_model_removes_its_stale_parts_and_keeps_what_is_not_its(t
     assert entries(tmp_path) == ["fresh", "model"]
 
 
-@pytest.mark.parametrize("other", ["bi", "bi-attention", "poly-last-and-first", "cross", "arc-ii"])
+@pytest.mark.parametrize("other", ["bi", "bi-attention", "poly-last-and-first", "cross", "cross-warm", "arc-ii"])
 def test_no_part_of_one_architecture_stays_in_anothers_directory(tmp_path, built, other):
     built(other).save_pretrained(tmp_path / "model")
     built("poly-first").save_pretrained(tmp_path / "model")

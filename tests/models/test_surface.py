@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from polyencoders.errors import ModelError
-from polyencoders.models import ArcII, BiEncoder, CrossEncoder, PolyEncoder
+from polyencoders.models import ArcII, BiEncoder, CrossEncoder, PolyEncoder, WarmCrossEncoder
 from polyencoders.models.loading import load_model
 
 CONVERSATION = ["Any plans for the weekend?", "Hiking, if it stays dry."]
@@ -185,6 +185,7 @@ def test_a_saved_model_is_loaded_by_what_it_says_it_is(tmp_path, built, backbone
         ("bi", BiEncoder),
         ("poly-first", PolyEncoder),
         ("cross", CrossEncoder),
+        ("cross-warm", WarmCrossEncoder),
         ("arc-ii", ArcII),
     ):
         built(name).save_pretrained(tmp_path / name)

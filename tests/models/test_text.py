@@ -34,7 +34,7 @@ def test_a_text_and_a_list_of_one_turn_are_the_same_query(dual):
     assert a == pytest.approx(b, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["cross", "arc-ii"])
+@pytest.mark.parametrize("name", ["cross", "cross-warm", "arc-ii"])
 def test_for_joint_encoders_too(built, name):
     a, b = built(name).predict([("Any plans?", "No."), (["Any plans?"], "No.")])
     assert a == pytest.approx(b, rel=1e-5)

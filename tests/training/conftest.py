@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import set_seed
 
-from polyencoders import ArcII, BiEncoder, CrossEncoder, PolyEncoder
+from polyencoders import ArcII, BiEncoder, CrossEncoder, PolyEncoder, WarmCrossEncoder
 from polyencoders.data import Example
 from polyencoders.evaluation import RankingEvaluator
 
@@ -30,7 +30,13 @@ def build(tiny_backbone):
     """`build("poly", m=2)`: a small model, new weights the same each time."""
 
     def build(architecture, seed=0, **settings):
-        classes = {"bi": BiEncoder, "poly": PolyEncoder, "cross": CrossEncoder, "arc-ii": ArcII}
+        classes = {
+            "bi": BiEncoder,
+            "poly": PolyEncoder,
+            "cross": CrossEncoder,
+            "cross-warm": WarmCrossEncoder,
+            "arc-ii": ArcII,
+        }
         set_seed(seed)
         return classes[architecture](tiny_backbone, device="cpu", **settings)
 

@@ -31,7 +31,7 @@ def stopped(message, *args, **kwargs):
 OPTIONS = TrainingOptions(steps=6, batch_size=4, evaluate_every=2, negatives=2, candidates=5, learning_rate=3e-4)
 
 
-@pytest.mark.parametrize("architecture", ["bi", "poly", "cross", "arc-ii"])
+@pytest.mark.parametrize("architecture", ["bi", "poly", "cross", "cross-warm", "arc-ii"])
 def test_a_loss_that_is_not_a_number(architecture, build, examples, tmp_path):
     stopped(
         r"the loss became nan after 3 steps; a lower learning rate \(it is 0.0003\) is the first thing to try",

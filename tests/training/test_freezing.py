@@ -28,14 +28,14 @@ def test_nothing_frozen(architecture, build, examples):
     assert changed(model, examples, ()) == used(model)
 
 
-@pytest.mark.parametrize("architecture", ["poly", "cross"])
+@pytest.mark.parametrize("architecture", ["poly", "cross", "cross-warm"])
 def test_embeddings(architecture, build, examples):
     model = build(architecture)
     assert changed(model, examples, "embeddings") == {name for name in used(model) if ".embeddings." not in name}
 
 
 @pytest.mark.parametrize(("top", "layers"), [(0, ()), (1, ("layer.1.",)), (2, ("layer.0.", "layer.1."))])
-@pytest.mark.parametrize("architecture", ["poly", "cross"])
+@pytest.mark.parametrize("architecture", ["poly", "cross", "cross-warm"])
 def test_all_but_the_top_layers(architecture, top, layers, build, examples):
     model = build(architecture)
     trained = {name for name in used(model) if not name.startswith("0.") or any(layer in name for layer in layers)}

@@ -40,6 +40,7 @@ RUNS = {
     "bi, two towers": ("bi", {"shared_tower": False}, {}),
     "poly with cached gradients": ("poly", {"codes": "first", "m": 2}, {"mini_batch_size": 3}),
     "cross, sampled negatives": ("cross", {}, {}),
+    "cross with a warm start": ("cross-warm", {}, {}),
     "ARC-II": ("arc-ii", {"query_length": 16, "document_length": 16}, {}),
     "drawn back to the start": ("poly", {}, {"pull": 0.2}),
     "hard negatives": (

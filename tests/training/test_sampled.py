@@ -11,7 +11,7 @@ ANIMALS = ["a cat", "a dog", "a cow", "a hen", "a pig"]
 EXAMPLES = [Example(["hello", animal], [f"I see {animal}", f"{animal}!"]) for animal in ANIMALS]
 
 
-@pytest.fixture(params=[("cross", {}), ("arc-ii", {"query_length": 16, "document_length": 16})])
+@pytest.fixture(params=[("cross", {}), ("cross-warm", {}), ("arc-ii", {"query_length": 16, "document_length": 16})])
 def model(request, build):
     architecture, settings = request.param
     return build(architecture, **settings).eval()

@@ -33,7 +33,7 @@ def directly(model, lists, scale=1.0):
 
 @pytest.mark.parametrize(
     ("architecture", "settings", "scale"),
-    [("cross", {}, 1), ("poly", {"normalize": True}, 20), ("bi", {}, 1), ("arc-ii", {}, 1)],
+    [("cross", {}, 1), ("cross-warm", {}, 1), ("poly", {"normalize": True}, 20), ("bi", {}, 1), ("arc-ii", {}, 1)],
 )
 def test_scores_are_made_once(architecture, settings, scale, build, asked):
     model = build(architecture, **settings)

@@ -12,7 +12,10 @@ from typing import Any
 
 from polyencoders.errors import ModelError
 
-NAMES = "bi, bi-attention, poly-M, poly-first-M, poly-last-M, poly-last-and-first-M (as in poly-16), cross, arc-ii"
+NAMES = (
+    "bi, bi-attention, poly-M, poly-first-M, poly-last-M, poly-last-and-first-M (as in poly-16), cross, cross-warm, "
+    "arc-ii"
+)
 
 DEFAULT_ARCHITECTURE = "bi-attention"
 """Four codes with a map each, averaged into one vector: ahead on average of all others that are stored as one vector a
@@ -57,10 +60,10 @@ def parse_architecture(name: str) -> tuple[str, dict[str, Any]]:
     match = re.fullmatch(r"bi-attention(?:-(\d+))?", name)
     if match:
         return "BiEncoder", {"reduction": "attention", **({"m": int(match[1])} if match[1] else {})}
-    plain = {"bi": "BiEncoder", "cross": "CrossEncoder", "arc-ii": "ArcII"}
+    plain = {"bi": "BiEncoder", "cross": "CrossEncoder", "cross-warm": "WarmCrossEncoder", "arc-ii": "ArcII"}
     if name in plain:
         return plain[name], {}
-    known = ["bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "cross", "arc-ii"]
+    known = ["bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "cross", "cross-warm", "arc-ii"]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else "."
     raise ModelError(f"no architecture {name!r}{hint} There are {NAMES}")

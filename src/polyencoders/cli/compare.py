@@ -126,7 +126,7 @@ def _run(
     if name == AS_IT_COMES:
         model, minutes, options = _build(plan, "bi"), 0.0, None
     else:
-        joint = parse_architecture(name)[0] in ("CrossEncoder", "ArcII")
+        joint = parse_architecture(name)[0] in ("CrossEncoder", "WarmCrossEncoder", "ArcII")
         changes: dict[str, Any] = {"seed": seed}
         if joint:
             # Reading every pair costs: fewer, and fewer queries to validate on.

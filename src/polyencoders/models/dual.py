@@ -25,7 +25,7 @@ from polyencoders.models.checks import check_whole_number
 from polyencoders.models.query_codes import QueryCodes
 from polyencoders.models.ranking import as_pairs, distinct, is_pair
 from polyencoders.models.reductions import AverageOfCodes, MeanOfFirst, reduction_module, reduction_name
-from polyencoders.models.text import Query, check_document, cut, join_turns, number_of_tokens
+from polyencoders.models.text import Query, check_document, query_text
 from polyencoders.models.vector_ranking import VectorRanking
 
 Task = Literal["query", "document"]
@@ -209,16 +209,9 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         """The text that is tokenised: turns joined, and a long query cut from its oldest end, beside its prompt."""
         if task == "document":
             return check_document(text)
-        joined = join_turns(text, self.turn_separator)
         transformer = self._transformer("query")
-        limit = transformer.query_length or transformer.max_seq_length
-        if limit is None:
-            return joined
-        tokenizer: Any = transformer.tokenizer
-        reserved = tokenizer.num_special_tokens_to_add(pair=False)
-        if prompt:
-            reserved += number_of_tokens(tokenizer, prompt)
-        return cut(tokenizer, joined, limit - reserved, keep="newest")
+        longest = transformer.query_length or transformer.max_seq_length
+        return query_text(text, self.turn_separator, transformer.tokenizer, longest, prompt)
 
     def tokenized(self, texts: Sequence[str], task: Task, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Texts that are cut already, as the transformer of their side takes them."""

@@ -1,6 +1,6 @@
 """A saved model of whatever architecture, by what its directory says it is.
 
-Knows the four architectures, and a listwise head beside one; nothing of what they do.
+Knows the architectures, and a listwise head beside one; nothing of what they do.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from polyencoders.models.cross_encoder import CrossEncoder
 from polyencoders.models.hub import hub_arguments
 from polyencoders.models.listwise import ListwiseReranker, has_head
 from polyencoders.models.poly_encoder import PolyEncoder
+from polyencoders.models.warm_cross_encoder import WarmCrossEncoder
 
-ARCHITECTURES = {model.__name__: model for model in (BiEncoder, PolyEncoder, CrossEncoder, ArcII)}
+ARCHITECTURES = {model.__name__: model for model in (BiEncoder, PolyEncoder, CrossEncoder, WarmCrossEncoder, ArcII)}
 
 
 def load_model(
     path: str | os.PathLike[str], **arguments: Any
-) -> BiEncoder | PolyEncoder | CrossEncoder | ArcII | ListwiseReranker:
+) -> BiEncoder | PolyEncoder | CrossEncoder | WarmCrossEncoder | ArcII | ListwiseReranker:
     """Load a saved model, with its listwise head where it has one.
 
     A plain backbone is a `BiEncoder` as it comes, a plain reranker a `CrossEncoder`.

@@ -64,6 +64,25 @@ def join_turns(query: Query, separator: str) -> str:
     return query if isinstance(query, str) else separator.join(query)
 
 
+def query_text(query: Query, separator: str, tokenizer: Any, longest: int | None, prompt: str | None = None) -> str:
+    """The text of a query that is tokenised: turns joined, and cut from the oldest end, to fit beside its prompt.
+
+    `longest` counts the special tokens, too; None: nothing is cut.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `check_query`.
+    """
+    joined = join_turns(query, separator)
+    if longest is None:
+        return joined
+    reserved = tokenizer.num_special_tokens_to_add(pair=False)
+    if prompt:
+        reserved += number_of_tokens(tokenizer, prompt)
+    return cut(tokenizer, joined, longest - reserved, keep="newest")
+
+
 def cut(tokenizer: Any, text: str, max_tokens: int, keep: Literal["newest", "oldest"]) -> str:
     """The end (`newest`) or the beginning (`oldest`) of a text: as many whole words as fit into `max_tokens` tokens.
 

@@ -30,7 +30,7 @@ class SampledCrossEntropy(nn.Module):
     Parameters
     ----------
     model
-        A `CrossEncoder` or `ArcII`.
+        A `CrossEncoder`, `WarmCrossEncoder` or `ArcII`.
     examples
         The training set, from whose documents negatives are drawn; never a right one of the query.
     negatives

@@ -201,4 +201,4 @@ def _preprocess(model: DualEncoder, texts: Sequence[Query], prompt: str | None, 
 
 
 class JointEncoderTrainer(_SafeTrainer, CrossEncoderTrainer):
-    """The trainer of `CrossEncoder` and `ArcII`; a `CrossEncoderTrainer`. Pass it a `SampledCrossEntropy`."""
+    """The trainer of models that read pairs; a `CrossEncoderTrainer`. Pass it a `SampledCrossEntropy`."""

@@ -102,7 +102,8 @@ def kind_of(engine: Engine) -> str:
     """A model's architecture, in words."""
     if isinstance(engine.model, PolyEncoder):
         return f"poly-encoder, {engine.model.query_codes.number_of_codes} codes"
-    return {"BiEncoder": "bi-encoder", "CrossEncoder": "cross-encoder", "ArcII": "ARC-II"}[engine.architecture]
+    names = {"BiEncoder": "bi-encoder", "ArcII": "ARC-II"}
+    return names.get(engine.architecture, "cross-encoder")
 
 
 async def answer(served: Served, question: Question) -> Ranking:
