@@ -22,7 +22,7 @@ from polyencoders.cli import compare
 from polyencoders.training import TrainingOptions
 
 RESULTS = Path(__file__).parent / "results"
-TUNED = ("bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "arc-ii", "cross")
+TUNED = ("bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "arc-ii", "cross", "cross-warm")
 FROZEN = ("bi", "bi-attention", "poly-4", "poly-16")
 
 

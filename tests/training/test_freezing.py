@@ -35,7 +35,7 @@ def test_embeddings(architecture, build, examples):
 
 
 @pytest.mark.parametrize(("top", "layers"), [(0, ()), (1, ("layer.1.",)), (2, ("layer.0.", "layer.1."))])
-@pytest.mark.parametrize("architecture", ["poly", "cross", "cross-warm"])
+@pytest.mark.parametrize("architecture", ["poly", "cross"])
 def test_all_but_the_top_layers(architecture, top, layers, build, examples):
     model = build(architecture)
     trained = {name for name in used(model) if not name.startswith("0.") or any(layer in name for layer in layers)}
@@ -85,6 +85,15 @@ def test_documents_and_a_shared_backbone_in_either_order(names, build):
 def test_documents_of_a_model_that_reads_pairs_cannot_be(architecture, build):
     with pytest.raises(TrainingError, match="has no document side to freeze: it reads pairs"):
         freeze(build(architecture), "documents")
+
+
+def test_where_nothing_is_left_to_train_the_advice_is_of_that_architecture(build):
+    with pytest.raises(TrainingError, match=r"of this PolyEncoder is left to train; give it learnt codes or maps"):
+        freeze(build("poly", codes="first", maps="none"), "backbone")
+    with pytest.raises(
+        TrainingError, match=r"with backbone frozen nothing of this WarmCrossEncoder is left .*; freeze less$"
+    ):
+        freeze(build("cross-warm"), "backbone")
 
 
 @pytest.mark.parametrize("settings", [{}, {"document_map": True}, {"shared_tower": False, "document_map": True}])

@@ -54,9 +54,11 @@ def freeze(model: nn.Module, what: str | Sequence[str]) -> None:
         # Last, because a tower that both sides share must be frozen by then.
         _freeze_documents(model)
     if not any(parameter.requires_grad for parameter in model.parameters()):
+        more = (
+            "give it learnt codes or maps (query_map=True, document_map=True), or " if hasattr(model, "route") else ""
+        )
         raise TrainingError(
-            f"with {', '.join(names)} frozen nothing of this {type(model).__name__} is left to train; give it learnt "
-            "codes or maps (query_map=True, document_map=True), or freeze less"
+            f"with {', '.join(names)} frozen nothing of this {type(model).__name__} is left to train; {more}freeze less"
         )
 
 
