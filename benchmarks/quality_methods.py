@@ -66,11 +66,18 @@ POSITIONS = {
 }
 """With a position bias; the ablations are without."""
 
+_STUDENTS = {
+    name: POSITIONS.get(name) or _RIVALS[name] for name in ("bi", "bi-attention, positions", "poly-4, positions")
+}
+
 LONGER = "cross of 1,500 steps"
 """A cross-encoder that has had time: the `cross` of a small set is at its beginning."""
 
 WARM = "cross-warm, hard negatives"
 """A cross-encoder that starts as the bi-encoder it is to teach."""
+
+_BIASES = (0.0, -1.0, -4.0)
+"""In place of -2: of the attention between the two texts."""
 
 _FEW = {"negatives": 3, "steps": 400, "evaluate_every": 100}
 _READ = Distillation(hard_negatives=None, random_negatives=4)
@@ -116,10 +123,14 @@ METHODS: dict[str, Method] = {
     "cross, hard negatives": Method("cross", options=_FEW, mined=True),
     WARM: Method("cross-warm", options=_FEW, mined=True),
     **{
+        f"cross-warm, bias {bias}, hard negatives": Method("cross-warm", {"cross_bias": bias}, _FEW, mined=True)
+        for bias in _BIASES
+    },
+    **{
         f"{name}, taught by cross-warm": Method(
             one.architecture, one.settings, taught=WARM, distillation=_READ, mined=True
         )
-        for name, one in {"bi": _RIVALS["bi"], **POSITIONS}.items()
+        for name, one in _STUDENTS.items()
     },
     "maxsim": Method("maxsim"),
     "bi-first": Method("bi", {"reduction": "first"}),
@@ -150,7 +161,7 @@ METHODS: dict[str, Method] = {
 
 _MAIN = (*_RIVALS, *POSITIONS, "poly-8", "poly-16", "poly-64", "poly-360", "poly-first-16")
 GROUPS: dict[str, tuple[str, ...]] = {
-    "main": (*UNTRAINED, *_MAIN, "cross", "maxsim"),
+    "main": (*UNTRAINED, *_MAIN, "cross", WARM, "maxsim"),
     "reductions": ("bi-first", "bi-mean-first-16", "bi-max", "bi", "bi-attention"),
     "codes": (
         *("poly-1", "poly-4 one map", "poly-16", "poly-64", "poly-360"),
@@ -160,12 +171,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "layers": tuple(f"{rival}{told}" for rival in _RIVALS for told in ("", *(f", {told}" for told in _LAYERS))),
     "training": (
         *("cross", LONGER, "cross, hard negatives", WARM),
+        *(f"cross-warm, bias {bias}, hard negatives" for bias in _BIASES),
         *(
             f"{rival}{told}"
             for rival in _RIVALS
             for told in ("", ", hard negatives", ", taught", f", taught by {LONGER}", ", listwise")
         ),
-        *(f"{rival}, taught by cross-warm" for rival in ("bi", *POSITIONS)),
+        *(f"{rival}, taught by cross-warm" for rival in _STUDENTS),
     ),
     "attention": (
         *("bi-attention", "poly-4", *_CHOOSING),
