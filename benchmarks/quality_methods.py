@@ -122,6 +122,7 @@ METHODS: dict[str, Method] = {
     LONGER: Method("cross", options={"steps": 1500, "evaluate_every": 150}),
     "cross, hard negatives": Method("cross", options=_FEW, mined=True),
     WARM: Method("cross-warm", options=_FEW, mined=True),
+    "cross-warm": Method("cross-warm", options={**_FEW, "negatives": 7}),
     **{
         f"cross-warm, bias {bias}, hard negatives": Method("cross-warm", {"cross_bias": bias}, _FEW, mined=True)
         for bias in _BIASES
@@ -161,7 +162,7 @@ METHODS: dict[str, Method] = {
 
 _MAIN = (*_RIVALS, *POSITIONS, "poly-8", "poly-16", "poly-64", "poly-360", "poly-first-16")
 GROUPS: dict[str, tuple[str, ...]] = {
-    "main": (*UNTRAINED, *_MAIN, "cross", WARM, "maxsim"),
+    "main": (*UNTRAINED, *_MAIN, "cross", "cross-warm", WARM, "maxsim"),
     "reductions": ("bi-first", "bi-mean-first-16", "bi-max", "bi", "bi-attention"),
     "codes": (
         *("poly-1", "poly-4 one map", "poly-16", "poly-64", "poly-360"),
@@ -170,7 +171,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "batches": tuple(f"{rival}{told}" for rival in _RIVALS for told in (", batch 8", "", ", batch 128")),
     "layers": tuple(f"{rival}{told}" for rival in _RIVALS for told in ("", *(f", {told}" for told in _LAYERS))),
     "training": (
-        *("cross", LONGER, "cross, hard negatives", WARM),
+        *("cross", LONGER, "cross, hard negatives", "cross-warm", WARM),
         *(f"cross-warm, bias {bias}, hard negatives" for bias in _BIASES),
         *(
             f"{rival}{told}"
