@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from polyencoders import ArcII, CrossEncoder, ListwiseReranker, PolyEncoder
+from polyencoders import ArcII, CrossEncoder, ListwiseReranker, PolyEncoder, WarmCrossEncoder
 from polyencoders.errors import ModelError
 from polyencoders.models.loading import load_model
 from polyencoders.serving.batching import BusyError
@@ -23,9 +23,10 @@ def documents(replies):
     return [reply["text"] for reply in replies] + ["a long one, " * 80]
 
 
-@pytest.mark.parametrize("name", ["poly", "bi", "cross", "raw", "arc", "listed"])
-def test_scores_are_the_models(models, documents, name, tiny_backbone):
-    model = ArcII(tiny_backbone) if name == "arc" else load_model(models / ("poly" if name == "listed" else name))
+@pytest.mark.parametrize("name", ["poly", "bi", "cross", "raw", "arc", "warm", "listed"])
+def test_scores_are_the_models(models, documents, name, backbone, tiny_backbone):
+    built = {"arc": lambda: ArcII(tiny_backbone), "warm": lambda: WarmCrossEncoder(backbone, query_length=32)}
+    model = built[name]() if name in built else load_model(models / ("poly" if name == "listed" else name))
     if name == "listed":
         model = ListwiseReranker(model, depth=5)
         torch.nn.init.normal_(model.head.output.weight)
@@ -37,7 +38,7 @@ def test_scores_are_the_models(models, documents, name, tiny_backbone):
 
     for given, wanted in zip(asyncio.run(all_at_once()), expected, strict=True):
         np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-5)
-    assert engine.cosine == (name in ("poly", "bi"))
+    assert engine.cosine == (name in ("poly", "bi", "warm"))
     assert asyncio.run(engine.scores("Tea?", [])).shape == (0,)
     engine.close()
 

@@ -161,11 +161,16 @@ class WarmCrossEncoder(JointEncoder):
         return self._transformer.document_length
 
     @property
-    def score_scale(self) -> float:  # type: ignore[override]
-        """What scores are multiplied by in a loss: 20 for cosines, else 1, as a bi-encoder's."""
+    def normalize(self) -> bool:
+        """Whether the two vectors have length 1, so that scores are cosines: as the backbone's own vectors."""
         score = self[1]
         assert isinstance(score, ScoreOfSides)
-        return 20.0 if score.normalize else 1.0
+        return score.normalize
+
+    @property
+    def score_scale(self) -> float:  # type: ignore[override]
+        """What scores are multiplied by in a loss: 20 for cosines, else 1, as a bi-encoder's."""
+        return 20.0 if self.normalize else 1.0
 
     @property
     def num_labels(self) -> int:

@@ -22,6 +22,7 @@ from polyencoders.models.encoding import encode_documents, encode_queries, in_bf
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.listwise import ListwiseReranker
 from polyencoders.models.text import Query
+from polyencoders.models.warm_cross_encoder import WarmCrossEncoder
 from polyencoders.serving.batching import Lane, Work, Worker, pace_of
 from polyencoders.serving.settings import Settings
 
@@ -39,7 +40,7 @@ class Engine:
     Parameters
     ----------
     model
-        Any of the four architectures, or one with a listwise head.
+        Any of the architectures, or one with a listwise head.
     name
         What clients see; never a path.
     settings
@@ -91,7 +92,7 @@ class Engine:
     @property
     def cosine(self) -> bool:
         """Whether scores are cosines, between -1 and 1."""
-        return isinstance(self.model, DualEncoder) and self.model.normalize
+        return isinstance(self.model, DualEncoder | WarmCrossEncoder) and self.model.normalize
 
     async def scores(self, query: Query, documents: Sequence[str]) -> NDArray[np.float64]:
         """The model's scores of documents for a query, `(n,)`.
