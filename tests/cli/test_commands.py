@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from polyencoders import BiEncoder
+from polyencoders import BiEncoder, WarmCrossEncoder
 from polyencoders.errors import ModelError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -91,6 +91,19 @@ def test_a_poly_encoder_is_told_when_one_vector_would_do(
     assert code == 0, err
     assert "its codes averaged" in out
     assert "bi-attention" not in out  # which has learnt codes
+
+
+def test_of_models_that_read_every_pair_a_step_is_smaller(
+    run: Run, pairs: Path, tiny_backbone: str, tmp_path: Path
+) -> None:
+    train = ["train", "--data", pairs, "--backbone", tiny_backbone, "--steps", 2, "--architecture", "cross-warm"]
+    code, _, err = run(*train, "--output", tmp_path / "warm")
+    assert code == 0, err
+    assert "| Steps | 2 of 8 |" in (tmp_path / "warm" / "README.md").read_text()
+    assert WarmCrossEncoder(tmp_path / "warm").cross_bias == -2
+    code, _, err = run(*train, "--output", tmp_path / "given", "--batch-size", 4)
+    assert code == 0, err
+    assert "| Steps | 2 of 4 |" in (tmp_path / "given" / "README.md").read_text()
 
 
 def test_compare_goes_on_where_it_stopped(run: Run, pairs: Path, tiny_backbone: str, tmp_path: Path) -> None:

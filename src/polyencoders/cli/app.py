@@ -92,7 +92,14 @@ def train(
     backbone: Backbone = "sentence-transformers/all-MiniLM-L6-v2",
     output: Annotated[Path, typer.Option(help="Where the model is saved, whole or not at all.")] = Path("models/mine"),
     steps: Annotated[int, typer.Option(help="Updates of the weights.")] = 1000,
-    batch_size: Annotated[int, typer.Option(help="Queries in a step.")] = 32,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Queries in a step. [default: 32; 8, with 7 wrong documents each, of models that read every pair: "
+            "cross, cross-warm, arc-ii]",
+            show_default=False,
+        ),
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="The highest of the run. [default: 5e-5; 1e-4 on a frozen backbone]")
     ] = None,
@@ -117,13 +124,18 @@ def train(
         polyencoders train --data mine.jsonl --freeze backbone --output models/mine
     """
     from polyencoders.cli import train as command
+    from polyencoders.cli.architectures import reads_pairs
     from polyencoders.cli.recipes import parse_recipe, read_recipe
 
     _check_recipe(context, recipe, data)
     if recipe is not None:
         command.run(read_recipe(recipe), overwrite)
         return
-    training: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "seed": seed, "freeze": freeze or []}
+    training: dict[str, Any] = {"steps": steps, "seed": seed, "freeze": freeze or []}
+    if reads_pairs(architecture):
+        training |= {"batch_size": 8, "negatives": 7}
+    if batch_size is not None:
+        training["batch_size"] = batch_size
     if learning_rate is not None:
         training["learning_rate"] = learning_rate
     if hard_negatives is not None:

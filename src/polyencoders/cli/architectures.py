@@ -69,6 +69,17 @@ def parse_architecture(name: str) -> tuple[str, dict[str, Any]]:
     raise ModelError(f"no architecture {name!r}{hint} There are {NAMES}")
 
 
+def reads_pairs(name: str) -> bool:
+    """Whether a short name stands for a model that reads every query with every document.
+
+    Raises
+    ------
+    ModelError
+        It stands for none.
+    """
+    return parse_architecture(name)[0] in ("CrossEncoder", "WarmCrossEncoder", "ArcII")
+
+
 def build_model(architecture: str, backbone: str, settings: dict[str, Any], frozen: bool = False) -> Any:
     """A new model on a backbone.
 

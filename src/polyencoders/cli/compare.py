@@ -22,7 +22,7 @@ from rich.progress import Progress
 from rich.table import Table
 from transformers import set_seed
 
-from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model, parse_architecture
+from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model, parse_architecture, reads_pairs
 from polyencoders.cli.display import TrainingProgress, advancing, console, progress, quieten, resumable
 from polyencoders.cli.latency import SIZES, Latency, measure_latency
 from polyencoders.cli.runs import append_runs, read_runs
@@ -126,7 +126,7 @@ def _run(
     if name == AS_IT_COMES:
         model, minutes, options = _build(plan, "bi"), 0.0, None
     else:
-        joint = parse_architecture(name)[0] in ("CrossEncoder", "WarmCrossEncoder", "ArcII")
+        joint = reads_pairs(name)
         changes: dict[str, Any] = {"seed": seed}
         if joint:
             # Reading every pair costs: fewer, and fewer queries to validate on.
