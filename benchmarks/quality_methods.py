@@ -70,6 +70,12 @@ _STUDENTS = {
     name: POSITIONS.get(name) or _RIVALS[name] for name in ("bi", "bi-attention, positions", "poly-4, positions")
 }
 
+_TOP = (
+    "bi-attention, positions, top 2 layers",
+    Method("bi-attention-4", {"maps": "each"}, {"freeze": "all-but-top-2"}),
+)
+"""A student that can learn to read, on two cores."""
+
 LONGER = "cross of 1,500 steps"
 """A cross-encoder that has had time: the `cross` of a small set is at its beginning."""
 
@@ -109,6 +115,7 @@ _CHOOSING = {
 METHODS: dict[str, Method] = {
     **_RIVALS,
     **POSITIONS,
+    _TOP[0]: _TOP[1],
     "poly-8": Method("poly-8", EACH),
     **{f"poly-{m}": Method(f"poly-{m}", SHARED) for m in (1, 16, 64, 360)},
     "poly-4 one map": Method("poly-4", SHARED),
@@ -129,9 +136,9 @@ METHODS: dict[str, Method] = {
     },
     **{
         f"{name}, taught by cross-warm": Method(
-            one.architecture, one.settings, taught=WARM, distillation=_READ, mined=True
+            one.architecture, one.settings, one.options, taught=WARM, distillation=_READ, mined=True
         )
-        for name, one in _STUDENTS.items()
+        for name, one in (*_STUDENTS.items(), _TOP)
     },
     "maxsim": Method("maxsim"),
     "bi-first": Method("bi", {"reduction": "first"}),
@@ -178,7 +185,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
             for rival in _RIVALS
             for told in ("", ", hard negatives", ", taught", f", taught by {LONGER}", ", listwise")
         ),
-        *(f"{rival}, taught by cross-warm" for rival in _STUDENTS),
+        *(f"{rival}, taught by cross-warm" for rival in (*_STUDENTS, _TOP[0])),
+        _TOP[0],
     ),
     "attention": (
         *("bi-attention", "poly-4", *_CHOOSING),
