@@ -18,7 +18,7 @@ from polyencoders.models.text import Query, join_turns
 
 
 class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
-    """Scores of pairs read together; use `CrossEncoder` or `ArcII`.
+    """Scores of pairs read together; use `CrossEncoder`, `WarmCrossEncoder` or `ArcII`.
 
     `predict` and `rank` are sentence-transformers' own, with their arguments; equal pairs are read once.
     """
