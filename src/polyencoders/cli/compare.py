@@ -33,7 +33,7 @@ from polyencoders.files import whole_file
 from polyencoders.models.loading import load_model
 from polyencoders.training import TrainingOptions, train
 
-DEFAULT_ARCHITECTURES = ("bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "cross")
+DEFAULT_ARCHITECTURES = ("bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "cross-warm")
 AS_IT_COMES = "as it comes"
 
 
