@@ -68,6 +68,7 @@ def visit(browser):
 
 def ask(page, query, wait=".pe-hits"):
     """Type a query, press Enter, and wait for an answer that was not there before."""
+    page.wait_for_timeout(200)  # a field filled in the moment before may not be taken up yet, as it is at a hand's pace
     page.evaluate("document.querySelector('#pe-found section, #pe-found p')?.setAttribute('data-old', '')")
     page.fill("#pe-ask textarea", query)
     page.press("#pe-ask textarea", "Enter")
