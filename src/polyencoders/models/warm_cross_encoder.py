@@ -23,9 +23,9 @@ from torch.nn.utils.rnn import pad_sequence
 from polyencoders.errors import ModelError
 from polyencoders.models.bi_encoder import BiEncoder
 from polyencoders.models.joint import JointEncoder
-from polyencoders.models.ranking import as_pairs
+from polyencoders.models.ranking import as_pairs, distinct
 from polyencoders.models.reductions import reduction_module
-from polyencoders.models.text import check_document, query_text
+from polyencoders.models.text import query_text
 
 QUERY, DOCUMENT, PADDING = 0, 1, -1
 """Values of the feature `sides`."""
@@ -213,13 +213,17 @@ class WarmCrossEncoder(JointEncoder):
         transformer, tokenizer = self._transformer, cast(Any, self.tokenizer)
         longest = transformer.query_length or transformer.max_seq_length
         separator = self.turn_separator
-        texts = [(prompt or "") + query_text(query, separator, tokenizer, longest, prompt) for query, _ in pairs]
+        asked, places = distinct([query for query, _ in pairs])  # a query meets many documents, and is cut once
+        texts = [(prompt or "") + query_text(query, separator, tokenizer, longest, prompt) for query in asked]
         queries = _ids(tokenizer, texts, longest)
         longest = transformer.document_length or transformer.max_seq_length
-        documents = _ids(tokenizer, [check_document(document) for _, document in pairs], longest)
-        weights = next(self.parameters())
         return pair_features(
-            queries, documents, self.cross_bias, self._own["first_position"], tokenizer.pad_token_id or 0, weights.dtype
+            [queries[place] for place in places],
+            _ids(tokenizer, [document for _, document in pairs], longest),
+            self.cross_bias,
+            self._own["first_position"],
+            tokenizer.pad_token_id or 0,
+            next(self.parameters()).dtype,
         )
 
     def _load_backbone(self, model_name_or_path: str, config: dict[str, Any], arguments: dict[str, Any]) -> list[Any]:
