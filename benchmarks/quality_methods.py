@@ -66,15 +66,13 @@ POSITIONS = {
 }
 """With a position bias; the ablations are without."""
 
+TOP = "bi-attention, positions, top 2 layers"
 _STUDENTS = {
-    name: POSITIONS.get(name) or _RIVALS[name] for name in ("bi", "bi-attention, positions", "poly-4, positions")
+    "bi": _RIVALS["bi"],
+    **{name: POSITIONS[name] for name in ("bi-attention, positions", "poly-4, positions")},
+    TOP: Method("bi-attention-4", {"maps": "each"}, {"freeze": "all-but-top-2"}),
 }
-
-_TOP = (
-    "bi-attention, positions, top 2 layers",
-    Method("bi-attention-4", {"maps": "each"}, {"freeze": "all-but-top-2"}),
-)
-"""A student that can learn to read, on two cores."""
+"""Those that a good cross-encoder teaches; the last has layers that can learn to read, on two cores."""
 
 LONGER = "cross of 1,500 steps"
 """A cross-encoder that has had time: the `cross` of a small set is at its beginning."""
@@ -115,7 +113,7 @@ _CHOOSING = {
 METHODS: dict[str, Method] = {
     **_RIVALS,
     **POSITIONS,
-    _TOP[0]: _TOP[1],
+    TOP: _STUDENTS[TOP],
     "poly-8": Method("poly-8", EACH),
     **{f"poly-{m}": Method(f"poly-{m}", SHARED) for m in (1, 16, 64, 360)},
     "poly-4 one map": Method("poly-4", SHARED),
@@ -138,7 +136,7 @@ METHODS: dict[str, Method] = {
         f"{name}, taught by cross-warm": Method(
             one.architecture, one.settings, one.options, taught=WARM, distillation=_READ, mined=True
         )
-        for name, one in (*_STUDENTS.items(), _TOP)
+        for name, one in _STUDENTS.items()
     },
     "maxsim": Method("maxsim"),
     "bi-first": Method("bi", {"reduction": "first"}),
@@ -185,8 +183,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
             for rival in _RIVALS
             for told in ("", ", hard negatives", ", taught", f", taught by {LONGER}", ", listwise")
         ),
-        *(f"{rival}, taught by cross-warm" for rival in (*_STUDENTS, _TOP[0])),
-        _TOP[0],
+        *(f"{student}, taught by cross-warm" for student in _STUDENTS),
+        TOP,
     ),
     "attention": (
         *("bi-attention", "poly-4", *_CHOOSING),
