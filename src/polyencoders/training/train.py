@@ -39,6 +39,7 @@ from polyencoders.models.precision import bf16_is_native, in_full_precision
 from polyencoders.training.distillation_loss import DistillationLoss
 from polyencoders.training.freezing import freeze
 from polyencoders.training.frozen import FrozenOutputs
+from polyencoders.training.grouping import grouped_by_length
 from polyencoders.training.in_batch import InBatchCrossEntropy
 from polyencoders.training.mining import Miner
 from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
@@ -213,7 +214,8 @@ def _train(
             _prepare(outputs, table, _task(evaluator), on_texts)
         before = None if evaluator is None else by_the_first(lambda: _measure(model, evaluator))
         set_seed(options.seed)
-        trainer.train(resume_from_checkpoint=checkpoint)
+        with grouped_by_length(model):
+            trainer.train(resume_from_checkpoint=checkpoint)
         trainer.check_weights()
         undecided = averaged = None
         if evaluator is not None and (task := _task(evaluator)) is not None and isinstance(model, PolyEncoder):
