@@ -202,7 +202,7 @@ class Plan:
     def _model(self, method: Method, trained: bool) -> Any:
         length, backbone = self.settings["length"], self._backbone
         if method.architecture == "maxsim":
-            return MaxSim(backbone, length, self.device)
+            return MaxSim(backbone, length, self.device, self.set == "frozen")
         if method.architecture == "cross":
             model = build_model("cross", backbone, {"device": self.device})
             model.max_seq_length = min(2 * length, 512)
@@ -252,8 +252,9 @@ class Plan:
         method = METHODS[name]
         options = self._options(method, 0)
         fields = self.fields(task, method.architecture, 0).items()  # the same in every set, as far as the options are
-        run = json.dumps([{name: value for name, value in fields if name not in ("set", "steps")}, repr(options)])
-        folder = self.unpacked / "teachers" / hashlib.sha256(run.encode()).hexdigest()[:16]
+        run = [{name: value for name, value in fields if name not in ("set", "steps")}, repr(options)]
+        run += [method.settings] if method.settings else []
+        folder = self.unpacked / "teachers" / hashlib.sha256(json.dumps(run).encode()).hexdigest()[:16]
         told = folder / "told.json"
         if not told.exists():
             set_seed(0)

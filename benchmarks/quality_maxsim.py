@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from sentence_transformers import MultiVectorEncoder, MultiVectorEncoderTrainer, MultiVectorEncoderTrainingArguments
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.losses import MultiVectorMultipleNegativesRankingLoss
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
-from torch import nn
+from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, PrinterCallback
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.data import Example, training_dataset
 from polyencoders.evaluation.evaluator import RankingEvaluator
-from polyencoders.models.precision import bf16_is_native
+from polyencoders.models.precision import autocast_to_bf16, bf16_is_native
 from polyencoders.models.ranking import distinct
 from polyencoders.training import TrainingOptions
 from polyencoders.training.train import validation_lists
@@ -35,23 +36,41 @@ class MaxSim:
     """`score = mean_i max_j (q_i . d_j)` over a query's tokens i and a document's tokens j, each of length 1.
 
     The mean, not ColBERT's sum: queries of any length then have scores of one scale, and each ranks as by the sum.
+
+    Parameters
+    ----------
+    backbone
+        A transformer's name or folder.
+    length
+        The most tokens of a text.
+    device
+        None: the best there is.
+    frozen
+        Whether the backbone stays as it is, its outputs kept, and only the map of a token's output is trained. That
+        map is then square and starts as the identity, as the other architectures' on a frozen backbone do.
     """
 
     dimensions = 128
-    """Of a token's vector: the paper's, and `MultiVectorEncoder`'s own."""
+    """Of a token's vector where the backbone is tuned: the paper's, and `MultiVectorEncoder`'s own."""
 
-    def __init__(self, backbone: str, length: int, device: str | None) -> None:
+    def __init__(self, backbone: str, length: int, device: str | None, frozen: bool = False) -> None:
         self.length = length
         transformer = Transformer(resolve_backbone(backbone), max_seq_length=length)
+        width = transformer.get_embedding_dimension()
         project = Dense(
-            transformer.get_embedding_dimension(),
-            self.dimensions,
+            width,
+            width if frozen else self.dimensions,
             bias=False,
             activation_function=nn.Identity(),
             module_input_name="token_embeddings",
         )
-        # A random map forgets what the backbone knows; its first dimensions, rotated, keep most of it.
-        nn.init.orthogonal_(project.linear.weight)
+        if frozen:
+            nn.init.eye_(project.linear.weight)
+            transformer.requires_grad_(False)
+            transformer.forward = _kept(transformer)
+        else:
+            # A random map forgets what the backbone knows; its first dimensions, rotated, keep most of it.
+            nn.init.orthogonal_(project.linear.weight)
         modules = [transformer, project, MultiVectorMask(), Normalize(module_input_name="token_embeddings")]
         self.model = MultiVectorEncoder(modules=modules, device=device, similarity_fn_name="meanmaxsim")
 
@@ -126,6 +145,32 @@ class MaxSim:
             scores.append(self.model.similarity([query], chosen)[0].float().cpu().numpy())
             start += len(listed)
         return scores
+
+
+def _kept(transformer: Transformer) -> Callable[..., dict[str, Any]]:
+    """Its `forward`, done once per text: outputs are kept in half precision, by the text's tokens."""
+    forward = transformer.forward
+    kept: dict[bytes, Tensor] = {}
+
+    @torch.no_grad()
+    def looked_up(features: dict[str, Any], **keywords: Any) -> dict[str, Any]:
+        lengths = features["attention_mask"].sum(dim=1).tolist()
+        keys = [ids[:n].tobytes() for ids, n in zip(features["input_ids"].cpu().numpy(), lengths, strict=True)]
+        missing = [row for row, key in enumerate(keys) if key not in kept]
+        if missing:
+            device = features["input_ids"].device
+            transformer.eval()  # the trainer has it drop out otherwise
+            texts = {name: features[name][missing] for name in ("input_ids", "attention_mask")}
+            with autocast_to_bf16(transformer, device, bf16_is_native(device)):
+                outputs = forward(texts, **keywords)["token_embeddings"].half()
+            for row, output in zip(missing, outputs, strict=True):
+                kept[keys[row]] = output[: lengths[row]].clone()
+        rows = [kept[key].float() for key in keys]
+        padding = features["input_ids"].shape[1] - max(lengths)
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return {**features, "token_embeddings": nn.functional.pad(padded, (0, 0, 0, padding))}
+
+    return looked_up
 
 
 def _as_text(features: Any) -> Any:

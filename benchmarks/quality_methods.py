@@ -223,7 +223,7 @@ SETS = {
         ),
         _SHORT_CROSS,
         (
-            *(name for name, one in METHODS.items() if one.architecture in ("cross", "cross-warm", "maxsim")),
+            *(name for name, one in METHODS.items() if one.architecture in ("cross", "cross-warm")),
             *(name for name, one in METHODS.items() if "freeze" in one.options),
         ),
     ),
