@@ -77,7 +77,8 @@ def main() -> None:
     architectures, rounds, steps = (("bi",), 1, 2) if arguments.quick else (ARCHITECTURES, 3, 3)
     rows = []
     for task in tasks:
-        examples = some(load(task, arguments.data, arguments.unpacked).train, 2000)
+        drawn = some(load(task, arguments.data, arguments.unpacked).train, 2000)
+        examples = [Example(one.query, one.positives[0]) for one in drawn]  # without negatives of their own
         for architecture in architectures:
             taken: dict[Callable[..., list[float]], list[float]] = {peer: [], ours: []}
             for seed in range(rounds):
