@@ -120,11 +120,9 @@ def ours(architecture: str, examples: Sequence[Example], steps: int, seed: int) 
 
 def built(architecture: str) -> Any:
     """A new model."""
-    lengths = {} if architecture == "cross" else {"query_length": LENGTH, "document_length": LENGTH}
-    model = build_model(architecture, DEFAULT_BACKBONE, lengths)
-    if architecture == "cross":
-        model.max_seq_length = 2 * LENGTH
-    return model
+    apart = {"query_length": LENGTH, "document_length": LENGTH}
+    limits = {"max_length": 2 * LENGTH} if architecture == "cross" else apart
+    return build_model(architecture, DEFAULT_BACKBONE, limits)
 
 
 def padding(architecture: str, examples: Sequence[Example]) -> float:
@@ -148,20 +146,18 @@ def peer(architecture: str, examples: Sequence[Example], steps: int, seed: int) 
     """Seconds of each step of sentence-transformers' trainer, on a model of its own."""
     clock, pairs = Clock(), reads_pairs(architecture)
     path = resolve_backbone(DEFAULT_BACKBONE)
-    kinds: tuple[Any, Any, Any]
     if pairs:
         model: Any = st.CrossEncoder(path, num_labels=1, max_length=2 * LENGTH)
         loss: Any = PairsLoss(model, num_negatives=NEGATIVES)
-        kinds = st.CrossEncoderTrainer, st.CrossEncoderTrainingArguments, "query"
+        trainer_class, arguments_class = st.CrossEncoderTrainer, st.CrossEncoderTrainingArguments
     else:
         model = st.SentenceTransformer(path)
         model.max_seq_length = LENGTH
         loss = MultipleNegativesRankingLoss(model)
-        kinds = st.SentenceTransformerTrainer, st.SentenceTransformerTrainingArguments, "anchor"
-    trainer_class, arguments_class, name = kinds
+        trainer_class, arguments_class = st.SentenceTransformerTrainer, st.SentenceTransformerTrainingArguments
     table = Dataset.from_dict(
         {
-            name: [one.query if isinstance(one.query, str) else " ".join(one.query) for one in examples],
+            "query": [one.query if isinstance(one.query, str) else " ".join(one.query) for one in examples],
             "positive": [one.positives[0] for one in examples],
         }
     )

@@ -1,6 +1,6 @@
 """A batch's texts go through a transformer in groups of like length, so that little padding is computed.
 
-A batch is as wide as its longest text, and of real batches a third to three quarters is padding, on which a processor
+A batch is as wide as its longest text, and of real batches a third to two thirds is padding, on which a processor
 works as hard as on words. What is learnt is the same: a text's outputs do not depend on what it is padded to. Knows
 tensors of features; nothing of losses.
 """
@@ -29,9 +29,8 @@ def grouped_by_length(model: nn.Module) -> Iterator[None]:
     On a CPU alone: a GPU is quicker with a whole batch.
     """
     least = LEAST * torch.get_num_threads()
-    transformers = [module for module in model.modules() if isinstance(module, Transformer)]
-    if any(weights.device.type != "cpu" for weights in model.parameters()):
-        transformers = []
+    on_cpu = all(weights.device.type == "cpu" for weights in model.parameters())
+    transformers = [module for module in model.modules() if on_cpu and isinstance(module, Transformer)]
     for transformer in transformers:
         transformer.forward = partial(in_groups, transformer.forward, transformer.module_output_name, least)
     try:
