@@ -3,7 +3,7 @@
     python benchmarks/quality.py                         # codes and maps on a frozen backbone; hours on two cores
     python benchmarks/quality.py --set tuned --device cuda   # everything tuned, cross-encoders, MaxSim: for a GPU
     python benchmarks/quality.py --set tuned-small --tasks banking77 wikiqa   # the same in small, for two cores
-    python benchmarks/quality.py --group codes           # an ablation: reductions, codes, batches, layers, ...
+    python benchmarks/quality.py --set frozen-one-rate --group codes   # an ablation: codes, batches, layers, ...
     python benchmarks/quality.py --weights "pre-trained on" --tasks chit-chat   # or random, or from scratch
     python benchmarks/quality.py --quick                 # under a minute, one small task; shows that it runs
     python benchmarks/quality.py --tasks banking77 wikiqa --methods bi poly-4 --seeds 0 1
@@ -176,7 +176,7 @@ class Plan:
             model = self._model(chosen, trained=method not in UNTRAINED)
             if method not in UNTRAINED:
                 model, trained = self._train(model, method, task, seed)
-            with outputs_of(model, self.set):
+            with outputs_of(model, SETS[self.set].frozen):
                 if chosen.head:
                     model, told = self._with_head(model, splits, seed)
                     trained |= told
@@ -202,13 +202,15 @@ class Plan:
     def _model(self, method: Method, trained: bool) -> Any:
         length, backbone = self.settings["length"], self._backbone
         if method.architecture == "maxsim":
-            return MaxSim(backbone, length, self.device, self.set == "frozen")
+            return MaxSim(backbone, length, self.device, SETS[self.set].frozen)
         if method.architecture == "cross":
             model = build_model("cross", backbone, {"device": self.device})
             model.max_seq_length = min(2 * length, 512)
             return model
         cut = {"query_length": length, "document_length": length, "device": self.device}
-        model = build_model(method.architecture, backbone, {**method.settings, **cut}, self.set == "frozen" and trained)
+        model = build_model(
+            method.architecture, backbone, {**method.settings, **cut}, SETS[self.set].frozen and trained
+        )
         if method.layer:
             put_after_codes(model, method.layer)
         return model
@@ -218,7 +220,7 @@ class Plan:
         options = self._options(method, seed)
         examples = self._examples(method)
         if isinstance(model, MaxSim):
-            return model, model.train(examples, splits.validation, options)
+            return model, _told(model.train(examples, splits.validation, options), examples)
         if method.taught:
             options = TrainingOptions(**{**vars(options), "distillation": method.distillation})
             result = distill(model, self._teacher(task, method.taught)[0], examples, splits.validation, options=options)
@@ -278,6 +280,7 @@ def _told(result: TrainingResult, examples: Sequence[Example]) -> dict[str, Any]
         "trained_on": len(examples),
         "validation": [result.before, result.after],
         "best_step": result.best_step,
+        "learning_rate": result.learning_rate,
         "training_seconds": result.seconds,
     }
 
@@ -332,10 +335,10 @@ def as_lists(ranked: Any, test: Any, corpus: Sequence[str]) -> CandidateTask:
 
 
 @contextmanager
-def outputs_of(model: Any, chosen: str) -> Iterator[None]:
-    """Measure on the frozen backbone's kept outputs: every method on it reads the same texts."""
+def outputs_of(model: Any, frozen: bool) -> Iterator[None]:
+    """Measure on a frozen backbone's kept outputs: every method on it reads the same texts."""
     outputs = None
-    if chosen == "frozen" and isinstance(model, DualEncoder):
+    if frozen and isinstance(model, DualEncoder):
         for module in model.modules():
             if isinstance(module, Transformer):
                 module.requires_grad_(False)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,8 @@ from polyencoders.data import Example, training_dataset
 from polyencoders.evaluation.evaluator import RankingEvaluator
 from polyencoders.models.precision import autocast_to_bf16, bf16_is_native
 from polyencoders.models.ranking import distinct
-from polyencoders.training import TrainingOptions
+from polyencoders.training import TrainingOptions, TrainingResult
+from polyencoders.training.rates import best_of_rates
 from polyencoders.training.train import validation_lists
 
 SCALE = 20.0
@@ -54,7 +57,7 @@ class MaxSim:
     """Of a token's vector where the backbone is tuned: the paper's, and `MultiVectorEncoder`'s own."""
 
     def __init__(self, backbone: str, length: int, device: str | None, frozen: bool = False) -> None:
-        self.length = length
+        self.length, self.frozen = length, frozen
         transformer = Transformer(resolve_backbone(backbone), max_seq_length=length)
         width = transformer.get_embedding_dimension()
         project = Dense(
@@ -76,54 +79,63 @@ class MaxSim:
 
     def train(
         self, examples: Sequence[Example], validation: Sequence[Example], options: TrainingOptions
-    ) -> dict[str, Any]:
-        """Train it, and keep the best checkpoint; what came of it."""
+    ) -> TrainingResult:
+        """Train it, at each of the rates that `train` would try, and keep the best checkpoint."""
         rows = training_dataset(examples)
         table = rows.map(lambda row: {"query": self.text(row["query"])}, features=_as_text(rows.features))
         evaluator = _evaluator(self, validation, options)
+        run = partial(self._train, table, evaluator)
+        with tempfile.TemporaryDirectory() as folder:
+            return best_of_rates(self.model, options.learning_rates(validated=True), Path(folder), options, run)
+
+    def _train(self, table: Any, evaluator: RankingEvaluator, folder: Path, options: TrainingOptions) -> TrainingResult:
         started = time.perf_counter()
         before = float(evaluator(self.model)[evaluator.primary_metric])
         every = options.evaluate_every or max(1, options.steps // 10)
-        with tempfile.TemporaryDirectory() as folder:
-            arguments = MultiVectorEncoderTrainingArguments(
-                output_dir=folder,
-                max_steps=options.steps,
-                per_device_train_batch_size=options.batch_size,
-                learning_rate=options.highest_learning_rate,
-                learning_rate_mapping={r"linear\.weight$": 1e-3},
-                warmup_steps=options.steps // 10,
-                bf16=bf16_is_native(self.model.device),
-                use_cpu=self.model.device.type == "cpu",
-                batch_sampler="no_duplicates",
-                dataloader_drop_last=True,
-                eval_strategy="steps",
-                eval_steps=every,
-                save_strategy="steps",
-                save_steps=every,
-                save_total_limit=2,
-                load_best_model_at_end=True,
-                metric_for_best_model=f"eval_{evaluator.primary_metric}",
-                greater_is_better=True,
-                disable_tqdm=True,
-                report_to="none",
-                seed=options.seed,
-            )
-            trainer = MultiVectorEncoderTrainer(
-                model=self.model,
-                args=arguments,
-                train_dataset=table,
-                loss=_loss(self.model),
-                evaluator=evaluator,
-                callbacks=[EarlyStoppingCallback(early_stopping_patience=options.patience or options.steps)],
-            )
-            trainer.remove_callback(PrinterCallback)
-            trainer.train()
-        return {
-            "trained_on": len(examples),
-            "validation": [before, float(trainer.state.best_metric or before)],
-            "best_step": trainer.state.best_global_step,
-            "training_seconds": time.perf_counter() - started,
-        }
+        arguments = MultiVectorEncoderTrainingArguments(
+            output_dir=str(folder),
+            max_steps=options.steps,
+            per_device_train_batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+            learning_rate_mapping={} if self.frozen else {r"linear\.weight$": 1e-3},
+            warmup_steps=options.steps // 10,
+            bf16=bf16_is_native(self.model.device),
+            use_cpu=self.model.device.type == "cpu",
+            batch_sampler="no_duplicates",
+            dataloader_drop_last=True,
+            eval_strategy="steps",
+            eval_steps=every,
+            save_strategy="steps",
+            save_steps=every,
+            save_total_limit=2,
+            load_best_model_at_end=True,
+            metric_for_best_model=f"eval_{evaluator.primary_metric}",
+            greater_is_better=True,
+            disable_tqdm=True,
+            report_to="none",
+            seed=options.seed,
+        )
+        trainer = MultiVectorEncoderTrainer(
+            model=self.model,
+            args=arguments,
+            train_dataset=table,
+            loss=_loss(self.model),
+            evaluator=evaluator,
+            callbacks=[EarlyStoppingCallback(early_stopping_patience=options.patience or options.steps)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        return TrainingResult(
+            pairs=len(table),
+            learning_rate=arguments.learning_rate,
+            steps=trainer.state.global_step,
+            best_step=trainer.state.best_global_step,
+            metric=evaluator.primary_metric,
+            before=before,
+            after=float(trainer.state.best_metric or before),
+            seconds=time.perf_counter() - started,
+            history=[],
+        )
 
     def text(self, query: Any) -> str:
         """Turns as one text that fits: of a long one the end, as in the project's models."""

@@ -43,7 +43,7 @@ def test_a_recipe_is_read_in_full() -> None:
         ({"data": "chitchat"}, "data: expected keys and values, given 'chitchat'"),
         ({"training": {"steps": 0}}, "steps must be a whole number of at least 1, got 0"),
         ({"training": {"steps": "many"}}, "steps must be a whole number of at least 1, got 'many'"),
-        ({"training": {"learning_rate": -1}}, "learning_rate must be a number above 0, got -1"),
+        ({"training": {"learning_rate": -1}}, "learning_rate must be a number above 0, or several, got -1"),
         ({"output": 7}, "output: expected text, given 7"),
     ],
 )
@@ -77,3 +77,8 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, content: str, said: s
     assert said in str(caught.value)
     with pytest.raises(PolyencodersError, match="no such recipe"):
         read_recipe(tmp_path / "absent.yaml")
+
+
+def test_several_learning_rates():
+    content = {"data": {"train": "chitchat"}, "output": "mine", "training": {"learning_rate": ["1e-4", 3e-4]}}
+    assert parse_recipe(content).options.learning_rate == (1e-4, 3e-4)

@@ -26,8 +26,15 @@ def test_whole_numbers_that_may_be_left_out(name):
 @pytest.mark.parametrize("name", ["learning_rate", "code_learning_rate"])
 @pytest.mark.parametrize("value", [0, -1e-5, "1e-4", True, float("nan"), float("inf")])
 def test_learning_rates(name, value):
-    with pytest.raises(TrainingError, match=rf"^{name} must be a number above 0, got {value!r}$"):
+    several = ", or several" if name == "learning_rate" else ""
+    with pytest.raises(TrainingError, match=rf"^{name} must be a number above 0{several}, got {value!r}$"):
         TrainingOptions(**{name: value})
+
+
+@pytest.mark.parametrize("value", [[], [1e-4, 0], [1e-4, "3e-4"], [1e-4, 1e-4], {1e-4}])
+def test_several_learning_rates(value):
+    with pytest.raises(TrainingError, match=r"^learning_rate must be a number above 0, or several, got "):
+        TrainingOptions(learning_rate=value)
 
 
 @pytest.mark.parametrize("value", [1, "yes"])
@@ -43,8 +50,10 @@ def test_freeze(value):
 
 
 def test_the_learning_rate_suits_what_is_trained():
-    assert TrainingOptions().highest_learning_rate == 5e-5
-    assert TrainingOptions(freeze="backbone").highest_learning_rate == 1e-4
-    assert TrainingOptions(freeze=["documents", "backbone"]).highest_learning_rate == 1e-4
-    assert TrainingOptions(freeze="embeddings").highest_learning_rate == 5e-5
-    assert TrainingOptions(freeze="backbone", learning_rate=1).highest_learning_rate == 1
+    assert TrainingOptions().learning_rates(validated=True) == (5e-5,)
+    assert TrainingOptions(freeze="embeddings").learning_rates(validated=True) == (5e-5,)
+    for freeze in ("backbone", ["documents", "backbone"]):
+        assert TrainingOptions(freeze=freeze).learning_rates(validated=True) == (1e-4, 3e-4, 1e-3)
+        assert TrainingOptions(freeze=freeze).learning_rates(validated=False) == (3e-4,)
+    assert TrainingOptions(freeze="backbone", learning_rate=1).learning_rates(validated=True) == (1,)
+    assert TrainingOptions(learning_rate=[1, 2]).learning_rates(validated=True) == (1, 2)

@@ -101,7 +101,12 @@ def train(
         ),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="The highest of the run. [default: 5e-5; 1e-4 on a frozen backbone]")
+        list[float] | None,
+        typer.Option(
+            help="The highest of the run. Say it more than once and each is tried, and validation chooses. [default: "
+            "5e-5; on a frozen backbone 1e-4, 3e-4 and 1e-3]",
+            show_default=False,
+        ),
     ] = None,
     freeze: Freeze = None,
     hard_negatives: Annotated[
@@ -136,7 +141,7 @@ def train(
         training |= {"batch_size": 8, "negatives": 7}
     if batch_size is not None:
         training["batch_size"] = batch_size
-    if learning_rate is not None:
+    if learning_rate:
         training["learning_rate"] = learning_rate
     if hard_negatives is not None:
         training["hard_negatives"] = {"number": hard_negatives}

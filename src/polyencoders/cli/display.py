@@ -54,11 +54,11 @@ def resumable() -> Iterator[None]:
 
 
 class TrainingProgress(TrainerCallback):
-    """A run's progress: a bar for each kind of text encoded before it, then one for its steps."""
+    """A run's progress: a bar for each kind of text encoded before it, then one for its steps, at each rate anew."""
 
     def __init__(self, bar: Progress, description: str = "training") -> None:
         self.bar = bar
-        self.description = description
+        self.description = self.doing = description
         self.encoding: dict[str, TaskID] = {}
         self.pairs: TaskID | None = None
         self.steps: TaskID | None = None
@@ -77,11 +77,14 @@ class TrainingProgress(TrainerCallback):
         self.bar.update(self.pairs, completed=done, total=total)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.steps = self.bar.add_task(self.description, total=state.max_steps, completed=state.global_step)
+        self.doing, self.latest = f"{self.description}, learning rate {args.learning_rate:g}", ""
+        if self.steps is None:
+            self.steps = self.bar.add_task(self.doing, total=state.max_steps)
+        self.bar.reset(self.steps, total=state.max_steps, completed=state.global_step, description=self.doing)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.steps is not None:
-            self.bar.update(self.steps, completed=state.global_step, description=f"{self.description}{self.latest}")
+            self.bar.update(self.steps, completed=state.global_step, description=f"{self.doing}{self.latest}")
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
         for name, value in (metrics or {}).items():

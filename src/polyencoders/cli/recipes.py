@@ -105,10 +105,9 @@ def parse_recipe(content: Any) -> Recipe:
     if data.get("validation") is not None:
         _text("data: validation", data["validation"])
     for rate in ("learning_rate", "code_learning_rate"):
-        # YAML takes 5e-5, without a point, for text.
-        if isinstance(training.get(rate), str):
-            with suppress(ValueError):
-                training[rate] = float(training[rate])
+        if rate in training:
+            given = training[rate]
+            training[rate] = [_number(each) for each in given] if isinstance(given, list) else _number(given)
     return Recipe(
         architecture=architecture,
         backbone=backbone,
@@ -118,6 +117,14 @@ def parse_recipe(content: Any) -> Recipe:
         options=TrainingOptions(**training),
         output=content["output"],
     )
+
+
+def _number(value: Any) -> Any:
+    """The number that a text is, for YAML takes 5e-5, without a point, for text; anything else as it is."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return float(value)
+    return value
 
 
 def _settings_of(class_name: str) -> list[str]:

@@ -87,6 +87,9 @@ def _report(result: TrainingResult, output: Path, recipe: Recipe) -> None:
     if result.metric is not None and result.before is not None and result.after is not None:
         table.add_row(f"validation {result.metric} before", f"{result.before:.3f}")
         table.add_row("after", f"{result.after:.3f} (step {result.best_step:,}, the best, is what was kept)")
+    if result.rates:
+        tried = ", ".join(f"{rate:g} ({after:.3f})" for rate, after in result.rates.items())
+        table.add_row("learning rate", f"{result.learning_rate:g}, the best of {tried}")
     if result.attention_entropy is not None:
         mean, uniform = result.attention_entropy
         table.add_row("entropy of the attention", f"{mean:.2f} nats; {uniform:.2f} were all codes attended to alike")

@@ -12,9 +12,10 @@ from polyencoders.training.listwise import ListwiseOptions, ListwiseResult, trai
 from polyencoders.training.mining import mine_hard_negatives
 from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
 from polyencoders.training.pretraining import PretrainingOptions, PretrainingResult, pretrain
+from polyencoders.training.result import TrainingResult
 from polyencoders.training.sampled import SampledCrossEntropy
 from polyencoders.training.teacher import Teacher
-from polyencoders.training.train import TrainingResult, train
+from polyencoders.training.train import train
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer
 
 __all__ = [

@@ -26,9 +26,10 @@ from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.lists import candidate_lists, kept_lists
 from polyencoders.training.options import Distillation, TrainingOptions
 from polyencoders.training.processes import by_the_first, processes
+from polyencoders.training.result import TrainingResult
 from polyencoders.training.resuming import CHECKPOINTS
 from polyencoders.training.teacher import Teacher
-from polyencoders.training.train import TrainingResult, train
+from polyencoders.training.train import train
 
 
 def distill(

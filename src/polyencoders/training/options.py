@@ -12,6 +12,9 @@ from typing import Any
 
 from polyencoders.errors import TrainingError
 
+FROZEN_RATES = (1e-4, 3e-4, 1e-3)
+"""Of maps on a frozen backbone: names of classes want the last, chit-chat the first (docs/results.md)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HardNegatives:
@@ -137,8 +140,9 @@ class TrainingOptions:
         Queries in a step, of all processes together. For bi- and poly-encoders the other queries' documents are the
         negatives, so more is harder.
     learning_rate
-        The highest, reached after a tenth of the steps and then falling to 0; 5e-5 unless the whole backbone is
-        frozen, 1e-4 then.
+        The highest, reached after a tenth of the steps and then falling to 0; or several, each of which is tried, and
+        validation chooses. Default: 5e-5; on a frozen backbone, where a run is short, 1e-4, 3e-4 and 1e-3, or the
+        second of them where there is no validation.
     code_learning_rate
         Of the learnt codes, which hardly move at a backbone's rate.
     negatives
@@ -172,7 +176,7 @@ class TrainingOptions:
 
     steps: int = 1000
     batch_size: int = 32
-    learning_rate: float | None = None
+    learning_rate: float | Sequence[float] | None = None
     code_learning_rate: float = 1e-2
     negatives: int = 15
     mini_batch_size: int | None = None
@@ -196,12 +200,15 @@ class TrainingOptions:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
                 raise TrainingError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
-        for name in ("learning_rate", "code_learning_rate"):
-            value = getattr(self, name)
-            if value is None and name == "learning_rate":
-                continue
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < inf:
-                raise TrainingError(f"{name} must be a number above 0, got {value!r}")
+        several = self.learning_rate
+        if isinstance(several, list | tuple):
+            object.__setattr__(self, "learning_rate", tuple(several))
+            if not all(map(_above_0, several)) or len(set(several)) < len(several) or not several:
+                raise TrainingError(f"learning_rate must be a number above 0, or several, got {several!r}")
+        elif several is not None and not _above_0(several):
+            raise TrainingError(f"learning_rate must be a number above 0, or several, got {several!r}")
+        if not _above_0(self.code_learning_rate):
+            raise TrainingError(f"code_learning_rate must be a number above 0, got {self.code_learning_rate!r}")
         if not isinstance(self.pull, int | float) or isinstance(self.pull, bool) or not 0 <= self.pull < 1:
             raise TrainingError(f"pull must be a number of at least 0 and below 1, got {self.pull!r}")
         if self.bf16 not in (None, True, False) or isinstance(self.bf16, int) != isinstance(self.bf16, bool):
@@ -221,10 +228,30 @@ class TrainingOptions:
         """What is not trained, as a list."""
         return [self.freeze] if isinstance(self.freeze, str) else list(self.freeze)
 
-    @property
-    def highest_learning_rate(self) -> float:
-        """The learning rate given, or what suits what is trained."""
-        return self.learning_rate or (1e-4 if "backbone" in self.frozen else 5e-5)
+    def learning_rates(self, validated: bool) -> tuple[float, ...]:
+        """The rates to train at: those given, or what suits what is trained.
+
+        Parameters
+        ----------
+        validated
+            Whether there is validation, which can choose one of several.
+
+        Raises
+        ------
+        TrainingError
+            Several were given, and there is none.
+        """
+        if self.learning_rate is None:
+            several = FROZEN_RATES if "backbone" in self.frozen else (5e-5,)
+            return several if validated else (several[len(several) // 2],)
+        given = self.learning_rate if isinstance(self.learning_rate, Sequence) else (self.learning_rate,)
+        if len(given) > 1 and not validated:
+            raise TrainingError(f"learning_rate: there is no validation to choose one of {list(given)} by; give one")
+        return tuple(given)
+
+
+def _above_0(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
 
 
 def _section(name: str, options: type, given: Any) -> Any:

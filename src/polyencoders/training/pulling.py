@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback
 
-from polyencoders.files import whole_file
+from polyencoders.training.resuming import trained_weights
 
 
 class Pull(TrainerCallback):
@@ -37,12 +36,7 @@ class Pull(TrainerCallback):
     def __init__(self, model: nn.Module, pull: float, start: Path | None = None) -> None:
         self.pull = pull
         self.trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
-        self.start = {name: weights.detach().clone() for name, weights in self.trained.items()}
-        if start is not None and start.exists():
-            self.start = {name: tensor.to(self.trained[name].device) for name, tensor in load_file(start).items()}
-        elif start is not None:
-            with whole_file(start) as scratch:
-                save_file(self.start, scratch)
+        self.start = trained_weights(model, start)
 
     @torch.no_grad()
     def on_step_end(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:

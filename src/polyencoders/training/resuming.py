@@ -1,6 +1,6 @@
-"""Whether checkpoints in a folder are of the very run that is asked for, and the last one if they are.
+"""What an interrupted run goes on from: the last checkpoint, if it is of the very run that is asked for; its start.
 
-Knows what a run is told by, as JSON; nothing of models or data.
+Knows what a run is told by, as JSON, and weights by name; nothing of data.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from polyencoders.errors import TrainingError
 from polyencoders.files import whole_file
@@ -46,6 +49,25 @@ def checkpoint_to_resume(folder: Path, run: dict[str, Any]) -> str | None:
         )
     checkpoint = last_checkpoint(folder)
     return None if checkpoint is None else str(checkpoint)
+
+
+def trained_weights(model: nn.Module, file: Path | None) -> dict[str, Tensor]:
+    """A copy of the weights that are not frozen, as they are or as they were when the run began.
+
+    Parameters
+    ----------
+    model
+        Built again for a run that goes on, it may have other new weights than it had.
+    file
+        Where they were kept when the run began; written where it is missing. None: as they are.
+    """
+    start = {name: weights.detach().clone() for name, weights in model.named_parameters() if weights.requires_grad}
+    if file is not None and file.exists():
+        return {name: tensor.to(start[name].device) for name, tensor in load_file(file).items()}
+    if file is not None:
+        with whole_file(file) as scratch:
+            save_file(start, scratch)
+    return start
 
 
 def digest(content: Any) -> str:

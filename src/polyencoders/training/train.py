@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -45,49 +45,14 @@ from polyencoders.training.mining import Miner
 from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
 from polyencoders.training.processes import by_the_first, processes, share_of
 from polyencoders.training.pulling import Pull
+from polyencoders.training.rates import best_of_rates
+from polyencoders.training.result import TrainingResult, record
 from polyencoders.training.resuming import CHECKPOINTS, checkpoint_to_resume, digest
 from polyencoders.training.sampled import SampledCrossEntropy
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer
 
 CANDIDATES, FEW_DOCUMENTS = 20, 200
 """Documents that a validation query ranks; where there are no more than the second, such as names of classes, all."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a run came to.
-
-    Attributes
-    ----------
-    steps
-        Updates made.
-    best_step
-        The update whose weights the model has; None without validation.
-    metric
-        The name of what validation measured; None without it.
-    before, after
-        It, before training and of the weights kept.
-    seconds
-        Of training, its validations and the preparation of a frozen backbone's outputs included.
-    history
-        `(step, value)` of each validation.
-    attention_entropy
-        Of a poly-encoder, on the validation lists: the entropy of a document's attention over the codes, in nats, and
-        that of an attention to all codes alike.
-    averaged
-        Of a poly-encoder, on the same lists: the metric of its codes averaged into one vector. What the attention adds
-        is `after` less this.
-    """
-
-    steps: int
-    best_step: int | None
-    metric: str | None
-    before: float | None
-    after: float | None
-    seconds: float
-    history: list[tuple[int, float]]
-    attention_entropy: tuple[float, float] | None = None
-    averaged: float | None = None
 
 
 def train(
@@ -104,11 +69,12 @@ def train(
     """Train a model on examples, in place, and save it.
 
     With validation examples, the model is measured by R@1/C as it comes and while it is trained, and ends as the best
-    checkpoint. An interrupted run goes on from its last checkpoint when it is called again with the same arguments,
-    and ends the same. A model whose backbone is frozen ends with its document map folded into the query side, so that
-    its document vectors are the backbone's own. Weights in half precision become float32, in which alone they can be
-    trained. In several processes, as `torchrun` and `accelerate launch` start them, each takes its share of every
-    batch, and they learn what one process with the whole batch would.
+    checkpoint. Where several learning rates are to be tried, it is trained at each, from the same start, and validation
+    chooses among them as well. An interrupted run goes on from its last checkpoint when it is called again with the
+    same arguments, and ends the same. A model whose backbone is frozen ends with its document map folded into the query
+    side, so that its document vectors are the backbone's own. Weights in half precision become float32, in which alone
+    they can be trained. In several processes, as `torchrun` and `accelerate launch` start them, each takes its share of
+    every batch, and they learn what one process with the whole batch would.
 
     Parameters
     ----------
@@ -142,20 +108,34 @@ def train(
     Raises
     ------
     TrainingError
-        Nothing to train, too few examples for a batch, a loss that is not a number, checkpoints of another run.
+        Nothing to train, too few examples for a batch, several learning rates and no validation, a loss that is not a
+        number, checkpoints of another run.
 
     Examples
     --------
     See the README, "Train on your own pairs".
     """
+    if not examples:
+        raise TrainingError("no examples to train on")
     options = options or TrainingOptions()
+    rates = options.learning_rates(validated=bool(validation))
+    in_full_precision(model)
+    freeze(model, options.frozen)
+
+    def run(folder: Path, options: TrainingOptions) -> TrainingResult:
+        return _train(model, examples, validation, folder, options, callbacks, on_texts, teacher_scores, loss)
+
+    with tempfile.TemporaryDirectory() if output_dir is None else nullcontext(output_dir) as place:
+        folder = Path(place).absolute()  # because a checkpoint remembers where the best one is
+        if len(rates) == 1:
+            result = run(folder, replace(options, learning_rate=rates[0]))
+        else:
+            result = best_of_rates(model, rates, folder, options, run)
+    if isinstance(model, DualEncoder) and "backbone" in options.frozen and "documents" not in options.frozen:
+        model.fold_document_map()
+    model.training_record = record(result, options)
     if output_dir is None:
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            return _train(model, examples, validation, folder, options, callbacks, on_texts, teacher_scores, loss)
-    # Absolute, because a checkpoint remembers where the best one is.
-    folder = Path(output_dir).absolute()
-    result = _train(model, examples, validation, folder, options, callbacks, on_texts, teacher_scores, loss)
+        return result
     together = processes()
     together.wait_for_everyone()
     if together.is_main_process:
@@ -182,11 +162,7 @@ def _train(
     teacher_scores: NDArray[np.float32] | None,
     loss: type[nn.Module] | None,
 ) -> TrainingResult:
-    if not examples:
-        raise TrainingError("no examples to train on")
     dual = isinstance(model, DualEncoder)
-    in_full_precision(model)
-    freeze(model, options.frozen)
     table = training_dataset(examples)
     if (options.distillation is not None) != (teacher_scores is not None):
         raise TrainingError("distillation needs a teacher's scores, and they need it: use distill")
@@ -221,8 +197,6 @@ def _train(
         if evaluator is not None and (task := _task(evaluator)) is not None and isinstance(model, PolyEncoder):
             undecided, averaged = by_the_first(partial(_told_apart, model, task))
     seconds = time.perf_counter() - started
-    if dual and "backbone" in options.frozen and "documents" not in options.frozen:
-        model.fold_document_map()
     model.eval()
 
     state = trainer.state
@@ -231,7 +205,9 @@ def _train(
         for entry in state.log_history
         if evaluator is not None and f"eval_{evaluator.primary_metric}" in entry
     ]
-    result = TrainingResult(
+    return TrainingResult(
+        pairs=len(table),
+        learning_rate=float(cast(float, options.learning_rate)),
         steps=state.global_step,
         best_step=state.best_global_step if evaluator is not None else None,
         metric=None if evaluator is None else str(evaluator.primary_metric),
@@ -242,8 +218,6 @@ def _train(
         attention_entropy=undecided,
         averaged=averaged,
     )
-    model.training_record = _record(result, len(table), options)
-    return result
 
 
 def validation_lists(
@@ -342,7 +316,7 @@ def _trainer(
         "output_dir": str(folder / CHECKPOINTS),
         "max_steps": options.steps,
         "per_device_train_batch_size": batch_size,
-        "learning_rate": options.highest_learning_rate,
+        "learning_rate": options.learning_rate,
         "learning_rate_mapping": {_OF_CODES: options.code_learning_rate} if _has_learnt_codes(model) else {},
         "warmup_steps": options.steps // 10,
         "bf16": bf16_is_native(model.device) if options.bf16 is None else options.bf16,
@@ -427,25 +401,3 @@ def _checkpoint_to_resume(
         **({"loss": f"{loss.__module__}.{loss.__qualname__}"} if loss else {}),
     }
     return checkpoint_to_resume(folder / CHECKPOINTS, run)
-
-
-def _record(result: TrainingResult, rows: int, options: TrainingOptions) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "Pairs": f"{rows:,}",
-        "Steps": f"{result.steps:,} of {options.batch_size}",
-        "Learning rate": f"{options.highest_learning_rate:g}",
-        "Frozen": ", ".join(options.frozen) or "nothing",
-        "Seed": options.seed,
-    }
-    if isinstance(options.distillation, Distillation):
-        record["Distilled from"] = options.distillation.teacher or "a teacher"
-    if result.metric is not None and result.before is not None and result.after is not None:
-        record[f"Validation {result.metric}"] = (
-            f"{result.before:.3f} before, {result.after:.3f} after step {result.best_step}"
-        )
-    if result.attention_entropy is not None:
-        mean, uniform = result.attention_entropy
-        record["Entropy of the attention"] = f"{mean:.2f} nats, {uniform:.2f} if all codes were alike"
-    if result.averaged is not None:
-        record["With its codes averaged"] = f"{result.averaged:.3f}"
-    return record

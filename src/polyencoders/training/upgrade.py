@@ -27,7 +27,8 @@ from polyencoders.index.maker import Model
 from polyencoders.models.encoding import encode_documents
 from polyencoders.models.requery import with_new_query_side
 from polyencoders.training.options import TrainingOptions
-from polyencoders.training.train import TrainingResult, train
+from polyencoders.training.result import TrainingResult
+from polyencoders.training.train import train
 
 VALIDATION, HELD_OUT = 0.2, 0.2
 """Shares of the pairs that choose the checkpoint, and that decide."""
@@ -60,9 +61,10 @@ def ways(freeze: str | Sequence[str] = "backbone", seed: int = 0, steps: int | N
     [(200, 0.05), (400, 0.0)]
     """
     near = TrainingOptions(steps=steps or 200, freeze=freeze, patience=4, pull=0.05, seed=seed)
-    rate = 3e-4 if "backbone" in near.frozen else None
-    further = replace(near, steps=steps or 400, pull=0.0, learning_rate=rate)
-    return [near, further]
+    further = replace(near, steps=steps or 400, pull=0.0)
+    if "backbone" not in near.frozen:
+        return [near, further]
+    return [replace(near, learning_rate=1e-4), replace(further, learning_rate=3e-4)]
 
 
 @dataclass(frozen=True)
