@@ -125,6 +125,8 @@ class MaxSim:
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
+        for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
+            self.model.__dict__.pop(name, None)  # what accelerate leaves: another run is as the first
         return TrainingResult(
             pairs=len(table),
             learning_rate=arguments.learning_rate,

@@ -75,15 +75,16 @@ def validation(best):
     return [value for rate in RATES for value in (0.1, 0.2, 0.9 if rate == best else 0.5)]
 
 
+@pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("best", RATES)
-def test_of_several_the_best_is_kept(best, build, examples, weights, assert_same, rigged, tmp_path):
+def test_of_several_the_best_is_kept(best, bf16, build, examples, weights, assert_same, rigged, tmp_path):
     """The very weights that a run at this rate alone has, be it the first, another, or the last."""
     rigged([0.1, 0.2, 0.9])
     alone = build("poly", document_map=True)
-    train(alone, *split(examples), options=replace(SEVERAL, learning_rate=best))
+    train(alone, *split(examples), options=replace(SEVERAL, learning_rate=best, bf16=bf16))
     rigged(validation(best))
     model = build("poly", document_map=True)
-    result = train(model, *split(examples), tmp_path / "run", SEVERAL)
+    result = train(model, *split(examples), tmp_path / "run", replace(SEVERAL, bf16=bf16))
     assert (result.learning_rate, result.after, result.best_step) == (best, 0.9, 8)
     assert result.rates == {rate: 0.9 if rate == best else 0.5 for rate in RATES}
     assert result.history == [(4, 0.2), (8, 0.9)]

@@ -85,8 +85,8 @@ class _SafeTrainer(BaseTrainer):
             return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
             # accelerate leaves its autocast around `forward`; a model that has been trained encodes as it will when
-            # it is loaded again.
-            for name in ("forward", "_original_forward"):
+            # it is loaded again. And it leaves a mark, for which a second training would get no autocast.
+            for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
                 self.model.__dict__.pop(name, None)
 
     def get_batch_sampler(self, dataset: Dataset, **arguments: Any) -> Any:  # type: ignore[override]
