@@ -47,7 +47,7 @@ def main() -> None:
             summary = compare.run(plan, Path(folder), plot=False)
         print(json.dumps(summary))
         return
-    frozen = TrainingOptions(steps=1500, freeze="backbone", validation_queries=300)
+    frozen = TrainingOptions(steps=1500, freeze="backbone", learning_rate=1e-4, validation_queries=300)
     tuned = TrainingOptions(steps=100, validation_queries=200, evaluate_every=25)
     plans = (
         compare.Plan("chitchat", architectures=FROZEN, seeds=arguments.seeds, options=frozen, train_examples=8_000),

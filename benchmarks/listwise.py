@@ -111,7 +111,9 @@ def run_one(name: str, seed: int, data: Data, size: Size, work: Path) -> list[di
     set_seed(seed)
     base = build_model(name, DEFAULT_BACKBONE, LENGTHS, frozen=True)
     folder = work / "models" / f"{name}-{seed}"
-    options = TrainingOptions(steps=size.base_steps, freeze="backbone", validation_queries=300, seed=seed)
+    options = TrainingOptions(
+        steps=size.base_steps, freeze="backbone", learning_rate=1e-4, validation_queries=300, seed=seed
+    )
     began = time.perf_counter()
     train(base, data.base, data.validation, folder, options)
     rows = [{"name": name, "head": None, "seed": seed, "seconds": time.perf_counter() - began}]

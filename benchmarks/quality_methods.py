@@ -63,6 +63,7 @@ POSITIONS = {
     "bi-attention, positions": Method("bi-attention-4", {"maps": "each"}),
     "bi-attention-16, positions": Method("bi-attention-16", {"maps": "each"}),
     "poly-4, positions": Method("poly-4", {"maps": "each"}),
+    "poly-16, positions": Method("poly-16", {"maps": "each"}),
 }
 """With a position bias; the ablations are without."""
 

@@ -66,11 +66,17 @@ def test_train_evaluate_and_rank_on_a_file_of_pairs(run: Run, pairs: Path, tiny_
 def test_a_frozen_backbone_leaves_its_document_vectors(
     run: Run, pairs: Path, tiny_backbone: str, tmp_path: Path
 ) -> None:
-    code, _, err = run(
-        "train", "--data", pairs, "--backbone", tiny_backbone, "--output", tmp_path / "model", "--steps", 3,
-        "--freeze", "backbone",
-    )  # fmt: skip
+    train = ["train", "--data", pairs, "--backbone", tiny_backbone, "--steps", 3, "--freeze", "backbone"]
+    code, out, err = run(*train, "--output", tmp_path / "model")
     assert code == 0, err
+    assert "the best of 0.0001 (" in out
+    assert "Learning rates tried | 0.0001 (" in (tmp_path / "model" / "README.md").read_text()
+    code, out, err = run(*train, "--output", tmp_path / "two", "--learning-rate", 0.002, "--learning-rate", 0.02)
+    assert code == 0, err
+    assert "the best of 0.002 (" in out
+    code, out, err = run(*train, "--output", tmp_path / "one", "--learning-rate", 0.002)
+    assert code == 0, err
+    assert "the best of" not in out.split("saved")[0]
     # The default: codes averaged into one vector.
     trained, plain = BiEncoder(tmp_path / "model"), BiEncoder(tiny_backbone)
     assert (trained.reduction, trained.m) == ("attention", 4)

@@ -98,6 +98,7 @@ def all_runs(backbone, out):
         ("cached", PolyEncoder, replace(OPTIONS, mini_batch_size=1)),
         ("cross", CrossEncoder, OPTIONS),
         ("frozen", PolyEncoder, replace(OPTIONS, freeze=["backbone"])),
+        ("rates", PolyEncoder, replace(OPTIONS, learning_rate=[1e-3, 3e-3])),
         ("mined", PolyEncoder, replace(OPTIONS, hard_negatives=HardNegatives(number=2, ranks=(0, 8), refresh_every=6))),
     ):
         results[name] = train(build(architecture, backbone), examples(), examples()[:10], f"{out}/{name}", options)
@@ -112,7 +113,7 @@ def all_runs(backbone, out):
 NOTHING_TO_LEARN = ("key.bias", "layer.1.output.LayerNorm.bias")
 """A softmax does not change when all that goes into it moves alike: their gradients are rounding alone, of which Adam
 makes steps."""
-NAMES = ("poly", "cached", "cross", "frozen", "mined", "distilled")
+NAMES = ("poly", "cached", "cross", "frozen", "rates", "mined", "distilled")
 
 
 @pytest.fixture(scope="module")
