@@ -26,8 +26,8 @@ def best_of_rates(
 ) -> TrainingResult:
     """Train at each rate, and leave the model with the weights that validation found best; of equals, the first.
 
-    A rate's checkpoints stay until all are done, each in a folder of its own: an interrupted run, called again, loads
-    the best of the rates it had finished and goes on with the one it was at.
+    A rate's checkpoints, at most two, stay until all are done, each in a folder of its own: an interrupted run, called
+    again, loads the best of the rates it had finished and goes on with the one it was at.
     """
     # A folder belongs to one run: that it tries these rates tells it from a run at one.
     checkpoint_to_resume(folder / CHECKPOINTS, {"learning rates": list(rates)})

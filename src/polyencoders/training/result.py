@@ -60,7 +60,7 @@ class TrainingResult:
 
 def record(result: TrainingResult, options: TrainingOptions) -> dict[str, Any]:
     """What the model's card says of its training."""
-    record: dict[str, Any] = {
+    said: dict[str, Any] = {
         "Pairs": f"{result.pairs:,}",
         "Steps": f"{result.steps:,} of {options.batch_size}",
         "Learning rate": f"{result.learning_rate:g}",
@@ -68,16 +68,16 @@ def record(result: TrainingResult, options: TrainingOptions) -> dict[str, Any]:
         "Seed": options.seed,
     }
     if result.rates:
-        record["Learning rates tried"] = ", ".join(f"{rate:g} ({after:.3f})" for rate, after in result.rates.items())
+        said["Learning rates tried"] = ", ".join(f"{rate:g} ({after:.3f})" for rate, after in result.rates.items())
     if isinstance(options.distillation, Distillation):
-        record["Distilled from"] = options.distillation.teacher or "a teacher"
+        said["Distilled from"] = options.distillation.teacher or "a teacher"
     if result.metric is not None and result.before is not None and result.after is not None:
-        record[f"Validation {result.metric}"] = (
+        said[f"Validation {result.metric}"] = (
             f"{result.before:.3f} before, {result.after:.3f} after step {result.best_step}"
         )
     if result.attention_entropy is not None:
         mean, uniform = result.attention_entropy
-        record["Entropy of the attention"] = f"{mean:.2f} nats, {uniform:.2f} if all codes were alike"
+        said["Entropy of the attention"] = f"{mean:.2f} nats, {uniform:.2f} if all codes were alike"
     if result.averaged is not None:
-        record["With its codes averaged"] = f"{result.averaged:.3f}"
-    return record
+        said["With its codes averaged"] = f"{result.averaged:.3f}"
+    return said
