@@ -4,7 +4,7 @@
     python benchmarks/quality.py --set tuned --device cuda   # everything tuned, cross-encoders, MaxSim: for a GPU
     python benchmarks/quality.py --set tuned-small --tasks banking77 wikiqa   # the same in small, for two cores
     python benchmarks/quality.py --set frozen-one-rate --group codes   # an ablation: codes, batches, layers, ...
-    python benchmarks/quality.py --weights "pre-trained on" --tasks chit-chat   # or random, or from scratch
+    python benchmarks/quality.py --set frozen-one-rate --weights "pre-trained on" --tasks chit-chat   # or random, ...
     python benchmarks/quality.py --quick                 # under a minute, one small task; shows that it runs
     python benchmarks/quality.py --tasks banking77 wikiqa --methods bi poly-4 --seeds 0 1
 

@@ -30,6 +30,7 @@ from polyencoders.models.ranking import distinct
 from polyencoders.training import TrainingOptions, TrainingResult
 from polyencoders.training.rates import best_of_rates
 from polyencoders.training.train import validation_lists
+from polyencoders.training.trainer import take_off_what_accelerate_left
 
 SCALE = 20.0
 """Of the mean over a query's tokens of its best cosine, as of the other architectures' cosines."""
@@ -125,8 +126,7 @@ class MaxSim:
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
-            self.model.__dict__.pop(name, None)  # what accelerate leaves: another run is as the first
+        take_off_what_accelerate_left(self.model)
         return TrainingResult(
             pairs=len(table),
             learning_rate=arguments.learning_rate,

@@ -58,7 +58,7 @@ class TrainingProgress(TrainerCallback):
 
     def __init__(self, bar: Progress, description: str = "training") -> None:
         self.bar = bar
-        self.description = self.doing = description
+        self.description = description
         self.encoding: dict[str, TaskID] = {}
         self.pairs: TaskID | None = None
         self.steps: TaskID | None = None
@@ -77,19 +77,22 @@ class TrainingProgress(TrainerCallback):
         self.bar.update(self.pairs, completed=done, total=total)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.doing, self.latest = f"{self.description}, learning rate {args.learning_rate:g}", ""
+        self.latest = ""
         if self.steps is None:
-            self.steps = self.bar.add_task(self.doing, total=state.max_steps)
-        self.bar.reset(self.steps, total=state.max_steps, completed=state.global_step, description=self.doing)
+            self.steps = self.bar.add_task(self._doing(args), total=state.max_steps)
+        self.bar.reset(self.steps, total=state.max_steps, completed=state.global_step, description=self._doing(args))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.steps is not None:
-            self.bar.update(self.steps, completed=state.global_step, description=f"{self.doing}{self.latest}")
+            self.bar.update(self.steps, completed=state.global_step, description=self._doing(args))
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
         for name, value in (metrics or {}).items():
             if name == args.metric_for_best_model:
                 self.latest = f" ({name.removeprefix('eval_')} {value:.3f})"
+
+    def _doing(self, args: Any) -> str:
+        return f"{self.description}, learning rate {args.learning_rate:g}{self.latest}"
 
 
 def advancing(bar: Progress, description: str, total: int) -> Callable[[int], None]:

@@ -200,13 +200,14 @@ class TrainingOptions:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
                 raise TrainingError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
-        several = self.learning_rate
-        if isinstance(several, list | tuple):
-            object.__setattr__(self, "learning_rate", tuple(several))
-            if not all(map(_above_0, several)) or len(set(several)) < len(several) or not several:
-                raise TrainingError(f"learning_rate must be a number above 0, or several, got {several!r}")
-        elif several is not None and not _above_0(several):
-            raise TrainingError(f"learning_rate must be a number above 0, or several, got {several!r}")
+        rate = self.learning_rate
+        if isinstance(rate, list | tuple):
+            object.__setattr__(self, "learning_rate", tuple(rate))
+            fine = all(map(_above_0, rate)) and 0 < len(set(rate)) == len(rate)
+        else:
+            fine = rate is None or _above_0(rate)
+        if not fine:
+            raise TrainingError(f"learning_rate must be a number above 0, or several, got {rate!r}")
         if not _above_0(self.code_learning_rate):
             raise TrainingError(f"code_learning_rate must be a number above 0, got {self.code_learning_rate!r}")
         if not isinstance(self.pull, int | float) or isinstance(self.pull, bool) or not 0 <= self.pull < 1:

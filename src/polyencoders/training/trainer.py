@@ -84,10 +84,7 @@ class _SafeTrainer(BaseTrainer):
         try:
             return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
-            # accelerate leaves its autocast around `forward`; a model that has been trained encodes as it will when
-            # it is loaded again. And it leaves a mark, for which a second training would get no autocast.
-            for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
-                self.model.__dict__.pop(name, None)
+            take_off_what_accelerate_left(self.model)
 
     def get_batch_sampler(self, dataset: Dataset, **arguments: Any) -> Any:  # type: ignore[override]
         if self.args.batch_sampler != BatchSamplers.BATCH_SAMPLER:
@@ -137,6 +134,15 @@ class _SafeTrainer(BaseTrainer):
     def _load_best_model(self) -> None:
         # The base class logs a failure and goes on with the last model as if it were the best.
         self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+
+def take_off_what_accelerate_left(model: nn.Module) -> None:
+    """A model that has been trained encodes as it will when it is loaded again, and is trained again as it was.
+
+    Without this, accelerate's autocast stays around `forward`, and for its mark a second training gets none.
+    """
+    for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
+        model.__dict__.pop(name, None)
 
 
 def last_checkpoint(folder: Path) -> Path | None:
