@@ -56,13 +56,11 @@ from polyencoders.models.dual import DualEncoder
 from polyencoders.models.loading import load_model
 from polyencoders.training import (
     HardNegatives,
-    ListwiseOptions,
     TrainingOptions,
     TrainingResult,
     distill,
     mine_hard_negatives,
     train,
-    train_listwise,
 )
 from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.pretraining import PretrainingOptions, pretrain
@@ -177,9 +175,6 @@ class Plan:
             if method not in UNTRAINED:
                 model, trained = self._train(model, method, task, seed)
             with outputs_of(model, SETS[self.set].frozen):
-                if chosen.head:
-                    model, told = self._with_head(model, splits, seed)
-                    trained |= told
                 if not isinstance(model, DualEncoder):
                     ranked = as_lists(ranked, test, splits.corpus)
                 report = evaluate(model, ranked, measures)
@@ -265,13 +260,6 @@ class Plan:
             result = train(model, examples, self._loaded[1].validation, folder, options)
             told.write_text(json.dumps(_told(result, examples)), encoding="utf-8")
         return str(folder), json.loads(told.read_text(encoding="utf-8"))
-
-    def _with_head(self, model: Any, splits: Any, seed: int) -> tuple[Any, dict[str, Any]]:
-        """The model with a listwise head, trained on the same examples; refused, it changes nothing."""
-        examples = some(splits.train, self.settings["train_examples"])
-        reranker, result = train_listwise(model, examples, splits.validation, options=ListwiseOptions(seed=seed))
-        told = {"accepted": result.accepted, "listwise": [result.before, result.after], "head_seconds": result.seconds}
-        return (reranker if result.accepted else model), told
 
 
 def _told(result: TrainingResult, examples: Sequence[Example]) -> dict[str, Any]:

@@ -33,8 +33,6 @@ class Method:
         How it learns from that.
     mined
         Whether examples that bring no negatives get hard ones, found with the backbone as it comes.
-    head
-        Whether a listwise head is trained on top of it, on the same examples.
     loss, layer, annealed
         Attempts at attention that chooses: names in `quality_attention.py`, and whether the temperature is annealed.
     """
@@ -45,7 +43,6 @@ class Method:
     taught: str | None = None
     distillation: Distillation = field(default_factory=Distillation)
     mined: bool = False
-    head: bool = False
     loss: str | None = None
     layer: str | None = None
     annealed: bool = False
@@ -162,7 +159,6 @@ METHODS: dict[str, Method] = {
         f"{name}, taught by {LONGER}": Method(one.architecture, one.settings, taught=LONGER)
         for name, one in _RIVALS.items()
     },
-    **{f"{name}, listwise": Method(one.architecture, one.settings, head=True) for name, one in _RIVALS.items()},
     **_CHOOSING,
 }
 
@@ -182,7 +178,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *(
             f"{rival}{told}"
             for rival in _RIVALS
-            for told in ("", ", hard negatives", ", taught", f", taught by {LONGER}", ", listwise")
+            for told in ("", ", hard negatives", ", taught", f", taught by {LONGER}")
         ),
         *(f"{student}, taught by cross-warm" for student in _STUDENTS),
         TOP,

@@ -112,7 +112,7 @@ def test_importing_polyencoders_is_light(run_python):
 
 
 def test_the_models_are_names_of_the_package():
-    for name in ("ArcII", "BiEncoder", "CrossEncoder", "ListwiseReranker", "PolyEncoder"):
+    for name in ("ArcII", "BiEncoder", "CrossEncoder", "PolyEncoder"):
         assert getattr(polyencoders, name).__name__ == name
         assert name in dir(polyencoders)
     with pytest.raises(AttributeError, match="Bi_encoder"):

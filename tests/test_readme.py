@@ -14,7 +14,6 @@ PAGES = (
     "docs/index.md",
     "docs/integrations.md",
     "docs/data.md",
-    "docs/listwise.md",
     "docs/scaling.md",
 )
 SERVER = "http://localhost:8080"

@@ -9,14 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polyencoders.models import ArcII, BiEncoder, CrossEncoder, ListwiseReranker, PolyEncoder, WarmCrossEncoder
+    from polyencoders.models import ArcII, BiEncoder, CrossEncoder, PolyEncoder, WarmCrossEncoder
 
 __version__ = "0.1.0"
 __all__ = [
     "ArcII",
     "BiEncoder",
     "CrossEncoder",
-    "ListwiseReranker",
     "PolyEncoder",
     "WarmCrossEncoder",
     "__version__",

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from polyencoders import CrossEncoder, ListwiseReranker
+from polyencoders import CrossEncoder
 from polyencoders.errors import IndexingError, ModelError
 from polyencoders.index import Index, Maker, verify
 from polyencoders.models.loading import load_model
@@ -205,15 +205,3 @@ def test_another_model_for_the_queries(small, documents, bi, saved, texts, tmp_p
     assert verify(index.path) == []
     with pytest.raises(IndexingError, match="does not change"):
         Index.open(index.path, version=before).set_query_model(saved)
-
-
-def test_a_listwise_head_does_not_search_but_reads_the_vectors_of_hits(made, poly, tmp_path):
-    reranker = ListwiseReranker(poly)
-    reranker.save_pretrained(tmp_path / "listed")
-    with pytest.raises(ModelError, match=r"has a listwise head, .* its base, PolyEncoder\("):
-        Index.open(made, tmp_path / "listed")
-    index = Index.open(made, poly)
-    hits = index.search("amber", k=3).hits
-    vectors = index.vectors([hit.id for hit in hits])
-    ranked = reranker.rerank("amber", [vectors[hit.id] for hit in hits])
-    assert [one["corpus_id"] for one in ranked] == [0, 1, 2]  # untrained, the head leaves the order as it is

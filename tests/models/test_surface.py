@@ -191,3 +191,13 @@ def test_a_saved_model_is_loaded_by_what_it_says_it_is(tmp_path, built, backbone
         built(name).save_pretrained(tmp_path / name)
         assert type(load_model(tmp_path / name)) is architecture
     assert type(load_model(backbone)) is BiEncoder
+
+
+def test_a_directory_with_a_head_of_an_older_version_loads_as_its_base(build, tmp_path):
+    model = build("poly-learnt")
+    model.save_pretrained(tmp_path / "listed")
+    (tmp_path / "listed" / "listwise.json").write_text('{"depth": 100}')
+    (tmp_path / "listed" / "listwise.safetensors").write_bytes(b"weights")
+    loaded = load_model(tmp_path / "listed")
+    assert type(loaded) is PolyEncoder
+    assert loaded.predict([("a", "b")]) == model.predict([("a", "b")])

@@ -9,13 +9,11 @@ from polyencoders import BiEncoder, CrossEncoder, PolyEncoder
 from polyencoders.models.encoding import encode_documents
 from polyencoders.training import (
     Distillation,
-    ListwiseOptions,
     PretrainingOptions,
     TrainingOptions,
     distill,
     pretrain,
     train,
-    train_listwise,
 )
 
 STEPS = {"steps": 2, "batch_size": 4, "evaluate_every": 1, "negatives": 2, "candidates": 5}
@@ -49,12 +47,6 @@ def test_distillation(half_backbone, examples):
     options = TrainingOptions(**STEPS, freeze="backbone", distillation=LISTS)
     distill(student, CrossEncoder(half_backbone, device="cpu"), examples, examples, options=options)
     assert types(student) == {torch.float32}
-
-
-def test_a_listwise_head(half_backbone, examples):
-    base = PolyEncoder(half_backbone, device="cpu")
-    reranker, _ = train_listwise(base, examples, examples, options=ListwiseOptions(steps=2, batch_size=4, documents=8))
-    assert types(reranker.head) == {torch.float32}
 
 
 @pytest.mark.parametrize("from_scratch", [False, True])

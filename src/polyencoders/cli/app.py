@@ -155,41 +155,6 @@ def train(
 
 
 @app.command()
-def listwise(
-    model: Annotated[str, typer.Argument(help="A trained bi- or poly-encoder: a directory, or a name on the hub.")],
-    data: Data,
-    validation: Annotated[
-        str | None, typer.Option(help="Held-out examples to judge by. [default: a tenth of --data]", show_default=False)
-    ] = None,
-    output: Annotated[Path, typer.Option(help="Where model and head are saved, whole or not at all.")] = Path(
-        "models/listed"
-    ),
-    teacher: Annotated[
-        str | None, typer.Option(help="A model to learn from as well, such as a cross-encoder.", show_default=False)
-    ] = None,
-    train_examples: Annotated[int, typer.Option(help="The most examples to train on.", min=1)] = 20_000,
-    steps: Annotated[int, typer.Option(help="Updates of the weights.", min=1)] = 600,
-    depth: Annotated[int, typer.Option(help="How many of the model's best the head reads together.", min=2)] = 100,
-    seed: Seed = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace a model that is there already.")] = False,
-) -> None:
-    """Train a listwise head, which reads a model's best documents together, on vectors alone; the model stays.
-
-    Takes about a minute beside the encoding; interrupted, the same command starts again. A head that does not rank
-    held-out examples better is refused, with the figures: nothing is written, and the command fails.
-
-    Example:
-
-        polyencoders listwise models/mine --data mine.jsonl --output models/listed
-    """
-    from polyencoders.cli import listwise as command
-    from polyencoders.training import ListwiseOptions
-
-    options = ListwiseOptions(steps=steps, depth=depth, seed=seed)
-    command.run(model, data, validation, output, teacher, train_examples, options, overwrite)
-
-
-@app.command()
 def distill(
     context: typer.Context,
     recipe: Annotated[

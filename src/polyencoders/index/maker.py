@@ -17,7 +17,6 @@ from polyencoders.errors import ModelError
 from polyencoders.models import BiEncoder, PolyEncoder
 from polyencoders.models.encoding import encode_documents
 from polyencoders.models.fingerprint import fingerprint
-from polyencoders.models.listwise import ListwiseReranker
 from polyencoders.models.loading import load_model
 
 Model = BiEncoder | PolyEncoder
@@ -169,11 +168,6 @@ def loaded(model: Model | str | os.PathLike[str]) -> tuple[Model, str | None]:
         found = load_model(name)
     else:
         found = model
-    if isinstance(found, ListwiseReranker):
-        raise ModelError(
-            f"{name or 'the model'} has a listwise head, which reads a list of documents and does not search: an index "
-            f"wants its base, {type(found.base).__name__}({name or '...'!r}); then rerank the vectors of the hits"
-        )
     if not isinstance(found, BiEncoder | PolyEncoder):
         raise ModelError(
             f"{name or 'the model'} is a {type(found).__name__}, which reads query and document together and has no "

@@ -25,7 +25,7 @@ from polyencoders.models.hub import hub_arguments
 _PARTS_OF_A_MODEL = re.compile(
     r"(\d+|query_\d+|document_\d+)_[A-Z]\w+|model[\w.-]*\.safetensors(\.index\.json)?|vocab\.(txt|json)|merges\.txt"
     r"|(modules|config|config_sentence_transformers|sentence_\w+_config|router_config)\.json"
-    r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json|listwise\.(json|safetensors)"
+    r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json"
 )
 
 

@@ -1,7 +1,7 @@
 """Ranking by any model, from any number of threads, each document encoded once.
 
 For use inside a process; a server's many requests are gathered into batches by `serving/`. Knows the four
-architectures, a listwise head and the cache of document vectors; nothing of who asks.
+architectures and the cache of document vectors; nothing of who asks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from polyencoders.models.document_cache import DocumentCache
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.encoding import encode_queries
 from polyencoders.models.joint import JointEncoder
-from polyencoders.models.listwise import ListwiseReranker
 from polyencoders.models.loading import load_model
 from polyencoders.models.locks import lock_of
 from polyencoders.models.ranking import Hit, check_ranking, hits
@@ -30,8 +29,7 @@ class CachedRanking:
     Parameters
     ----------
     model
-        Any of the four architectures, or one with a listwise head, or where to load it from. It must not be trained
-        while it is used here.
+        Any of the four architectures, or where to load it from. It must not be trained while it is used here.
     cache
         A file to keep document vectors in, over restarts and for several processes; by default they are kept in
         memory. A model that reads pairs has none.
@@ -52,17 +50,15 @@ class CachedRanking:
 
     def __init__(
         self,
-        model: DualEncoder | JointEncoder | ListwiseReranker | str | os.PathLike[str],
+        model: DualEncoder | JointEncoder | str | os.PathLike[str],
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
         self.model = load_model(model) if isinstance(model, str | os.PathLike) else model
         self.cache: DocumentCache | None = None
-        # A listwise head reads the vectors of its base.
-        encoder = self.model.base if isinstance(self.model, ListwiseReranker) else self.model
-        if isinstance(encoder, DualEncoder):
+        if isinstance(self.model, DualEncoder):
             # In float32, whatever the machine: with and without a cache, scores are the same.
-            self.cache = DocumentCache(encoder, cache, bf16=False)
-        elif not isinstance(encoder, JointEncoder):
+            self.cache = DocumentCache(self.model, cache, bf16=False)
+        elif not isinstance(self.model, JointEncoder):
             raise ModelError(f"expected a model of this package, or where to load one from, got {self.model!r:.60}")
         elif cache is not None:
             raise ModelError(

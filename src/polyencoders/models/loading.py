@@ -1,6 +1,6 @@
 """A saved model of whatever architecture, by what its directory says it is.
 
-Knows the architectures, and a listwise head beside one; nothing of what they do.
+Knows the architectures; nothing of what they do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from polyencoders.models.backbone import ARCHITECTURE_KEY, read_config
 from polyencoders.models.bi_encoder import BiEncoder
 from polyencoders.models.cross_encoder import CrossEncoder
 from polyencoders.models.hub import hub_arguments
-from polyencoders.models.listwise import ListwiseReranker, has_head
 from polyencoders.models.poly_encoder import PolyEncoder
 from polyencoders.models.warm_cross_encoder import WarmCrossEncoder
 
@@ -27,8 +26,8 @@ ARCHITECTURES = {model.__name__: model for model in (BiEncoder, PolyEncoder, Cro
 
 def load_model(
     path: str | os.PathLike[str], **arguments: Any
-) -> BiEncoder | PolyEncoder | CrossEncoder | WarmCrossEncoder | ArcII | ListwiseReranker:
-    """Load a saved model, with its listwise head where it has one.
+) -> BiEncoder | PolyEncoder | CrossEncoder | WarmCrossEncoder | ArcII:
+    """Load a saved model.
 
     A plain backbone is a `BiEncoder` as it comes, a plain reranker a `CrossEncoder`.
 
@@ -51,8 +50,6 @@ def load_model(
         raise ModelError(f"{name}: no such model directory")
     if Path(name).is_dir() and not (Path(name) / "modules.json").exists() and not (Path(name) / "config.json").exists():
         raise ModelError(f"{name} is a directory without a model: it has neither modules.json nor config.json")
-    if has_head(name, arguments):
-        return ListwiseReranker(name, **arguments)
     saved = read_config(name, hub_arguments(arguments)).get(ARCHITECTURE_KEY)
     if saved is None:
         plain = CrossEncoder if _is_reranker(name, hub_arguments(arguments)) else BiEncoder

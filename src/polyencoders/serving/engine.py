@@ -20,7 +20,6 @@ from polyencoders.models.document_cache import DocumentCache
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.encoding import encode_documents, encode_queries, in_bf16
 from polyencoders.models.joint import JointEncoder
-from polyencoders.models.listwise import ListwiseReranker
 from polyencoders.models.text import Query
 from polyencoders.models.warm_cross_encoder import WarmCrossEncoder
 from polyencoders.serving.batching import Lane, Work, Worker, pace_of
@@ -40,7 +39,7 @@ class Engine:
     Parameters
     ----------
     model
-        Any of the architectures, or one with a listwise head.
+        Any of the architectures.
     name
         What clients see; never a path.
     settings
@@ -53,20 +52,18 @@ class Engine:
 
     def __init__(
         self,
-        model: DualEncoder | JointEncoder | ListwiseReranker,
+        model: DualEncoder | JointEncoder,
         name: str,
         settings: Settings,
         before: Engine | None = None,
         watch: Watch = lambda lane, items, seconds: None,
     ) -> None:
         self.model = model
-        # A listwise head reads the vectors of its base.
-        self.encoder: DualEncoder | JointEncoder = model.base if isinstance(model, ListwiseReranker) else model
         self.name = name
         self.cache: DocumentCache | None = None
         short: Work
         long: Work
-        encoder = self.encoder.eval()
+        encoder = self.model.eval()
         text = "How long does it take to read this? " * 8
         if isinstance(encoder, DualEncoder):
             self.cache = DocumentCache(encoder, settings.cache, settings.cache_bytes, settings.bf16)
@@ -135,7 +132,7 @@ class Engine:
 
     async def tokens(self, texts: Sequence[str]) -> int:
         """How many tokens texts have, as many as are read."""
-        longest = self.encoder.max_seq_length
+        longest = self.model.max_seq_length
 
         def count() -> int:
             ids = self._counting(list(texts), truncation=longest is not None, max_length=longest, verbose=False)
@@ -154,7 +151,7 @@ class Engine:
         return await asyncio.wrap_future(self.worker.submit(lane, items))  # cancelled with the request
 
     def _predict(self, pairs: list[tuple[Query, str]]) -> Vectors:
-        return np.asarray(self.encoder.predict(pairs, batch_size=32, show_progress_bar=False), dtype=np.float32)
+        return np.asarray(self.model.predict(pairs, batch_size=32, show_progress_bar=False), dtype=np.float32)
 
 
 def _read_queries(model: DualEncoder, queries: list[Query]) -> Vectors:

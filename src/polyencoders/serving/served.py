@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polyencoders.errors import ModelError
-from polyencoders.models import ArcII, BiEncoder, CrossEncoder, ListwiseReranker, PolyEncoder, WarmCrossEncoder
+from polyencoders.models import ArcII, BiEncoder, CrossEncoder, PolyEncoder, WarmCrossEncoder
 from polyencoders.models.loading import load_model
 from polyencoders.serving.batching import BusyError
 from polyencoders.serving.engine import Engine, Watch
@@ -77,7 +77,7 @@ class Served:
             Something cannot be loaded, or does not fit together.
         """
         library = None
-        model: BiEncoder | PolyEncoder | CrossEncoder | WarmCrossEncoder | ArcII | ListwiseReranker
+        model: BiEncoder | PolyEncoder | CrossEncoder | WarmCrossEncoder | ArcII
         if settings.index is not None:
             index = open_index(settings)
             model = index.loaded_model()

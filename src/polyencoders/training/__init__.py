@@ -1,14 +1,9 @@
-"""Losses, freezing, trainers and the training run. Knows models, evaluation and data.
-
-`train` is one run from examples to a saved model, `train_listwise` one to a listwise head; `DualEncoderTrainer` and
-`JointEncoderTrainer` are there for those who want the trainer itself.
-"""
+"""Losses, freezing, trainers and the training run."""
 
 from polyencoders.training.distill import distill
 from polyencoders.training.distillation_loss import DistillationLoss
 from polyencoders.training.freezing import freeze
 from polyencoders.training.in_batch import InBatchCrossEntropy
-from polyencoders.training.listwise import ListwiseOptions, ListwiseResult, train_listwise
 from polyencoders.training.mining import mine_hard_negatives
 from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
 from polyencoders.training.pretraining import PretrainingOptions, PretrainingResult, pretrain
@@ -25,8 +20,6 @@ __all__ = [
     "HardNegatives",
     "InBatchCrossEntropy",
     "JointEncoderTrainer",
-    "ListwiseOptions",
-    "ListwiseResult",
     "PretrainingOptions",
     "PretrainingResult",
     "SampledCrossEntropy",
@@ -38,5 +31,4 @@ __all__ = [
     "mine_hard_negatives",
     "pretrain",
     "train",
-    "train_listwise",
 ]

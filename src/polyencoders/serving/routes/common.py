@@ -95,7 +95,7 @@ def check_has_vectors(served: Served, what: str) -> None:
     """Refuse what only a model with document vectors can do."""
     from fastapi import HTTPException
 
-    if not isinstance(served.engine.encoder, DualEncoder):
+    if not isinstance(served.engine.model, DualEncoder):
         raise HTTPException(404, f"{served.engine.name} reads query and document together: it has no {what}")
 
 
