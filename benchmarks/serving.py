@@ -279,9 +279,14 @@ async def _overload(server: Any, span: float, clients: int) -> dict[str, Any]:
         "other": sum(statuses.values()) - statuses[200] - statuses[429],
         "ready afterwards": alive == 200,
         "retry after": [min(advised, default=0), max(advised, default=0)],
-        "seconds of those answered": {f"p{q}": float(np.percentile(took, q)) for q in (50, 99, 100)},
-        "ms of those refused": {f"p{q}": 1000 * float(np.percentile(refused, q)) for q in (50, 99)},
+        "seconds of those answered": percentiles(took, 50, 99, 100),
+        "ms of those refused": percentiles([1000 * each for each in refused], 50, 99),
     }
+
+
+def percentiles(values: list[float], *which: int) -> dict[str, float]:
+    """Percentiles by name. Empty if there are no values."""
+    return {f"p{q}": float(np.percentile(values, q)) for q in which} if values else {}
 
 
 # -- What they share ---------------------------------------------------------------------------------------------------

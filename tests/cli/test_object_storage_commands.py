@@ -149,11 +149,11 @@ def test_an_upgrade_wants_to_know_where_the_model_goes(run: Run, made: str, tmp_
 def test_it_is_served_and_goes_on_when_the_storage_comes_back(made: str, object_storage: Any, tmp_path: Path) -> None:
     pytest.importorskip("fastapi", reason="needs polyencoders[serve]")
     sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-    served = importlib.import_module("served")
+    server_process = importlib.import_module("server_process")
     sys.path.pop(0)
     query, new = {"query": "Tea?", "k": 5}, {"documents": [{"id": "new", "text": "Coffee."}]}
     log = tmp_path / "log"
-    with served.served("--index", made, log=log) as server, httpx.Client(base_url=server.url, timeout=120) as client:
+    with server_process.running("--index", made, log=log) as server, httpx.Client(base_url=server.url, timeout=120) as client:
 
         def found() -> list[str]:
             answer = client.post("/search", json=query)
@@ -173,8 +173,8 @@ def test_it_is_served_and_goes_on_when_the_storage_comes_back(made: str, object_
         assert "s3://" not in refused.text
         assert client.post("/documents", json=new).json()["added"] == 1
         assert found() == ["1", "2", "3", "new"]
-        assert f"{object_storage.endpoint} does not answer" in server.said()
-        assert object_storage.SECRET not in server.said()
+        assert f"{object_storage.endpoint} does not answer" in server.output()
+        assert object_storage.SECRET not in server.output()
     assert sorted(row["id"] for row in Index.open(made).get(["1", "new"])) == ["1", "new"]
 
 

@@ -1,7 +1,4 @@
-"""Requests that nobody should send, clients that do not behave, and what a server must not say to them.
-
-Knows HTTP's bytes and sockets, and nothing of the server but its routes. Everything is bounded in number and time.
-"""
+"""Malformed requests, clients that misbehave, and what a server must not answer. Number and time are bounded."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
 
 ALLOWED = (503, 507)
-"""Above 499: too many connections, and a full disk."""
+"""Statuses above 499 that may occur: too many connections, and a full disk."""
 SECRETS = re.compile(rb"Traceback|site-packages|\.py\b|/tmp/|/home/|/root/|/usr/|/var/")
 BODIES: dict[str, dict[str, Any]] = {
     "/rerank": {"query": "tea?", "texts": ["tea", "bread and rain"], "raw_scores": True},
@@ -79,7 +76,7 @@ CHUNKED = [
     b"3;" + b"x" * 70_000 + b"\r\nabc\r\n0\r\n\r\n", b"0x3\r\nabc\r\n0\r\n\r\n", b"3\r\nabc", b"\r\n", b"",
     b"1\r\n{\r\n" * 5000 + b"0\r\n\r\n", b"0\r\nTrailer: " + b"x" * 70_000 + b"\r\n\r\n",
 ]  # fmt: skip
-NO_HTTP = [
+NOT_HTTP = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 200, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"GET /\r\n\r\n",
     b"GET / HTTP/3.0\r\nHost: localhost\r\n\r\n", b"\r\n\r\n\r\n", b"\x00" * 5000, b"GET", b"GET  /  HTTP/1.1\r\n\r\n",
@@ -95,7 +92,7 @@ def request(
     port: int = 0,
     length: bool = True,
 ) -> bytes:
-    """A request's bytes."""
+    """The bytes of a request."""
     method = method or ("GET" if body is None else "POST")
     lines = [f"{method} {path} HTTP/1.1"]
     if "host:" not in headers.lower():
@@ -109,14 +106,14 @@ def request(
 
 
 def malformed(draw: random.Random, port: int) -> tuple[str, bytes]:
-    """What it is called, and the bytes of a request that is wrong in one way or another."""
+    """The kind of a wrong request, and its bytes."""
     kind, make = draw.choice(_KINDS)
     path = draw.choice([path for path in BODIES if path != "/documents/delete"] * 3 + ["/documents/delete"])
     return kind, make(draw, path, json.dumps(BODIES[path]).encode(), port)
 
 
 def _wrong_value(draw: random.Random, path: str, body: bytes, port: int) -> bytes:
-    """One value, anywhere, is another."""
+    """One value, anywhere in the body, is replaced."""
     content = json.loads(body)
     at: Any = content
     while True:
@@ -128,7 +125,7 @@ def _wrong_value(draw: random.Random, path: str, body: bytes, port: int) -> byte
 
 
 def _odd_name(draw: random.Random, path: str, body: bytes, port: int) -> bytes:
-    """A document with metadata under an odd name; there are not so many that they make the index wide."""
+    """A document with metadata under an odd name. There are few names: each becomes a column of the index."""
     name = draw.choice(ODD_NAMES)
     document = {"text": "tea", "id": f"odd {draw.randrange(50)}", name: draw.choice([1, 2.5, "x", [1], None])}
     return request("/documents", json.dumps({"documents": [document]}).encode(), port=port)
@@ -178,7 +175,7 @@ _KINDS: list[tuple[str, Callable[[random.Random, str, bytes, int], bytes]]] = [
     ("a wrong value", _wrong_value),
     ("a wrong value", _wrong_value),
     ("an odd name", _odd_name),
-    ("a number that is none", _wrong_number),
+    ("not a number", _wrong_number),
     ("deep nesting", _deep),
     ("flipped bytes", _flipped),
     ("odd characters", _odd_text),
@@ -192,19 +189,19 @@ _KINDS: list[tuple[str, Callable[[random.Random, str, bytes, int], bytes]]] = [
     ("bad chunks", lambda draw, path, body, port: request(
         path, draw.choice(CHUNKED), headers="Transfer-Encoding: chunked", port=port, length=False)),
     ("a body cut short", lambda draw, path, body, port: request(path, body, port=port)[: -draw.randint(1, len(body))]),
-    ("no HTTP", lambda draw, path, body, port: draw.choice(NO_HTTP)),
+    ("not HTTP", lambda draw, path, body, port: draw.choice(NOT_HTTP)),
 ]  # fmt: skip
 
 
-def told(port: int, data: bytes, seconds: float = 30.0, close_writing: bool = True) -> bytes:
-    """What a server says to these bytes until it closes the connection."""
+def exchange(port: int, data: bytes, seconds: float = 30.0, close_writing: bool = True) -> bytes:
+    """What a server answers to these bytes until it closes the connection."""
     said = b""
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
         try:
             connection.sendall(data)
             if close_writing:
                 connection.shutdown(socket.SHUT_WR)
-        except OSError:  # it had enough
+        except OSError:  # it has closed already
             pass
         try:
             while part := connection.recv(1 << 16):
@@ -217,24 +214,24 @@ def told(port: int, data: bytes, seconds: float = 30.0, close_writing: bool = Tr
 
 
 def statuses(said: bytes) -> list[int]:
-    """The statuses of answers, without those that only say to go on."""
+    """The statuses of the answers, without the provisional ones (1xx)."""
     found = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", said)]
     return [status for status in found if status >= 200]
 
 
-def wrong_with(said: bytes) -> str | None:
-    """What a server must never say."""
+def problem_of(said: bytes) -> str | None:
+    """What is wrong with an answer: an error of the server, no end, or something that it must not reveal."""
     bad = [status for status in statuses(said) if status >= 500 and status not in ALLOWED]
     if bad:
         return f"{bad[0]}: {said[-200:]!r}"
     if said.endswith(b"\nTIMEOUT"):
         return f"neither answered nor closed: {said[:100]!r}"
     found = SECRETS.search(said)
-    return f"it tells {found[0]!r}: {said[-300:]!r}" if found else None
+    return f"it reveals {found[0]!r}: {said[-300:]!r}" if found else None
 
 
 def send_malformed(port: int, number: int, seed: int, at_once: int = 8) -> tuple[Counter[str], list[str]]:
-    """Send so many; counts by status, and problems."""
+    """Send a number of malformed requests; gives counts by status, and problems."""
     counts: Counter[str] = Counter()
     problems: list[str] = []
     lock = threading.Lock()
@@ -242,11 +239,11 @@ def send_malformed(port: int, number: int, seed: int, at_once: int = 8) -> tuple
     def one(turn: int) -> None:
         kind, data = malformed(random.Random(f"{seed}-{turn}"), port)
         try:
-            said = told(port, data)
+            said = exchange(port, data)
         except OSError as error:
             said, wrong = b"", f"no connection: {error}"
         else:
-            wrong = wrong_with(said)
+            wrong = problem_of(said)
         with lock:
             counts[str((statuses(said) or ["closed without an answer"])[0])] += 1
             if wrong:
@@ -258,7 +255,7 @@ def send_malformed(port: int, number: int, seed: int, at_once: int = 8) -> tuple
 
 
 def vanish(port: int, data: bytes, reset: bool) -> None:
-    """Send, and go away without reading; with a reset, or without a word."""
+    """Send, and close the connection without reading, with a reset or without."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=10)
     connection.sendall(data)
     if reset:
@@ -267,7 +264,7 @@ def vanish(port: int, data: bytes, reset: bool) -> None:
 
 
 def large_body(port: int, size: int, chunked: bool, path: str = "/rerank", headers: str = "") -> tuple[int, bytes]:
-    """Send a body of so many bytes until the server answers; gives the bytes that went out, and what it said."""
+    """Send a body of `size` bytes until the server answers; gives the bytes that were sent, and the answer."""
     piece = b" " * 65_536
     head = request(path, b"", headers=headers or "X: x", port=port, length=False)[:-2]
     head += b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"Content-Length: %d\r\n\r\n" % size
@@ -288,8 +285,8 @@ def large_body(port: int, size: int, chunked: bool, path: str = "/rerank", heade
     return sent, said
 
 
-def dawdlers(port: int, number: int, beginning: bytes, seconds: float) -> Iterator[socket.socket]:
-    """Connections that each send the beginning of a request and then a byte a second, until they are closed."""
+def slow_clients(port: int, number: int, beginning: bytes, seconds: float) -> list[socket.socket]:
+    """Clients that send the beginning of a request and then a byte a second; gives connections that were not closed."""
     connections = []
     for _ in range(number):
         connection = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -312,11 +309,11 @@ def dawdlers(port: int, number: int, beginning: bytes, seconds: float) -> Iterat
             if closed:
                 connections.remove(connection)
                 connection.close()
-    yield from connections
+    return connections
 
 
 class Footprint:
-    """Memory and open files of a process, before and after."""
+    """Memory and open files of a process when this was made, to compare with later."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
@@ -324,7 +321,7 @@ class Footprint:
         self.memory = self._process.memory_info().rss
 
     def grown(self, patience: float = 15.0, files: int = 3) -> tuple[int, int]:
-        """Bytes and files that it has more than before, once connections have had time to end."""
+        """Bytes and files that it has more than before, after connections have had time to end."""
         ends = time.monotonic() + patience
         while self._process.num_fds() > self.files + files and time.monotonic() < ends:
             time.sleep(0.1)
@@ -332,7 +329,7 @@ class Footprint:
 
 
 class Peak:
-    """The most memory that a process had while a block ran."""
+    """By how many bytes the memory of a process has `grown` at most while a block runs."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
