@@ -149,11 +149,11 @@ def test_an_upgrade_wants_to_know_where_the_model_goes(run: Run, made: str, tmp_
 def test_it_is_served_and_goes_on_when_the_storage_comes_back(made: str, object_storage: Any, tmp_path: Path) -> None:
     pytest.importorskip("fastapi", reason="needs polyencoders[serve]")
     sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-    server_process = importlib.import_module("server_process")
+    running = importlib.import_module("server_process").running
     sys.path.pop(0)
     query, new = {"query": "Tea?", "k": 5}, {"documents": [{"id": "new", "text": "Coffee."}]}
     log = tmp_path / "log"
-    with server_process.running("--index", made, log=log) as server, httpx.Client(base_url=server.url, timeout=120) as client:
+    with running("--index", made, log=log) as server, httpx.Client(base_url=server.url, timeout=120) as client:
 
         def found() -> list[str]:
             answer = client.post("/search", json=query)
