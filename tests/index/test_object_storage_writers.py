@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from polyencoders.errors import IndexingError, StorageError
-from polyencoders.index import Index, is_index, storage, table, verify
+from polyencoders.index import Index, is_index, layout_storage, storage, table, verify
 
 obstore = pytest.importorskip("obstore", reason="needs polyencoders[s3]")
 pytest.importorskip("lancedb", reason="needs polyencoders[index]")
@@ -195,14 +195,14 @@ def test_a_version_that_a_compaction_has_removed_is_said_to_be_gone(poly, place,
 
 def test_lists_of_the_same_checksums_do_not_take_each_other_away(empty, monkeypatch):
     """Of two who seal the same files, one is slow; meanwhile the list of the other is joined with those before it."""
-    quick, slow = (table.seals_of(storage.existing(empty)) for _ in range(2))
+    quick, slow = (table.checksums_of(storage.existing(empty)) for _ in range(2))
     same = {"search/file": (1, "0" * 32)}
     assert quick._write(same)
     update = slow.storage.update
 
     def later(name, change):
         assert quick._write(*quick._known())
-        update(name, change)
+        return update(name, change)
 
     monkeypatch.setattr(slow.storage, "update", later)
     assert slow._write(same)
@@ -242,7 +242,7 @@ def test_of_two_layouts_made_at_once_one_stays(small, poly, place):
     index = Index.create(place, poly)
     index.add(numbered(0, 210))
     kept = storage.existing(place)
-    with kept.new_folder("search/00000001-0000-slow") as scratch:
+    with layout_storage.writing(kept, "00000001-0000-slow", table.checksums_of(kept)) as scratch:
         (scratch / "vectors.npy").write_bytes(b"slow")
         kept.write("search/00000001-0000-slow/begun", b"half of it")
         index.add(numbered(210, 600))

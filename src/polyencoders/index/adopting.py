@@ -144,7 +144,7 @@ def _parquet(path: Path) -> Iterator[pa.RecordBatch]:
 def _lance(path: Path) -> Any:
     from polyencoders.index.table import connect
 
-    return connect(path.parent).open_table(path.stem)
+    return connect(str(path.parent)).open_table(path.stem)
 
 
 def first(stream: Iterator[Batch]) -> tuple[Batch, Iterator[Batch]]:

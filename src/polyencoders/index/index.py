@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from polyencoders.errors import IndexingError, ModelError, StorageError
-from polyencoders.index import adopting, layout, searching, storage, verifying
+from polyencoders.index import adopting, layout_storage, searching, storage, verifying
 from polyencoders.index.adding import CHUNK, Added, add, put
 from polyencoders.index.answers import Answer, hits_of
 from polyencoders.index.maker import Maker, Model, check_model, check_vectors, loaded, temperature_of
@@ -316,7 +316,7 @@ class Index:
             maker=self.maker,
             metadata={field.name: str(field.type) for field in snapshot.table.schema if field.name not in OWN_COLUMNS},
             laid_out=snapshot.size - snapshot.beside,
-            bytes=sum(self._writer.storage.files().values()),
+            bytes=sum(file.size for file in self._writer.storage.files().values()),
         )
 
     def loaded_model(self) -> Model:
@@ -642,12 +642,12 @@ class Index:
         documents = len(table)
         if documents < LAID_OUT_FROM:
             return
-        name = layout.latest(table.storage)
-        laid_out = layout.documents_of(table.storage, name) if name is not None else 0
+        name = layout_storage.latest(table.storage)
+        laid_out = layout_storage.documents_of(table.storage, name) if name is not None else 0
         if required or abs(documents - laid_out) > documents // 5:
             try:
                 with table.changing():
-                    table.with_latest(lambda version: layout.build(version, advance))
+                    layout_storage.make(table, advance)
             except OSError as error:
                 if report:
                     raise IndexingError(f"{self.path}: the layout could not be written: {error}") from error

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.index import searching
-from polyencoders.index.layout import FOLDER, NOBODY, Layout, latest
+from polyencoders.index.layout import NOBODY, Layout
+from polyencoders.index.layout_storage import latest, local
 from polyencoders.index.searching import Found, Promises, Wanted
 from polyencoders.index.snapshot import Segment, Snapshot, among, read_from
 from polyencoders.index.table import Table
@@ -65,7 +66,7 @@ class Share(Snapshot):
         """By segment: its number in the whole."""
         live: NDArray[np.uint64] | None = None
         if view.layout is not None:
-            folder = table.storage.local(f"{FOLDER}/{view.layout}")
+            folder = local(table.storage, view.layout)
             everyone = np.load(folder / "row_ids.npy", mmap_mode="r")
             tiles = _cut(len(everyone) // TILE, part, parts)
             held = before.layout if before is not None else None

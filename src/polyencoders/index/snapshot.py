@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyencoders.index.layout import NOBODY, Layout, newest
+from polyencoders.index.layout import NOBODY, Layout
+from polyencoders.index.layout_storage import newest
 from polyencoders.index.records import Records, columns_of, gathered
 from polyencoders.index.table import Table
 from polyencoders.scoring import PreparedDocuments, Selection

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from polyencoders.errors import IndexingError
 from polyencoders.files import whole_directory
 from polyencoders.index.adding import CHUNK, Added, vectors_of, with_vectors
-from polyencoders.index.fragments import Written, storage_of, write
+from polyencoders.index.fragments import Written, commit, storage_of, write
 from polyencoders.index.planning import BORROWED, Plan
-from polyencoders.index.rows import OWN_COLUMNS, Document
+from polyencoders.index.rows import Document
 from polyencoders.index.storage import TABLE
 from polyencoders.index.table import Table, conformed
 
@@ -212,9 +212,9 @@ def add_at_once(
         if tasks:
             written = [*_written(tasks), *_borrowed(folder, plan, tasks)]
             with table.changing():
-                _check_columns(table, plan.schema)
                 table.add_columns(plan.schema)
-                done.added, done.replaced = table.put_written(written)
+                done.replaced = table.commit(lambda: commit(index / f"{TABLE}.lance", written))
+                done.added = sum(one.rows for one in written) - done.replaced
             done.replaced += sum(map(len, plan.superseded.values()))
         shutil.rmtree(folder / "done", ignore_errors=True)
     return done
@@ -287,18 +287,6 @@ def _borrowed(folder: Path, plan: Plan, tasks: list[Task]) -> Iterator[Written]:
             found = np.array(vectors[[places[text_hash] for text_hash in rows["text_hash"].to_pylist()]])
             rows = conformed(with_vectors(rows, found, task.schema), task.schema)
             yield write(folder / "borrowed" / str(task.number), rows, task.storage)
-
-
-def _check_columns(table: Table, schema: pa.Schema) -> None:
-    """Refuse columns that another process has made meanwhile, and made otherwise."""
-    for field in schema:
-        if field.name not in OWN_COLUMNS and field.name in table.schema.names:
-            there = table.schema.field(field.name)
-            if not there.equals(field, check_metadata=True):
-                raise IndexingError(
-                    f"{table.path}: another process has added metadata {field.name!r} of the type {there.type} "
-                    f"meanwhile, and here it is {field.type}; the same call, made again, names the document"
-                )
 
 
 def _lend(file: Path, documents: list[Document], vectors: NDArray[np.float32], lent: set[str]) -> None:

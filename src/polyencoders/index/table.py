@@ -1,21 +1,17 @@
-"""Documents kept: a LanceDB table in which every change is a version, and how writers get out of each other's way.
+"""The documents: a LanceDB table in which every change is a version.
 
-In a folder they take turns by a lock. In a bucket they do not wait: a version that another's overtook is made again,
-from the one that is the latest then. Knows columns, versions and filters; nothing of models, and of vectors only how
-long they are.
+In a folder, writers take turns by a lock. In object storage nobody waits: a version that another writer's overtook is
+made again, from the one that is the latest then.
 """
 
 from __future__ import annotations
 
-import random
 import re
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,22 +19,24 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from polyencoders.errors import IndexingError, MissingExtraError
+from polyencoders.index.checksums import Checksums
 from polyencoders.index.filters import check_filter, shown
-from polyencoders.index.fragments import Written, commit
-from polyencoders.index.seals import Seals
-from polyencoders.index.storage import TABLE, Folder, Storage
+from polyencoders.index.rows import OWN_COLUMNS
+from polyencoders.index.storage import TABLE, OvertakenError, Storage
 
 FORMAT = 1
+LAYOUTS = "search"
+"""The folder of an index that its layouts are in."""
 _FORMAT_KEY, _MAKER_KEY = b"polyencoders.format", b"polyencoders.maker"
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
-"""Marks the id, so that of two writers who add the same one at the same time the second notices."""
+"""Marks the id as the key: of two writers that add the same id at the same time the second is told."""
 _LISTED_AT_ONCE = 10_000
 _CACHE_BYTES = 64 << 20
 _IN_THE_ENGINE = re.compile(r",? ?/\S+\.rs:\d+:\d+")
 _OF_A_FILTER = ("schema error", "parse", "sql", "type", "return a boolean", "filter expression")
-"""What the engine says of a filter that it cannot use, and of nothing else."""
+"""LanceDB says one of these about a filter that it cannot use, and about nothing else."""
 _OVERTAKEN = ("commit conflict", "concurrent writers", "please retry", "incompatible transaction")
-"""What the engine says when another writer's version came first."""
+"""LanceDB says one of these when another writer's version came first."""
 _FILE = rf"{TABLE}\.lance/[\w./-]*\w"
 _REMOVED = re.compile(rf"[Nn]ot found: \S*?({_FILE})|({_FILE}) was not found|([Vv]ersion \d+) no longer exists")
 _TRIES = 50
@@ -46,18 +44,10 @@ _TRIES = 50
 T = TypeVar("T")
 
 
-def _lancedb() -> Any:
-    try:
-        import lancedb
-    except ImportError:
-        raise MissingExtraError("lancedb", "index") from None
-    return lancedb
-
-
 class Table:
-    """A LanceDB table of documents in a place of its own; or one version of it, held fast.
+    """A LanceDB table of documents; or one version of it, held fast.
 
-    Columns: `id`, `text`, `text_hash`, `content_hash`, `vector`, and one for each name of the metadata.
+    Its columns are `id`, `text`, `text_hash`, `content_hash`, `vector`, and one for each name of the metadata.
     """
 
     def __init__(self, storage: Storage, table: Any, held: bool = False) -> None:
@@ -66,11 +56,11 @@ class Table:
         """Whether it is one version, which stays as it is."""
         self.path = storage.place
         self._table = table
-        self.seals = seals_of(storage)
+        self.checksums = checksums_of(storage)
 
     @classmethod
     def create(cls, storage: Storage, dimension: int, maker: str | None) -> Table:
-        """A new, empty table, where there is nothing yet."""
+        """A new, empty table in empty storage."""
         schema = pa.schema(
             [
                 pa.field("id", pa.string(), nullable=False, metadata=_KEY if storage.shared else None),
@@ -82,22 +72,16 @@ class Table:
             metadata={_FORMAT_KEY: str(FORMAT), _MAKER_KEY: maker or ""},
         )
         with _explained(storage):
-            made = cls(storage, connect(storage).create_table(TABLE, schema=schema))
-            made.seals.seal(first=True)
+            made = cls(storage, connect(*storage.engine()).create_table(TABLE, schema=schema))
+            made.checksums.take(first=True)
         return made
 
     @classmethod
     def open(cls, storage: Storage, version: int | None = None) -> Table:
-        """The table as it is, or one version of it.
-
-        Raises
-        ------
-        IndexingError
-            It cannot be read, or it is of a later format.
-        """
+        """The latest version, or one held fast; IndexingError if it cannot be read or has a later format."""
         path = storage.place
         with _explained(storage):
-            table = connect(storage).open_table(TABLE)
+            table = connect(*storage.engine()).open_table(TABLE)
             if version is not None:
                 table.checkout(version)
             metadata = table.schema.metadata or {}
@@ -112,31 +96,31 @@ class Table:
         return cls(storage, table, held=version is not None)
 
     def at(self, version: int) -> Table:
-        """One version, held fast: what is changed later does not show."""
+        """One version, held fast: later changes do not show."""
         return Table.open(self.storage, version)
 
-    # -- what there is -----------------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------------------------
 
     @property
     def version(self) -> int:
-        """Number of the version that is looked at."""
+        """The number of the version that is looked at."""
         with _explained(self.storage):
             return int(self._table.version)
 
     @property
     def schema(self) -> pa.Schema:
-        """Of all columns."""
+        """The schema of all columns."""
         return self._table.schema
 
     @property
     def maker(self) -> str | None:
-        """What was kept of the model: with the table, or, where queries have another one since, with the vectors."""
+        """What was kept of the model: with the table, or with the vectors when the query model was changed later."""
         later = (self.schema.field("vector").metadata or {}).get(_MAKER_KEY)
         return (self.schema.metadata[_MAKER_KEY] if later is None else later).decode() or None
 
     @property
     def dimension(self) -> int:
-        """Of a vector."""
+        """The length of a vector."""
         return int(self.schema.field("vector").type.list_size)
 
     def refresh(self) -> None:
@@ -154,14 +138,14 @@ class Table:
             return list(self._table.list_versions())
 
     def row_ids(self, where: str | None = None) -> NDArray[np.uint64]:
-        """Where the documents lie, in the order of the table."""
+        """The row ids of the documents, or of those that a filter finds, in the order of the table."""
         with _explained(self.storage, where):
             query = self._table.search().select(["_rowid"])
             found = (query.where(where) if where is not None else query).to_arrow()
         return np.asarray(found["_rowid"].to_numpy())
 
     def take(self, row_ids: Sequence[int], columns: Sequence[str]) -> pa.Table:
-        """Some columns of the documents at these places, in the order given."""
+        """Some columns of the documents with these row ids, in the order given."""
         with _explained(self.storage):
             query = self._table.take_row_ids([int(row) for row in row_ids]).select(list(columns)).with_row_id()
             found = query.to_arrow()
@@ -172,7 +156,7 @@ class Table:
         return found.take(pa.array([order[int(row)] for row in row_ids], pa.int64()))
 
     def find(self, column: str, values: Sequence[str], columns: Sequence[str]) -> pa.Table:
-        """Some columns of the documents of which a column has one of the values."""
+        """Some columns of the documents in which `column` has one of the values."""
         find = partial(self._find, column, values, columns)
         return find() if self.held else self._agreed(find)
 
@@ -185,135 +169,152 @@ class Table:
         return pa.concat_tables(found)
 
     def batches(self, columns: Sequence[str], rows: int = 8192) -> Iterator[pa.RecordBatch]:
-        """All documents, a batch at a time, with their places in `_rowid`."""
+        """All documents, a batch at a time, with their row ids in `_rowid`."""
         with _explained(self.storage):
             query = self._table.search().select(list(columns)).with_row_id(True)
             yield from query.to_batches(batch_size=rows)
 
     def with_latest(self, do: Callable[[Table], T]) -> T:
-        """Do something with the latest version, held fast; with a later one, where it is removed meanwhile."""
+        """Do something with the latest version, held fast; again with a later one if it is removed meanwhile."""
         return self._agreed(lambda: do(self.at(self.version)))
 
-    # -- changing it -------------------------------------------------------------------------------------------------
+    # -- changing ----------------------------------------------------------------------------------------------------
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Change the latest version; what was changed is sealed at the end.
+        """Change the latest version; the checksums of new files are taken at the end.
 
-        Of a writer that is killed nobody sees what it had begun.
+        What a killed writer has begun is not seen by anybody.
         """
-        with self.storage.turn():
+        with self.storage.lock():
             self.refresh()
             yield
             try:
-                with self._sealing():
-                    self.seals.seal()
+                with self._checksums_readable():
+                    self.checksums.take()
             except OSError:
-                pass  # a full disk: what was changed is there, and the next writer seals it
+                pass  # a full disk: the change is there, and the next writer takes its checksums
 
     def add_columns(self, schema: pa.Schema) -> None:
-        """Have all columns of a schema; those that are new are empty."""
+        """Have all columns of a schema; new ones are empty.
+
+        Raises IndexingError if another process has meanwhile made a column of another type.
+        """
+        for field in schema:
+            if field.name in OWN_COLUMNS or field.name not in self.schema.names:
+                continue
+            there = self.schema.field(field.name)
+            if not there.equals(field, check_metadata=True):
+                raise IndexingError(
+                    f"{self.path}: another process has added metadata {field.name!r} of the type {there.type} "
+                    f"meanwhile, and here it is {field.type}; the same call, made again, names the document"
+                )
         fresh = [field for field in schema if field.name not in self.schema.names]
         if fresh:
             with _explained(self.storage):
                 self._table.add_columns(fresh)
 
     def put(self, rows: pa.Table) -> tuple[int, int]:
-        """Add documents, or replace those with their ids: all in one version. Gives how many of each."""
-        return self._agreed(lambda: self._put(rows))
+        """Add documents, or replace those with their ids, in one version. Returns how many of each."""
 
-    def _put(self, rows: pa.Table) -> tuple[int, int]:
-        with _explained(self.storage):
+        def merged() -> tuple[int, int]:
             self.add_columns(rows.schema)
-            rows = conformed(rows, self.schema)
-            merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-            done = merge.execute(rows)
-        return int(done.num_inserted_rows), int(done.num_updated_rows)
+            with _explained(self.storage):
+                merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+                done = merge.execute(conformed(rows, self.schema))
+            return int(done.num_inserted_rows), int(done.num_updated_rows)
 
-    def put_written(self, written: Sequence[Written]) -> tuple[int, int]:
-        """Add documents that lie in files already, or replace those with their ids: all in one version.
+        return self._agreed(merged)
 
-        No two of them have the same id. Gives how many were new, and how many replaced.
-        """
-        assert isinstance(self.storage, Folder)
+    def commit(self, change: Callable[[], T]) -> T:
+        """Make a version outside of LanceDB, and look at it."""
         with _explained(self.storage):
-            replaced = commit(self.storage.place / f"{TABLE}.lance", written)
+            done = change()
             self._table.checkout_latest()
-        return sum(one.rows for one in written) - replaced, replaced
+        return done
 
     def delete(self, where: str) -> int:
-        """Delete what a filter finds; gives how many there were."""
-        return self._agreed(lambda: self._delete(where))
+        """Delete what a filter finds. Returns how many documents that were."""
 
-    def _delete(self, where: str) -> int:
-        with _explained(self.storage, where):
-            number = int(self._table.count_rows(where))
-            if number:
-                self._table.delete(where)
-        return number
+        def deleted() -> int:
+            with _explained(self.storage, where):
+                number = int(self._table.count_rows(where))
+                if number:
+                    self._table.delete(where)
+            return number
+
+        return self._agreed(deleted)
 
     def delete_ids(self, ids: Sequence[str]) -> int:
-        """Delete documents by their ids; gives how many there were."""
+        """Delete documents by their ids. Returns how many were there."""
         listed = [ids[start : start + _LISTED_AT_ONCE] for start in range(0, len(ids), _LISTED_AT_ONCE)]
         return sum(self.delete(_is_one_of("id", some)) for some in listed)
 
     def set_maker(self, maker: str) -> None:
         """Keep another maker from this version on; documents and vectors stay as they are."""
-        self._agreed(lambda: self._set_maker(maker))
 
-    def _set_maker(self, maker: str) -> None:
-        with _explained(self.storage):
-            # What is kept with the table is written once; a column's metadata is part of a version.
-            self._table.update_field_metadata({"path": "vector", "metadata": {_MAKER_KEY.decode(): maker}})
-            self._table.checkout_latest()
+        def set_it() -> None:
+            with _explained(self.storage):
+                # The table's own metadata is written once; a column's is part of a version.
+                self._table.update_field_metadata({"path": "vector", "metadata": {_MAKER_KEY.decode(): maker}})
+                self._table.checkout_latest()
+
+        self._agreed(set_it)
 
     def compact(self, keep: timedelta) -> None:
         """Join small files, drop deleted documents from them, and remove versions older than `keep`."""
+
+        def optimized() -> None:
+            with _explained(self.storage):
+                self._table.optimize(cleanup_older_than=keep)
+
         with _explained(self.storage), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*cleanup_older_than=0")  # whoever asks for it knows
-            self.clean(lambda: self._agreed(lambda: self._optimize(keep)))
+            warnings.filterwarnings("ignore", message=".*cleanup_older_than=0")  # who asks for it knows
+            self.clean(lambda: self._agreed(optimized))
 
     def clean(self, remove: Callable[[], object]) -> None:
         """Run what removes files of the index, then forget their checksums."""
-        with self._sealing():
-            self.seals.clean(remove)
+        with self._checksums_readable():
+            self.checksums.clean(remove)
 
     @contextmanager
-    def _sealing(self) -> Iterator[None]:
+    def _checksums_readable(self) -> Iterator[None]:
         try:
             yield
         except ValueError as error:
             raise IndexingError(f"{self.path}: {error}; `polyencoders index verify` says more") from None
 
-    def _optimize(self, keep: timedelta) -> None:
-        with _explained(self.storage):
-            self._table.optimize(cleanup_older_than=keep)
-
     def _agreed(self, change: Callable[[], T]) -> T:
         """Do something with the latest version, again and again until no other writer's came first."""
-        for attempt in range(_TRIES):
+        from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+        def attempt() -> T:
             version = self.version
             try:
                 return change()
-            except _OvertakenError:
-                time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
-                self.refresh()
-            except _RemovedError:
+            except _RemovedError as error:
                 self.refresh()
                 if self.version == version:
-                    raise  # nobody has removed it: it is lost
-        raise IndexingError(
-            f"{self.path}: other writers change it all the time, and {_TRIES} attempts came too late. What was written "
-            "before is there; the same call goes on. Fewer writers at once, or larger chunks, get on faster"
+                    raise  # no later version: the file is lost
+                raise OvertakenError(str(error)) from None
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(OvertakenError),
+            wait=wait_random_exponential(0.05, max=2),
+            stop=stop_after_attempt(_TRIES),
+            before=lambda state: self.refresh() if state.attempt_number > 1 else None,
         )
-
-
-class _OvertakenError(IndexingError):
-    """Another writer's version came first."""
+        try:
+            return retrying(attempt)
+        except RetryError:
+            raise IndexingError(
+                f"{self.path}: other writers change it all the time, and {_TRIES} attempts came too late. What was "
+                "written before is there; the same call goes on. Fewer writers at once, or larger chunks, get on faster"
+            ) from None
 
 
 class _RemovedError(IndexingError):
-    """A file of the version that is looked at is gone: by another writer's compaction, or lost."""
+    """A file of the version that is looked at is gone: removed by another writer's compaction, or lost."""
 
 
 def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -324,38 +325,43 @@ def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     return rows.select(schema.names).cast(schema)
 
 
-def seals_of(storage: Storage) -> Seals:
+def vectors_in(rows: pa.Table | pa.RecordBatch) -> NDArray[np.float32]:
+    """The column `vector` of some rows as `(n, d)`."""
+    column = rows["vector"]
+    flat = (column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column).flatten()
+    d = rows.schema.field("vector").type.list_size
+    return np.ascontiguousarray(flat.to_numpy(zero_copy_only=False)).reshape(len(rows), d)
+
+
+def checksums_of(storage: Storage) -> Checksums:
     """The checksums of an index's files, whether or not it can be opened."""
-    return Seals(storage, (f"{TABLE}.lance", "search"))
+    return Checksums(storage, (f"{TABLE}.lance", LAYOUTS))
 
 
-def connect(place: Storage | Path) -> Any:
-    """The LanceDB database in a place."""
-    lancedb = _lancedb()
+def connect(where: str, options: Any = None) -> Any:
+    """The LanceDB database at an address."""
+    try:
+        import lancedb
+    except ImportError:
+        raise MissingExtraError("lancedb", "index") from None
     # Its caches are for random access to columns that we keep in memory ourselves: by default they may take gigabytes.
     session = lancedb.Session(index_cache_size_bytes=_CACHE_BYTES, metadata_cache_size_bytes=_CACHE_BYTES)
-    where, options = (place if isinstance(place, Storage) else Folder(place)).engine()
     return lancedb.connect(where, session=session, storage_options=options)
 
 
 def _is_one_of(column: str, values: Sequence[str]) -> str:
-    if not values:
-        return "false"
-    return f"{column} IN ({', '.join(quoted(value) for value in values)})"
+    """An SQL condition.
 
-
-def quoted(text: str) -> str:
-    """A text as SQL writes it.
-
-    >>> quoted("it's")
-    "'it''s'"
+    >>> _is_one_of("id", ["it's", "b"]), _is_one_of("id", [])
+    ("id IN ('it''s', 'b')", 'false')
     """
-    return "'" + text.replace("'", "''") + "'"
+    quoted = ("'" + value.replace("'", "''") + "'" for value in values)
+    return f"{column} IN ({', '.join(quoted)})" if values else "false"
 
 
 @contextmanager
 def _explained(storage: Storage, where: str | None = None) -> Iterator[None]:
-    """Errors of the engine, with what they are about."""
+    """Turn an error of LanceDB into one of ours that says what it is about."""
     if where is not None:
         check_filter(where)
     path = storage.place
@@ -365,14 +371,14 @@ def _explained(storage: Storage, where: str | None = None) -> Iterator[None]:
         if isinstance(error, IndexingError):
             raise
         if storage.shared and any(sign in str(error).lower() for sign in _OVERTAKEN):
-            raise _OvertakenError(f"{path}: another writer's change came first; the same call goes on") from None
+            raise OvertakenError(f"{path}: another writer's change came first; the same call goes on") from None
         said = _IN_THE_ENGINE.sub("", str(error).split("\n")[0])
-        # What a server answered may quote the request, and so what it was signed with: it is nobody's cause.
+        # A server's answer may quote the signed request: in object storage it is not kept as the cause.
         cause = None if storage.shared else error
         if explained := storage.explained(str(error) if storage.shared else said):
             raise explained from cause
         if where is not None and any(sign in said.lower() for sign in _OF_A_FILTER):
-            # Columns that are ours alone are nobody's to filter by.
+            # Nobody filters by the columns that are ours alone.
             said = re.sub(r"`(text_hash|content_hash|vector)`, ", "", said).replace("Invalid input, ", "")
             raise IndexingError(f"the filter {shown(where)} cannot be used: {said[:500]}") from cause
         if removed := _REMOVED.search(said):

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from polyencoders.errors import IndexingError
-from polyencoders.index.layout import newest
+from polyencoders.index.layout_storage import newest
 from polyencoders.index.rows import text_hash_of
 from polyencoders.index.storage import Storage
-from polyencoders.index.table import Table, seals_of
+from polyencoders.index.table import Table, checksums_of
 
 
 def problems(storage: Storage, advance: Callable[[int], object] = lambda read: None) -> Iterator[str]:
@@ -26,7 +26,7 @@ def problems(storage: Storage, advance: Callable[[int], object] = lambda read: N
     advance
         Called with the number of bytes read, as its files are.
     """
-    yield from seals_of(storage).check(advance)
+    yield from checksums_of(storage).check(advance)
     try:
         table = Table.open(storage)
         yield from _of_documents(table.at(table.version))
@@ -57,7 +57,7 @@ def _of_documents(table: Table) -> Iterator[str]:
             rows = batch["_rowid"].to_numpy()
             places = order[np.minimum(np.searchsorted(layout.row_ids, rows, sorter=order), len(order) - 1)]
             held = layout.row_ids[places] == rows
-            differ = (layout.documents.rows.tensor().numpy()[places[held]] != vectors[held]).any(1)
+            differ = (layout.vectors[places[held]] != vectors[held]).any(1)
             if differ.any():
                 yield f"{layout.folder.name}: {int(differ.sum())} vectors are not those of the table"
         number += len(batch)

@@ -1,6 +1,6 @@
 """How a bucket is reached: address, credentials and time limits, from options, the environment and AWS's files.
 
-The same for the engine and for our own requests. Knows names of settings; keeps secrets out of what is printed.
+obstore and LanceDB get the same settings. obstore does not read AWS's files itself.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ _OF_THE_CLIENT = ("allow_http", "timeout", "connect_timeout", "proxy_url", "allo
 _TIMES = {"timeout": "20s", "connect_timeout": "5s"}
 """For one request of some megabytes."""
 _RETRIES = {"client_max_retries": "1", "client_retry_timeout": "30"}
-"""For the engine, which tries again what failed after these, four times or more: each more of them costs minutes until
-a store that is silent is given up."""
+"""For LanceDB, which retries four times or more on top of these: each more of them adds minutes until a silent store
+is given up."""
 _IN_FILES = ("access_key_id", "secret_access_key", "session_token", "region", "endpoint_url")
 _VARIABLES = (*_IN_FILES, "default_region", "endpoint")
-"""Of the environment; others that Amazon's tools know, such as roles, the engine and obstore read by themselves."""
+"""LanceDB and obstore read other variables, such as those of roles, themselves."""
 
 
 @dataclass(frozen=True)
 class S3Options:
-    """Where a bucket is and how it is reached."""
+    """Where a bucket is and how it is reached. Secrets are not printed."""
 
     bucket: str
     prefix: str
@@ -34,38 +34,33 @@ class S3Options:
 
     @property
     def where(self) -> str:
-        """For messages."""
+        """The address, for messages."""
         return self.settings.get("endpoint") or "Amazon S3"
 
     def store(self) -> dict[str, Any]:
-        """For obstore."""
+        """The settings of obstore's store."""
         return {name: value for name, value in self.settings.items() if name not in (*_OF_THE_CLIENT, *_RETRIES)}
 
     def client(self) -> dict[str, Any]:
-        """For obstore's HTTP client."""
-        return {
-            name: value == "true" if value in ("true", "false") else value
-            for name, value in self.settings.items()
-            if name in _OF_THE_CLIENT
-        }
+        """The settings of obstore's HTTP client."""
+        given = {name: value for name, value in self.settings.items() if name in _OF_THE_CLIENT}
+        return {name: value == "true" if value in ("true", "false") else value for name, value in given.items()}
 
     def engine(self) -> dict[str, str]:
-        """For LanceDB."""
+        """The settings of LanceDB."""
         own = (*_OF_THE_CLIENT, *_RETRIES)
         return _RETRIES | {name if name in own else f"aws_{name}": value for name, value in self.settings.items()}
 
 
 def options_for(place: str, given: Mapping[str, str] | None) -> S3Options:
-    """What is given, else what the environment says, else AWS's files.
+    """The options given, then those of the environment, then those of AWS's files.
 
     >>> options_for("s3://bucket/a/b", {"aws_region": "eu-west-1", "timeout": "3s"}).engine()["aws_region"]
     'eu-west-1'
     """
     bucket, _, prefix = place.removeprefix("s3://").partition("/")
-    named = {name.lower(): str(value) for name, value in (given or {}).items()}
-    variables = {name: os.environ.get(f"AWS_{name.upper()}") for name in _VARIABLES}
-    settings = {name: value for name, value in variables.items() if value}
-    settings |= {name.removeprefix("aws_"): value for name, value in named.items()}
+    settings = {name: value for name in _VARIABLES if (value := os.environ.get(f"AWS_{name.upper()}"))}
+    settings |= {name.lower().removeprefix("aws_"): str(value) for name, value in (given or {}).items()}
     if "access_key_id" not in settings:
         settings = _of_files(os.environ.get("AWS_PROFILE") or "default") | settings
     endpoint = settings.pop("endpoint_url", None)
@@ -78,7 +73,7 @@ def options_for(place: str, given: Mapping[str, str] | None) -> S3Options:
 
 
 def _of_files(profile: str) -> dict[str, str]:
-    """Keys and region of a profile, as Amazon's own tools keep them."""
+    """The keys and the region of a profile."""
     found: dict[str, str] = {}
     for variable, file, prefix in (
         ("AWS_CONFIG_FILE", "config", "" if profile == "default" else "profile "),
