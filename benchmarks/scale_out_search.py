@@ -247,7 +247,7 @@ def _spread_out(spread: ShardedIndex, index: Index, codes: np.ndarray) -> dict[s
                 received.append(sum(one.received for one in asked))
                 # The first shard's part again in this process, where nothing else wants the processor.
                 alone.append(here.search(*last.arguments).seconds)
-                (share,) = here._shares.values()
+                (share,) = here._slices.values()
                 screened.append(share.segments[0].documents.work["screened"])
                 numbers = last.arguments[-1]
                 tiles.append(int(numbers.sum()) if numbers is not None else spread.snapshot.tiles)

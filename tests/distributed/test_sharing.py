@@ -9,7 +9,7 @@ from polyencoders.distributed.shard import Shard
 from polyencoders.errors import IndexingError
 from polyencoders.index import Index
 from polyencoders.index.searching import Wanted
-from polyencoders.index.share import View
+from polyencoders.index.slices import View
 
 CODES = np.random.default_rng(1).normal(size=(9, 3, 16))
 FILTERS = (None, "year > 1950 AND odd", "odd", "year = 5000", "id = 'd8'")
@@ -83,7 +83,7 @@ def test_changes_are_seen_whole(in_process, changing, model):
     assert sharded.search(CODES, 10) == changing.search(CODES, 10) != before
     changing.compact()  # by another process: the layout that the shards hold is removed
     for (shard,) in sharded.shards.replicas:
-        shard._shares.clear()  # as one that was started again
+        shard._slices.clear()  # as one that was started again
     assert [one.hits for one in sharded.search(CODES, 10)] == [one.hits for one in changing.search(CODES, 10)]
     sharded.refresh()
     assert sharded.version == changing.version

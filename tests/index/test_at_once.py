@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyencoders.errors import DataError, IndexingError
-from polyencoders.index import Index, Watch, staging, verify
+from polyencoders.index import Index, Watch, jobs, verify
 from polyencoders.models.encoding import encode_documents
 
 pytest.importorskip("lance", reason="needs polyencoders[ray]")
@@ -26,23 +26,23 @@ def made_up(texts, done):
 
 
 def shuffled(encode=made_up, stop_after=None, seen=None):
-    """Runs tasks in another order than they come, as workers might."""
+    """Runs wanted in another order than they come, as workers might."""
 
-    def work(tasks):
-        for done, task in enumerate(random.Random(0).sample(tasks, len(tasks))):
+    def work(wanted):
+        for done, job in enumerate(random.Random(0).sample(wanted, len(wanted))):
             if done == stop_after:
                 raise KeyboardInterrupt
             if seen is not None:
-                seen.append(task)
-            table = Index.open(task.index)._writer.at(task.version)
-            yield task.number, task.run(table, encode)
+                seen.append(job)
+            table = Index.open(job.index)._writer.at(job.version)
+            yield job.number, job.run(table, encode)
 
     return work
 
 
 def interrupted_at_the_end(seen):
-    def work(tasks):
-        yield from shuffled(seen=seen)(tasks)
+    def work(wanted):
+        yield from shuffled(seen=seen)(wanted)
         raise KeyboardInterrupt
 
     return work
@@ -153,7 +153,7 @@ def test_what_was_encoded_of_other_documents_or_by_other_means_is_not_taken(poly
     seen = []
     with pytest.raises(KeyboardInterrupt):
         index.add_at_once(others, interrupted_at_the_end(seen), chunk=10)
-    assert [task.number for task in seen] == [0]
+    assert [job.number for job in seen] == [0]
     with pytest.raises(KeyboardInterrupt):
         index.add_at_once(rows, interrupted_at_the_end(seen), bf16=False, chunk=10)
     assert len(seen) == 1 + 4
@@ -202,9 +202,9 @@ def test_documents_that_others_add_meanwhile_are_replaced(poly, texts, tmp_path)
     index = Index.create(tmp_path / "index", poly)
     rows = [{"id": i, "text": text} for i, text in enumerate(texts(20))]
 
-    def work(tasks):
+    def work(wanted):
         Index.open(index.path, poly).add([{"id": 3, "text": "of another"}, {"id": 99, "text": "of another, too"}])
-        yield from shuffled()(tasks)
+        yield from shuffled()(wanted)
 
     added = index.add_at_once(rows, work, chunk=10)
     assert (added.added, added.replaced) == (19, 1)
@@ -219,9 +219,9 @@ def test_a_column_that_others_make_otherwise_meanwhile_is_refused(poly, tmp_path
     index = Index.create(tmp_path / "index", poly)
     rows = [{"id": i, "text": f"word {i}", "year": i} for i in range(4)]
 
-    def work(tasks):
+    def work(wanted):
         Index.open(index.path, poly).add([{"text": "of another", "year": "1999"}])
-        yield from shuffled()(tasks)
+        yield from shuffled()(wanted)
 
     with pytest.raises(IndexingError, match="metadata 'year' of the type string meanwhile, and here it is int64"):
         index.add_at_once(rows, work)
@@ -234,10 +234,10 @@ def test_a_column_that_others_make_otherwise_meanwhile_is_refused(poly, tmp_path
 def test_two_at_the_same_time_are_refused(poly, tmp_path):
     index = Index.create(tmp_path / "index", poly)
 
-    def work(tasks):
+    def work(wanted):
         with pytest.raises(IndexingError, match="another process is adding documents"):
             Index.open(index.path, poly).add_at_once(["c"], shuffled())
-        yield from shuffled()(tasks)
+        yield from shuffled()(wanted)
 
     assert index.add_at_once(["a", "b"], work).added == 2
 
@@ -248,11 +248,11 @@ def test_documents_that_end_every_worker_are_named(poly, tmp_path, monkeypatch):
     class Ended(BaseException):
         pass
 
-    def work(tasks):
-        for _ in range(staging.ATTEMPTS):
+    def work(wanted):
+        for _ in range(jobs.ATTEMPTS):
             with pytest.raises(Ended):
-                next(shuffled(lambda texts, done: (_ for _ in ()).throw(Ended()))(tasks))
-        yield from shuffled()(tasks)
+                next(shuffled(lambda texts, done: (_ for _ in ()).throw(Ended()))(wanted))
+        yield from shuffled()(wanted)
 
     with pytest.raises(IndexingError, match=r"4 workers have ended .* chunk 0 \(2 documents from 'one' on\)"):
         index.add_at_once([{"id": "one", "text": "a"}, {"id": "two", "text": "b"}], work)
@@ -261,10 +261,10 @@ def test_documents_that_end_every_worker_are_named(poly, tmp_path, monkeypatch):
 def test_a_machine_that_does_not_see_the_folder_is_named(poly, tmp_path):
     index = Index.create(tmp_path / "index", poly)
 
-    def work(tasks):
-        table = index._writer.at(tasks[0].version)
+    def work(wanted):
+        table = index._writer.at(wanted[0].version)
         shutil.rmtree(index.path / "staging" / "planned")
-        yield tasks[0].number, tasks[0].run(table, made_up)
+        yield wanted[0].number, wanted[0].run(table, made_up)
 
     with pytest.raises(IndexingError, match="does not see what is to be encoded: the index must lie in a folder"):
         index.add_at_once(["a"], work)

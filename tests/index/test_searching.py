@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from polyencoders.errors import IndexingError, ModelError
 from polyencoders.index import Index
-from polyencoders.index.adding import put
-from polyencoders.index.rows import document
+from polyencoders.index.adopting import put
+from polyencoders.index.documents import document
 from polyencoders.scoring import kernel
 
 KINDS = ("normal", "clustered", "uneven", "zeros and twins")

@@ -245,7 +245,7 @@ def _join(address: str | None, path: str) -> None:
     """Join a cluster, if one is named: before a model is loaded for nothing, and LanceDB, which warns of forks."""
     if address is not None:
         from polyencoders.distributed import connect
-        from polyencoders.index.staging import in_a_folder
+        from polyencoders.index.jobs import in_a_folder
         from polyencoders.index.storage import place_of
 
         in_a_folder(place_of(path))

@@ -1,6 +1,6 @@
 """A model in a process of its own, on any machine of a cluster, which has chunks of documents encoded by their numbers.
 
-Knows the model and the tasks it is given; nothing of other workers.
+Knows the model and the jobs it is given; nothing of other workers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from polyencoders.distributed.cluster import the_ray
 from polyencoders.errors import ModelError
 from polyencoders.index import Maker, storage
-from polyencoders.index.staging import Task
+from polyencoders.index.jobs import Job
 from polyencoders.index.table import Table
 from polyencoders.models.encoding import encode_documents
 
@@ -26,7 +26,7 @@ class Encoder:
     Parameters
     ----------
     sent
-        References to the model and to the tasks by their numbers; in a list, so that they are not fetched here.
+        References to the model and to the jobs by their numbers; in a list, so that they are not fetched here.
     fingerprint
         Of the document side that made the index.
     bf16
@@ -37,26 +37,26 @@ class Encoder:
         self.sent = sent
         self.fingerprint = fingerprint
         self.bf16 = bf16
-        self._loaded: tuple[Any, dict[int, Task], Table] | None = None
+        self._loaded: tuple[Any, dict[int, Job], Table] | None = None
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run the tasks whose numbers are given; tells of each how many texts were encoded."""
+        """Run the jobs whose numbers are given; tells of each how many texts were encoded."""
         if self._loaded is None:
             self._loaded = self._load()
-        model, tasks, table = self._loaded
+        model, jobs, table = self._loaded
 
         def encode(texts: list[str], done: Callable[[int], object]) -> NDArray[np.float32]:
             return encode_documents(model, texts, self.bf16, done)
 
         numbers = batch["number"]
-        return {"number": numbers, "encoded": np.array([tasks[int(one)].run(table, encode) for one in numbers])}
+        return {"number": numbers, "encoded": np.array([jobs[int(one)].run(table, encode) for one in numbers])}
 
-    def _load(self) -> tuple[Any, dict[int, Task], Table]:
+    def _load(self) -> tuple[Any, dict[int, Job], Table]:
         """Not when the actor is made: what goes wrong there is not told to who started it."""
         import torch
 
         ray = the_ray()
-        model, tasks = ray.get(self.sent)
+        model, jobs = ray.get(self.sent)
         if ray.get_gpu_ids():
             model = model.to("cuda")
         made = Maker.of(model).documents
@@ -66,5 +66,5 @@ class Encoder:
                 f"of {self.fingerprint[:8]}): other releases of polyencoders or of sentence-transformers are installed"
             )
         torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
-        one = next(iter(tasks.values()))
-        return model, tasks, Table.open(storage.existing(one.index), one.version)
+        one = next(iter(jobs.values()))
+        return model, jobs, Table.open(storage.existing(one.index), one.version)

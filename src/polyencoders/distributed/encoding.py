@@ -16,8 +16,8 @@ from polyencoders.distributed.cluster import connect, machines, the_ray
 from polyencoders.distributed.encoder import Encoder
 from polyencoders.errors import ClusterError, PolyencodersError
 from polyencoders.index import Added, Index
-from polyencoders.index.adding import CHUNK
-from polyencoders.index.staging import Task, Watch, in_a_folder
+from polyencoders.index.jobs import Job, Watch, in_a_folder
+from polyencoders.index.planning import CHUNK
 
 THREADS = 4
 """Processors of a worker without a GPU, at most: more make one worker faster, but less than more workers would."""
@@ -76,14 +76,14 @@ def add(
     assert index.maker is not None
     fingerprint = index.maker.documents
 
-    def work(tasks: list[Task]) -> Iterator[tuple[int, int]]:
-        return _mapped(tasks, model, fingerprint, bf16)
+    def work(jobs: list[Job]) -> Iterator[tuple[int, int]]:
+        return _mapped(jobs, model, fingerprint, bf16)
 
     return index.add_at_once(documents, work, bf16=bf16, chunk=chunk, watch=watch)
 
 
-def _mapped(tasks: list[Task], model: Any, fingerprint: str, bf16: bool | None) -> Iterator[tuple[int, int]]:
-    """Have tasks run by the cluster's workers; gives of each, as it ends, its number and how many texts it encoded."""
+def _mapped(jobs: list[Job], model: Any, fingerprint: str, bf16: bool | None) -> Iterator[tuple[int, int]]:
+    """Have jobs run by the cluster's workers; gives of each, as it ends, its number and how many texts it encoded."""
     ray = the_ray()
     from ray import data
 
@@ -91,11 +91,11 @@ def _mapped(tasks: list[Task], model: Any, fingerprint: str, bf16: bool | None) 
     context = data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    sent = ray.put(copy.deepcopy(model).to("cpu")), ray.put({task.number: task for task in tasks})
+    sent = ray.put(copy.deepcopy(model).to("cpu")), ray.put({job.number: job for job in jobs})
     with data.DataContext.current(context), _quiet("ray.data"):
         # A block for each: what one of them came to is told when it is done. Blocks of items are there already, and
         # need no processor to be read while the workers hold all of them.
-        numbers = data.from_items([{"number": task.number} for task in tasks], override_num_blocks=len(tasks))
+        numbers = data.from_items([{"number": job.number} for job in jobs], override_num_blocks=len(jobs))
         results = numbers.map_batches(
             Encoder,
             batch_size=1,

@@ -1,7 +1,7 @@
-"""One share of an index in a process of its own: it loads what it is asked for, and searches it.
+"""One slice of an index in a process of its own: it loads what it is asked for, and searches it.
 
-A shard keeps nothing that is not in storage: one that is started again loads its share with the next search. Knows
-shares of indexes; nothing of the other shards.
+A shard keeps nothing that is not in storage: one that is started again loads its slice with the next search. Knows
+slices of indexes; nothing of the other shards.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from polyencoders.errors import IndexingError, StorageError
 from polyencoders.index import storage
 from polyencoders.index.searching import Found, Promises, Wanted
-from polyencoders.index.share import Share, View
+from polyencoders.index.slices import Slice, View
 from polyencoders.index.table import Table
 
 Codes = NDArray[np.float32] | NDArray[np.float64]
@@ -58,7 +58,7 @@ class Part(NamedTuple):
 
 
 class Shard:
-    """A share of an index. Its methods may be called by several threads.
+    """A slice of an index. Its methods may be called by several threads.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class Shard:
     options
         How object storage is reached, as for `Index.open`.
     part, parts
-        Which share it is, from 0, of how many.
+        Which slice it is, from 0, of how many.
     threads
         With which it searches.
     """
@@ -75,11 +75,11 @@ class Shard:
     def __init__(self, place: str, options: Mapping[str, str] | None, part: int, parts: int, threads: int) -> None:
         self._place, self._options = place, options
         self._part, self._parts, self._threads = part, parts, threads
-        self._shares: dict[View, Share] = {}
+        self._slices: dict[View, Slice] = {}
         self._loading = threading.Lock()
 
     def load(self, view: View) -> Loaded:
-        """Have the share of a view in memory.
+        """Have the slice of a view in memory.
 
         Raises
         ------
@@ -88,14 +88,14 @@ class Shard:
         StorageError
             Object storage does not answer.
         """
-        share = self._share(view)
-        tiles = len(share.segments[0].everything.tiles) if share.layout is not None else 0
-        return Loaded(view, share.size, share.beside, tiles)
+        slice = self._slice(view)
+        tiles = len(slice.segments[0].everything.tiles) if slice.layout is not None else 0
+        return Loaded(view, slice.size, slice.beside, tiles)
 
     def promises(self, view: View, codes: Codes, where: str | None, most: int | None) -> Promises:
-        """How promising its tiles are to each query; parameters and errors as for `search` and `Share.promises`."""
+        """How promising its tiles are to each query; parameters and errors as for `search` and `Slice.promises`."""
         torch.set_num_threads(self._threads)  # of the calling thread
-        return self._share(view).promises(codes.astype(np.float64), where, most)
+        return self._slice(view).promises(codes.astype(np.float64), where, most)
 
     def search(
         self,
@@ -104,14 +104,14 @@ class Shard:
         wanted: Wanted,
         numbers: NDArray[np.int64] | None = None,
     ) -> Part:
-        """The best documents of its share for each query.
+        """The best documents of its slice for each query.
 
         Parameters
         ----------
         view
             What is searched.
         codes, wanted
-            As for `Share.find`.
+            As for `Slice.find`.
         numbers
             `(parts, q)`: how many of its tiles each shard is to look at; None: all.
 
@@ -124,7 +124,7 @@ class Shard:
         """
         started = time.perf_counter()
         torch.set_num_threads(self._threads)  # of the calling thread
-        here = self._share(view)
+        here = self._slice(view)
         found = here.find(codes.astype(np.float64), wanted, numbers[self._part] if numbers is not None else None)
         places = {
             (int(segment), int(place))
@@ -135,22 +135,22 @@ class Shard:
         records = {place: here.read_in_the_whole(*place) for place in places}
         return Part(view, here.size, found, records, time.perf_counter() - started)
 
-    def _share(self, view: View) -> Share:
+    def _slice(self, view: View) -> Slice:
         with self._loading:
-            share = self._shares.pop(view, None)
-            if share is None:
-                share = self._read(view)
-            self._shares[view] = share  # the newest last
-            while len(self._shares) > VIEWS_KEPT:
-                self._shares.pop(next(iter(self._shares)))
-            return share
+            slice = self._slices.pop(view, None)
+            if slice is None:
+                slice = self._read(view)
+            self._slices[view] = slice  # the newest last
+            while len(self._slices) > VIEWS_KEPT:
+                self._slices.pop(next(iter(self._slices)))
+            return slice
 
-    def _read(self, view: View) -> Share:
+    def _read(self, view: View) -> Slice:
         torch.set_num_threads(self._threads)
-        before = next(reversed(self._shares.values()), None)
+        before = next(reversed(self._slices.values()), None)
         try:
             table = Table.open(storage.existing(self._place, self._options), view.version)
-            return Share(table, view, self._part, self._parts, before)
+            return Slice(table, view, self._part, self._parts, before)
         except StorageError:
             raise  # it may answer the next time
         except (OSError, ValueError, KeyError, IndexingError) as error:

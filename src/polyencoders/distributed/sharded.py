@@ -20,7 +20,7 @@ from polyencoders.distributed.shards import Shards
 from polyencoders.errors import ClusterError, IndexingError
 from polyencoders.index.answers import Answer, hits_of
 from polyencoders.index.index import Index
-from polyencoders.index.maker import Model
+from polyencoders.index.provenance import Model
 from polyencoders.index.searching import (
     QUERIES_AT_ONCE,
     Promises,
@@ -30,7 +30,7 @@ from polyencoders.index.searching import (
     merged,
     shared_out,
 )
-from polyencoders.index.share import BESIDE, LAID_OUT, View
+from polyencoders.index.slices import BESIDE, LAID_OUT, View
 from polyencoders.index.snapshot import Snapshot
 from polyencoders.index.table import Table
 
@@ -38,7 +38,7 @@ PATIENCE = 60.0
 """Seconds for which a lost shard is waited for."""
 
 BEGINNING = 300.0
-"""Seconds until all shards have started and read their shares; more, where patience is more."""
+"""Seconds until all shards have started and read their slices; more, where patience is more."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ class ShardedIndex(Index):
         model, accept_documents_from
             As for `Index.open`.
         shards
-            Into how many shares it is cut; by default one for each machine.
+            Into how many slices it is cut; by default one for each machine.
         replicas
-            Processes that hold the same share.
+            Processes that hold the same slice.
         threads
             With which each searches; by default as many as there are processors for.
         patience
@@ -231,7 +231,7 @@ class ShardedIndex(Index):
         numbers = None
         half = codes.astype(np.float32)  # what a model makes, which is half as much to send
         asked = half if (half == codes).all() else codes
-        if wanted.share is not None:
+        if wanted.fraction is not None:
             # A fast search looks at the most promising tiles of the whole layout, in whichever shards they lie: the
             # same ones as on one machine. Where there is no filter, it is known how many these are.
             where, most = wanted.where, wanted.number_of_tiles(spread.tiles, spread.size - spread.beside)

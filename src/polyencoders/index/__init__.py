@@ -1,7 +1,7 @@
-"""Documents in, ranked hits out: an index on disk, and search over vectors that others keep. Knows models and scoring.
+"""Documents in, ranked hits out: an index on disk, and search over vectors that others keep.
 
 `Index` keeps documents with their vectors; `verify` checks one. `polyencoders.index.stores` searches vectors held
-elsewhere. What searches vectors alone, in `searching.py` and below, is imported without any model.
+elsewhere.
 """
 
 from __future__ import annotations
@@ -12,25 +12,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from polyencoders.index.adding import Added
     from polyencoders.index.answers import Answer, IndexHit
-    from polyencoders.index.index import Index, IndexInfo, verify
-    from polyencoders.index.maker import Maker
-    from polyencoders.index.staging import Watch
+    from polyencoders.index.index import Index
+    from polyencoders.index.jobs import Watch
+    from polyencoders.index.provenance import Maker
+    from polyencoders.index.reader import IndexInfo
     from polyencoders.index.storage import is_index
+    from polyencoders.index.verifying import verify
 
-__all__ = ["Added", "Answer", "Index", "IndexHit", "IndexInfo", "Maker", "Watch", "is_index", "verify"]
-_ELSEWHERE = {
+_HOMES = {
     "Added": "adding",
     "Answer": "answers",
+    "Index": "index",
     "IndexHit": "answers",
-    "Maker": "maker",
-    "Watch": "staging",
+    "IndexInfo": "reader",
+    "Maker": "provenance",
+    "Watch": "jobs",
     "is_index": "storage",
+    "verify": "verifying",
 }
+__all__ = ["Added", "Answer", "Index", "IndexHit", "IndexInfo", "Maker", "Watch", "is_index", "verify"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module(f"polyencoders.index.{_ELSEWHERE.get(name, 'index')}"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"polyencoders.index.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,23 +1,22 @@
-"""Vectors that exist already, as documents: from arrays, `.npy` files, Parquet files and LanceDB tables.
-
-Knows files of vectors; nothing of models.
-"""
+"""Vectors that exist already, as documents: from arrays, `.npy` files, Parquet files and LanceDB tables."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from polyencoders.errors import DataError
-from polyencoders.index.rows import Document, document, made
+from polyencoders.index.arrays import as_array
+from polyencoders.index.documents import Document, columns_of_documents, document, made
+from polyencoders.index.planning import with_vectors
+from polyencoders.index.table import Table, connect
 
 AT_ONCE = 8_192
 
@@ -27,7 +26,7 @@ Batch = tuple[list[Document], NDArray[np.float32]]
 def batches(
     vectors: Any, rows: Iterable[Any] | None, vector: str = "vector", text: str = "text", id: str = "id"
 ) -> Iterator[Batch]:
-    """Documents and their vectors, some at a time.
+    """Documents and their vectors `(n, d)`, some at a time.
 
     Parameters
     ----------
@@ -54,20 +53,27 @@ def batches(
             yield from _of_table(_parquet(path), str(path), vector, text, id)
             return
         elif path.suffix == ".lance":
-            vectors = _lance(path)
+            vectors = connect(str(path.parent)).open_table(path.stem)
         else:
             raise DataError(f"{path}: vectors are read from .npy and .parquet files, and from .lance tables")
     if hasattr(vectors, "search") and hasattr(vectors, "schema"):
         stream = vectors.search().to_batches(batch_size=AT_ONCE)
         yield from _of_table(stream, f"the table {vectors.name}", vector, text, id)
         return
-    if isinstance(vectors, torch.Tensor):
-        vectors = vectors.detach().cpu().float().numpy()
     try:
-        array = np.asarray(vectors)
+        array = as_array(vectors.float() if hasattr(vectors, "detach") else vectors)
     except ValueError:
         raise DataError("vectors: expected floating-point numbers (n, d), got vectors of different lengths") from None
     yield from _of_array(array, rows)
+
+
+def put(table: Table, documents: list[Document], vectors: NDArray[np.float32]) -> None:
+    """Write documents with their vectors as one version; of several with the same id, the last."""
+    last = list({one.id: place for place, one in enumerate(documents)}.values())
+    if len(last) < len(documents):
+        documents, vectors = [documents[place] for place in last], vectors[last]
+    with table.changing():
+        table.put(with_vectors(columns_of_documents(documents, table.schema), vectors))
 
 
 def _of_array(vectors: NDArray[Any], rows: Iterable[Any] | None) -> Iterator[Batch]:
@@ -109,10 +115,8 @@ def _of_table(stream: Iterable[pa.RecordBatch], what: str, vector: str, text: st
         for i, row in enumerate(batch.select(kept).to_pylist()):
             fields = {("text" if name == text else "id" if name == id else name): value for name, value in row.items()}
             fields = {name: value for name, value in fields.items() if name not in ("text_hash", "content_hash")}
-            given = fields.get("text")
-            documents.append(
-                document(fields, start + i) if isinstance(given, str) else _without_text(start + i, fields)
-            )
+            has_text = isinstance(fields.get("text"), str)
+            documents.append(document(fields, start + i) if has_text else _without_text(start + i, fields))
         yield documents, vectors
         start += len(batch)
 
@@ -139,28 +143,3 @@ def _parquet(path: Path) -> Iterator[pa.RecordBatch]:
         yield from pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=AT_ONCE)
     except pa.ArrowException as error:
         raise DataError(f"{path}: cannot be read as Parquet: {error}") from None
-
-
-def _lance(path: Path) -> Any:
-    from polyencoders.index.table import connect
-
-    return connect(str(path.parent)).open_table(path.stem)
-
-
-def first(stream: Iterator[Batch]) -> tuple[Batch, Iterator[Batch]]:
-    """The first batch, and all of them.
-
-    Raises
-    ------
-    DataError
-        There is none.
-    """
-    head = next(stream, None)
-    if head is None:
-        raise DataError("there are no vectors to make an index of")
-
-    def all_of_them(begin: Sequence[Batch]) -> Iterator[Batch]:
-        yield from begin
-        yield from stream
-
-    return head, all_of_them([head])

@@ -1,4 +1,4 @@
-"""What a search gives: an answer for each query, with its hits. Knows what was found; nothing of where it lies."""
+"""What a search returns: an answer for each query, with its hits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from polyencoders.index.records import Record
 from polyencoders.index.searching import Found
 
 
@@ -23,21 +24,21 @@ class Answer:
     """What a search found for a query; a sequence of its hits."""
 
     hits: list[IndexHit]
-    """Best first; equal scores by id."""
+    """The best first; equal scores by id."""
     certified: bool
-    """Whether it is proven that no document scores above the last hit without being among them."""
+    """Whether it is proven that no document scores above the last hit without being among the hits."""
     bound: float
     """No document that is not among the hits scores above it."""
     looked_at: int
     """Documents that were searched."""
     version: int
-    """Of the index."""
+    """The version of the index."""
     not_looked_at: int = 0
     """Documents that could not be searched, as they lie on machines that are lost; any of them may be better."""
 
     @property
     def error(self) -> float:
-        """By how much a document that was missed can score above the last hit, at most; 0 when certified."""
+        """The most by which a missed document can score above the last hit; 0 when certified."""
         if self.certified:
             return 0.0
         return max(0.0, self.bound - self.hits[-1].score) if self.hits else float("inf")
@@ -52,19 +53,9 @@ class Answer:
         return self.hits[place]
 
 
-def hits_of(found: Found, read: Callable[[int, int], tuple[str, str | None, dict[str, Any]]]) -> list[IndexHit]:
-    """The documents that were found for a query, best first; equal scores by id.
-
-    Parameters
-    ----------
-    found
-        Their scores, segments and places.
-    read
-        Gives id, text and metadata of a document by its segment and place.
-    """
+def hits_of(found: Found, read: Callable[[int, int], Record]) -> list[IndexHit]:
+    """The hits of a query; `read` gives id, text and metadata of a document by its segment and place."""
     places = zip(found.scores.tolist(), found.segments.tolist(), found.places.tolist(), strict=True)
-    hits = []
-    for score, segment, place in places:
-        id, text, metadata = read(segment, place)
-        hits.append(IndexHit(id, score, text, metadata))
+    records = ((score, *read(segment, place)) for score, segment, place in places)
+    hits = [IndexHit(id, score, text, metadata) for score, id, text, metadata in records]
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))

@@ -1,7 +1,4 @@
-"""What a filter may be, before the engine sees it: one condition, not so intricate that the engine's stack overflows.
-
-Knows what SQL looks like, and nothing of tables.
-"""
+"""Which filters are refused before LanceDB sees them: several statements, and what would make it crash."""
 
 from __future__ import annotations
 
@@ -24,21 +21,14 @@ _PLAIN = re.compile(
 _PART = re.compile(r"\w+|[^\w\s(),]+")
 _JOINS = frozenset(("and", "or"))
 _GROWS = re.compile(r"\b(repeat|[lr]pad|range|generate_series|(?:array|list)_(?:repeat|resize))\s*\(", re.IGNORECASE)
-"""A few characters of filter could ask for gigabytes."""
+"""With these functions a few characters of filter could ask for gigabytes."""
 _ENDS_A_FILTER = re.compile(r";|--|/\*")
-"""What follows would be ignored, without a word."""
+"""What follows these would be ignored without a word."""
 
 
 def check_filter(where: str) -> None:
-    """Refuse what the engine would cut short, or would not survive.
+    """Refuse a filter that LanceDB would cut short, or would not survive; the IndexingError says why.
 
-    Raises
-    ------
-    IndexingError
-        Saying why.
-
-    Examples
-    --------
     >>> check_filter("lang = 'en' AND year IN (2020, 2021)")
     >>> check_filter(" + ".join(["year"] * 1000) + " > 1")  # doctest: +ELLIPSIS
     Traceback (most recent call last):

@@ -1,8 +1,4 @@
-"""Documents in files of the table's own format, written beside it by any process, and put into it as one version.
-
-Knows Lance's files and how they become part of a table; of what the columns mean, only that documents are replaced by
-their ids.
-"""
+"""Documents in files of the table's own format (Lance), written beside it by any process, then put into it at once."""
 
 from __future__ import annotations
 
@@ -24,14 +20,14 @@ from polyencoders.files import whole_file
 
 @dataclass(frozen=True)
 class Written:
-    """Documents in a file that is no part of a table yet."""
+    """Documents in a file that is not part of a table yet."""
 
     folder: Path
-    """Where `data/` with the file is."""
+    """The file is in `data/` below it."""
     columns: list[str]
-    """Their names, in the file's order."""
+    """The names of its columns, in order."""
     fragment: dict[str, Any]
-    """What Lance says of the file."""
+    """Lance's description of the file."""
 
     @property
     def rows(self) -> int:
@@ -43,25 +39,16 @@ class Written:
         """The file itself."""
         return self.folder / "data" / self.fragment["files"][0]["path"]
 
-    def as_json(self) -> dict[str, Any]:
-        """For `of_json`, which is told the folder again."""
-        return {"columns": self.columns, "fragment": self.fragment}
 
-    @classmethod
-    def of_json(cls, folder: Path, content: dict[str, Any]) -> Written:
-        """What `as_json` gave."""
-        return cls(folder, content["columns"], content["fragment"])
-
-
-def storage_of(dataset: Path) -> str:
+def file_format_of(dataset: Path) -> str:
     """The version of Lance's file format that a table is written in."""
-    return str(the_lance().dataset(str(dataset)).data_storage_version)
+    return str(_lance().dataset(str(dataset)).data_storage_version)
 
 
-def write(folder: Path, rows: pa.Table, storage: str) -> Written:
+def write(folder: Path, rows: pa.Table, file_format: str) -> Written:
     """Write documents, at least one, into a folder of their own."""
-    fragments = the_lance().fragment.write_fragments(
-        rows, str(folder), mode="create", data_storage_version=storage, max_rows_per_file=len(rows)
+    fragments = _lance().fragment.write_fragments(
+        rows, str(folder), mode="create", data_storage_version=file_format, max_rows_per_file=len(rows)
     )
     if len(fragments) != 1:
         raise ValueError(f"{len(rows)} documents were written into {len(fragments)} files, expected one")
@@ -69,23 +56,12 @@ def write(folder: Path, rows: pa.Table, storage: str) -> Written:
 
 
 def commit(dataset: Path, written: Sequence[Written]) -> int:
-    """Make files part of a table, in place of the documents with their ids: one version, or none.
+    """Make files part of a table, in place of the documents with their ids, as one version.
 
-    The caller holds the lock under which the table is changed, and the table has all of the files' columns.
-
-    Parameters
-    ----------
-    dataset
-        The table.
-    written
-        No two documents in them have the same id.
-
-    Returns
-    -------
-    int
-        How many documents were replaced.
+    The caller holds the table's lock, the table has all of the files' columns, and no two documents in the files have
+    the same id. Returns how many documents were replaced.
     """
-    lance = the_lance()
+    lance = _lance()
     table = lance.dataset(str(dataset))
     removed, updated, replaced = _without(table, written)
     numbers = {field.name(): field.id() for field in table.lance_schema.fields()}
@@ -93,7 +69,7 @@ def commit(dataset: Path, written: Sequence[Written]) -> int:
     for one in written:
         fragment = json.loads(json.dumps(one.fragment))
         (file,) = fragment["files"]
-        # In a file by itself columns are numbered from 0; in the table they have the numbers they were given there.
+        # A file alone numbers its columns from 0; the table has its own numbers for them.
         file["fields"] = [numbers[one.columns[number]] for number in file["fields"]]
         _put(one.file, dataset / "data" / file["path"])
         fresh.append(lance.FragmentMetadata.from_json(json.dumps(fragment)))
@@ -107,10 +83,13 @@ def commit(dataset: Path, written: Sequence[Written]) -> int:
 
 
 def _without(table: Any, written: Sequence[Written]) -> tuple[list[int], list[Any], int]:
-    """The table's fragments without the documents that are written anew: those that are gone, those that lose some."""
+    """The table's fragments without the documents that are replaced: those that go, and those that lose some."""
+    from lance.file import LanceFileReader
+
     if not table.count_rows():
         return [], [], 0
-    ids = pa.chunked_array([chunk for one in written for chunk in _ids(one).chunks], pa.string())
+    read = (LanceFileReader(str(one.file), columns=["id"]).read_all().to_table()["id"] for one in written)
+    ids = pa.chunked_array([chunk for some in read for chunk in some.chunks], pa.string())
     there = table.scanner(columns=["id"], with_row_address=True).to_table()
     rows = there.filter(pc.is_in(there["id"], ids))["_rowaddr"].to_numpy()
     removed, updated = [], []
@@ -123,32 +102,19 @@ def _without(table: Any, written: Sequence[Written]) -> tuple[list[int], list[An
     return removed, updated, len(rows)
 
 
-def _ids(written: Written) -> pa.ChunkedArray:
-    from lance.file import LanceFileReader
-
-    return LanceFileReader(str(written.file), columns=["id"]).read_all().to_table()["id"]
-
-
 def _put(file: Path, target: Path) -> None:
-    """A file in its place, and where it was as well, so that what is interrupted here can be done again."""
+    """Put a file in its place and leave it where it was, so that an interrupted commit can be done again."""
     if target.exists() and target.stat().st_size == file.stat().st_size:
         return  # a commit was interrupted after this
     target.parent.mkdir(exist_ok=True)
     try:
         os.link(file, target)
-    except OSError:  # a file system that has no links
+    except OSError:  # a file system without links
         with whole_file(target) as scratch:
             shutil.copyfile(file, scratch)
 
 
-def the_lance() -> Any:
-    """The package `lance`.
-
-    Raises
-    ------
-    MissingExtraError
-        It is not installed.
-    """
+def _lance() -> Any:
     try:
         import lance
         import lance.fragment

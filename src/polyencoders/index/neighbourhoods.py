@@ -1,7 +1,6 @@
-"""Documents in an order in which neighbours lie together: tiles of 32, each with its centre and how far it reaches.
+"""An order of documents in which neighbours lie together: tiles of 32, each with its centre and how far it reaches.
 
-First k-means (FAISS), then each cluster is halved by its widest direction until 32 documents are left. Knows vectors;
-nothing of documents or files.
+First k-means (FAISS); then each cluster is halved by its widest direction until 32 documents are left.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ DOCUMENTS_IN_A_CLUSTER = 1_000
 MOST_CLUSTERS = 16_384
 SAMPLED_FOR_EACH = 100
 MOST_SAMPLED = 1 << 18
-"""Vectors that k-means sees, at most: what is in memory does not grow with the documents."""
+"""Vectors that k-means sees, at most: memory does not grow with the documents."""
 _ROUNDS_OF_KMEANS = 8
 _ROUNDS_OF_HALVING = 4
 
@@ -26,7 +25,7 @@ Vectors = NDArray[np.float32]
 
 
 class Tiles(NamedTuple):
-    """What is known of tiles of 32 documents without looking at them."""
+    """What is known about tiles of 32 documents without looking at the documents."""
 
     centres: Vectors
     """`(tiles, d)`: directions, of length 1; zeros where the documents have none in common."""
@@ -44,7 +43,7 @@ def clusters_for(n: int) -> int:
 
 
 def clustering(sample: Vectors, clusters: int) -> Any:
-    """A FAISS index that finds the cluster of a vector, from a sample of them."""
+    """A FAISS index that finds the cluster of a vector, trained on a sample of the vectors."""
     try:
         import faiss
     except ImportError:
@@ -62,23 +61,11 @@ def clustering(sample: Vectors, clusters: int) -> Any:
 
 
 def halved(vectors: Vectors) -> list[NDArray[np.int64]]:
-    """The vectors of a cluster in tiles of 32 neighbours; the last tile of each half that cannot be filled is shorter.
+    """Cut a cluster's vectors `(n, d)` into tiles of 32 neighbours; returns their places, tile by tile.
 
-    A cluster is cut across the line between the means of its halves, found in a few rounds from two of its vectors;
-    every cut leaves whole tiles on one side, so that only one tile of all is short.
+    The cut is across the line between the means of the two halves, found in a few rounds from two of the vectors.
+    Every cut leaves whole tiles on one side, so that only one tile, the last, is shorter.
 
-    Parameters
-    ----------
-    vectors
-        `(n, d)`.
-
-    Returns
-    -------
-    list of numpy.ndarray
-        Places of the vectors, tile by tile.
-
-    Examples
-    --------
     >>> [len(tile) for tile in halved(np.eye(100, dtype=np.float32))]
     [32, 32, 32, 4]
     """
@@ -97,21 +84,14 @@ def halved(vectors: Vectors) -> list[NDArray[np.int64]]:
         for _ in range(_ROUNDS_OF_HALVING):
             order = np.argpartition(some @ line, middle)
             line = some[order[middle:]].mean(0) - some[order[:middle]].mean(0)
-        tiles = -(-len(places) // TILE)
-        cut = tiles // 2 * TILE
+        cut = -(-len(places) // TILE) // 2 * TILE
         order = np.argpartition(-(some @ line), cut)
         waiting += [places[order[cut:]], places[order[:cut]]]
     return sorted(done, key=len, reverse=True)
 
 
 def described(vectors: Vectors) -> Tiles:
-    """What there is to know of each 32 vectors; rows of zeros are padding, or documents as good as that.
-
-    Parameters
-    ----------
-    vectors
-        `(32 * tiles, d)`.
-    """
+    """Describe each 32 of the vectors `(32 * tiles, d)`. Rows of zeros are padding."""
     grouped = vectors.reshape(-1, TILE, vectors.shape[1])
     lengths = np.linalg.norm(grouped.astype(np.float64), axis=2)
     there = lengths > 0
@@ -130,19 +110,11 @@ def described(vectors: Vectors) -> Tiles:
 
 
 def reach(tiles: Tiles, cosines: NDArray[np.float64], length: float) -> NDArray[np.float64]:
-    """An upper bound of a vector's inner product with any document of each tile.
+    """An upper bound of a vector's inner product with any document of each tile, `(tiles,)`.
 
-    A document lies in a cone about its tile's centre, of an angle phi with `cos phi = cosines`; a vector at the angle
-    theta from the centre is at least `theta - phi` from the document: `y . c <= |y| |c| cos(theta - phi)`.
-
-    Parameters
-    ----------
-    tiles
-        As described.
-    cosines
-        `(tiles,)`: upper bounds of the vector's cosines with the centres.
-    length
-        Of the vector.
+    A document lies in a cone about its tile's centre, of an angle phi with `cos phi = tiles.cosines`; a vector at the
+    angle theta from the centre is at least `theta - phi` from the document: `y . c <= |y| |c| cos(theta - phi)`.
+    `cosines` `(tiles,)` are upper bounds of the vector's cosines with the centres, `length` is its length.
     """
     theta = np.clip(cosines, -1, 1)
     phi = tiles.cosines.astype(np.float64)

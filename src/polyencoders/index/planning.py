@@ -1,8 +1,7 @@
-"""What adding documents comes to, told before a text is encoded: what `adding.py` finds out a chunk at a time.
+"""The plan by which documents enter an index: what each chunk has to write, told before any text is encoded.
 
-Chunks can then be encoded in any order, and anywhere, and come out as if one had been added after the other: which
-documents are there already, which are replaced by later ones, and which text has its vector from an earlier chunk.
-Knows rows and the table; nothing of models or vectors.
+Whoever adds documents carries out the same plan chunk by chunk. `adding.py` encodes a chunk here and commits it before
+the next is read. `jobs.py` has the chunks encoded in any order, anywhere, and commits all of them together.
 """
 
 from __future__ import annotations
@@ -11,100 +10,92 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from polyencoders.index.adding import Counted, columns_of_documents, not_there
-from polyencoders.index.rows import Document, chunks, text_hash_of
-from polyencoders.index.table import Table
+from polyencoders.index.documents import Document, chunks, columns_of_documents, text_hash_of
+from polyencoders.index.table import Table, vectors_in
 
+CHUNK = 4_096
+"""Documents that are encoded together."""
 BORROWED = "_borrowed"
 """The column that tells whether an earlier chunk has a document's text, and so its vector."""
-
 _DIGEST = 16
 """Bytes of a hash."""
 
+Vectors = NDArray[np.float32]
+Encode = Callable[[list[str], Callable[[int], object]], Vectors]
+"""Makes `(n, d)` of `n` texts; its second argument is called with numbers of texts that are done."""
+
 
 class Plan:
-    """Documents of chunks that are yet to be encoded; some 400 bytes are kept of each.
+    """What is to be written of documents that are not in the table yet; about 400 bytes are kept of each.
 
     Parameters
     ----------
     table
-        One version, held fast.
+        The table that the documents enter.
     """
+
+    schema: pa.Schema
+    """The table's schema when everything planned is written."""
+    superseded: dict[int, list[int]]
+    """By chunk: places of documents that a later chunk replaces."""
+    lent: dict[int, set[str]]
+    """By chunk: hashes of texts that a later chunk has as well."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self.schema = table.schema
-        """Of the table when all is added."""
-        self.unchanged = 0
-        """Documents that are there just so, or come twice."""
-        self.superseded: dict[int, list[int]] = {}
-        """By chunk the places of documents that a later chunk replaces."""
-        self.lent: dict[int, set[str]] = {}
-        """By chunk the hashes of texts that a later chunk has as well."""
-        self._empty = not len(table)
-        self._numbers: dict[bytes, int] = {}  # of a document, by its id
-        self._contents = bytearray()  # the hash of each, by its number
-        self._starts: list[int] = []  # number of the first document, by chunk
-        self._texts: dict[bytes, int] = {}  # the chunk that has a text first
+        self.begin()
 
-    def chunks(
-        self, rows: Iterable[Any], size: int, read: Callable[[int], object] = lambda documents: None
-    ) -> Iterator[pa.Table]:
-        """The documents to be written of each chunk, without vectors, and with the column `BORROWED`.
+    def begin(self) -> None:
+        """Forget what was planned, as the table holds it now."""
+        self.schema = self.table.schema
+        self.superseded, self.lent = {}, {}
+        self._numbers: dict[bytes, int] = {}  # the number of a document, by its id
+        self._contents = bytearray()  # the hash of each document's contents, by its number
+        self._starts: list[int] = []  # the number of the first document, by chunk
+        self._texts: dict[bytes, int] = {}  # the first chunk that has a text
 
-        Parameters
-        ----------
-        rows
-            As `add` takes them.
-        size
-            Of a chunk, as it is read.
-        read
-            Called with a number of documents that were read.
+    def chunks(self, rows: Iterable[Any], size: int) -> Iterator[tuple[int, pa.Table]]:
+        """Read and check documents, and leave out those that are there with the same contents.
 
-        Raises
-        ------
-        DataError
-            A document cannot be used.
+        Yields for each chunk how many documents were read, and those to be written: in columns, without vectors, with
+        the column `BORROWED`. Raises DataError if a document cannot be used.
         """
         if isinstance(rows, str | Mapping):
             raise TypeError(f"documents: expected a list of texts or mappings, got a single {type(rows).__name__}")
-        reading = Counted(rows)
-        for documents in chunks(reading, size):
+        for read, documents in chunks(rows, size):
             fresh = self._fresh(documents)
-            number = reading.since()
-            read(number)
-            self.unchanged += number - len(fresh)
-            if not fresh:
-                continue
-            table = columns_of_documents(fresh, self.schema)
-            new = [field for field in table.schema if field.name not in self.schema.names]
+            planned = columns_of_documents(fresh, self.schema)
+            new = [field for field in planned.schema if field.name not in self.schema.names]
             self.schema = pa.schema([*self.schema, *new], self.schema.metadata)
-            borrowed = self._remember(fresh)
-            yield table.append_column(BORROWED, pa.array(borrowed))
+            yield read, planned.append_column(BORROWED, pa.array(self._remember(fresh), pa.bool_()))
 
     def _fresh(self, documents: list[Document]) -> list[Document]:
-        """Those that are not there just so, be it in the table or in an earlier chunk."""
-        before = {one.id: self._numbers.get(_digest_of_id(one.id)) for one in documents}
-        unseen = [one for one in documents if before[one.id] is None]
-        wanted = {one.id for one in (unseen if self._empty or not unseen else not_there(self.table, unseen))}
-        for one in documents:
-            number = before[one.id]
-            if number is not None and self._content(number) != bytes.fromhex(one.content_hash):
-                wanted.add(one.id)
-        return [one for one in documents if one.id in wanted]
+        """The documents that neither the table nor an earlier chunk has with the same contents."""
+        numbers = {one.id: self._numbers.get(_digest_of_id(one.id)) for one in documents}
+        unseen = [one.id for one in documents if numbers[one.id] is None]
+        found = self.table.find("id", unseen, ["id", "content_hash"])
+        there = dict(zip(found["id"].to_pylist(), found["content_hash"].to_pylist(), strict=True))
+        for id, number in numbers.items():
+            if number is not None:
+                there[id] = self._contents[number * _DIGEST : (number + 1) * _DIGEST].hex()
+        return [one for one in documents if there.get(one.id) != one.content_hash]
 
     def _remember(self, fresh: list[Document]) -> list[bool]:
-        """Keep what is to be known of a chunk's documents; gives which of their texts an earlier chunk has."""
+        """Keep what later chunks need. Returns which of the texts an earlier chunk has."""
+        if not fresh:
+            return []
         chunk = len(self._starts)
         self._starts.append(len(self._contents) // _DIGEST)
         borrowed = []
         for one in fresh:
             id = _digest_of_id(one.id)
-            earlier = self._numbers.get(id)
-            if earlier is not None:
-                self._supersede(earlier)
+            if (earlier := self._numbers.get(id)) is not None:
+                of = bisect_right(self._starts, earlier) - 1
+                self.superseded.setdefault(of, []).append(earlier - self._starts[of])
             self._numbers[id] = len(self._contents) // _DIGEST
             self._contents += bytes.fromhex(one.content_hash)
             first = self._texts.setdefault(bytes.fromhex(one.text_hash), chunk)
@@ -113,12 +104,40 @@ class Plan:
             borrowed.append(first != chunk)
         return borrowed
 
-    def _supersede(self, number: int) -> None:
-        chunk = bisect_right(self._starts, number) - 1
-        self.superseded.setdefault(chunk, []).append(number - self._starts[chunk])
 
-    def _content(self, number: int) -> bytes:
-        return bytes(self._contents[number * _DIGEST : (number + 1) * _DIGEST])
+def vectors_of(
+    table: Table, rows: pa.Table, encode: Encode, advance: Callable[[int], object] = lambda documents: None
+) -> tuple[Vectors, int]:
+    """The vectors `(n, d)` of planned documents, and how many texts were encoded for them.
+
+    A text that a document of the table has is not encoded, and no text twice: equal texts share one vector.
+    """
+    texts = dict(zip(rows["text_hash"].to_pylist(), rows["text"].to_pylist(), strict=True))
+    places: dict[str, list[int]] = {}
+    for place, text_hash in enumerate(rows["text_hash"].to_pylist()):
+        places.setdefault(text_hash, []).append(place)
+    vectors = np.empty((len(rows), table.dimension), dtype=np.float32)
+    known = table.find("text_hash", list(places), ["text_hash", "text", "vector"])
+    columns = (known["text_hash"].to_pylist(), known["text"].to_pylist(), vectors_in(known))
+    for text_hash, text, vector in zip(*columns, strict=True):
+        if text == texts[text_hash] and text_hash in places:  # a damaged text lends nothing
+            same = places.pop(text_hash)
+            vectors[same] = vector
+            advance(len(same))
+    if places:
+        encoded = encode([texts[text_hash] for text_hash in places], advance)
+        for same, vector in zip(places.values(), encoded, strict=True):
+            vectors[same] = vector
+        advance(sum(map(len, places.values())) - len(places))
+    return vectors, len(places)
+
+
+def with_vectors(rows: pa.Table, vectors: Vectors) -> pa.Table:
+    """Rows with their vectors `(n, d)` in the column `vector`, and without the column `BORROWED`."""
+    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
+    column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+    kept = rows.drop_columns([BORROWED]) if BORROWED in rows.schema.names else rows
+    return kept.append_column("vector", column)
 
 
 def _digest_of_id(id: str) -> bytes:

@@ -1,11 +1,9 @@
-"""Exact search, fast search, and what can be said of what a fast search did not look at.
+"""Exact search, fast search, and what can be said about the documents that a fast search did not look at.
 
-Exact: the kernel finds the k best of all documents, proven. Fast: only the tiles of neighbours whose centres the mean
-code likes best are searched. Of the others it is known in what cone about its centre a tile lies, which bounds every
-score in it: `score <= max_i y_i . c <= mean(y) . c + max_i |y_i - mean(y)| |c|`. Where that bound is below the k-th
-score found, the answer is certified.
-
-Knows snapshots and vectors; nothing of text or models.
+Exact: the kernel finds the k best of all documents, proven. Fast: only the tiles are searched whose centres have the
+largest products with the mean code. Every other tile lies in a known cone about its centre, which bounds every score
+in it: `score <= max_i y_i . c <= mean(y) . c + max_i |y_i - mean(y)| |c|`. When that bound is below the k-th score
+found, the answer is certified.
 """
 
 from __future__ import annotations
@@ -21,14 +19,12 @@ from polyencoders.index.neighbourhoods import reach
 from polyencoders.index.snapshot import Segment, Snapshot
 from polyencoders.scoring import Selection
 
-SHARE = 0.07
-"""Of the documents, that a fast search looks at."""
-
+FRACTION = 0.07
+"""Of the documents, that a fast search looks at by default."""
+LEAST = 40_000
+"""Documents that a fast search looks at unless it is given a fraction: of fewer it would miss more than it saves."""
 QUERIES_AT_ONCE = 32
 """Queries that are searched in one pass over the documents."""
-
-LEAST = 40_000
-"""Documents that a fast search looks at, unless it is told a share: of fewer it would miss more than it saves time."""
 
 
 class Found(NamedTuple):
@@ -36,8 +32,9 @@ class Found(NamedTuple):
 
     scores: NDArray[np.float64]
     segments: NDArray[np.int64]
+    """Of each document: the segment it is in."""
     places: NDArray[np.int64]
-    """Of each: the segment it is in, and the position there."""
+    """Of each document: its position in the segment."""
     bound: float
     """No document that is not among them scores above it."""
     certified: bool
@@ -51,55 +48,42 @@ class Promises(NamedTuple):
     """How promising the tiles of a segment are to each query."""
 
     ranks: NDArray[np.float32]
-    """`(q, tiles)`: the higher, the more promising; perhaps the best of them only, in any order."""
+    """`(q, tiles)`: the higher, the more promising; perhaps of the best tiles only, in any order."""
     tiles: int
-    """With documents that could be found."""
+    """Tiles with documents that could be found."""
     there: int
     """Documents that could be found."""
 
 
 class Wanted(NamedTuple):
-    """What is looked for, whatever the queries."""
+    """What is searched for, whatever the queries are."""
 
     k: int
-    """How many documents; all there are, where they are fewer."""
+    """How many documents; all where there are fewer."""
     temperature: float
     """Of the softmax over query codes."""
     where: str | None = None
     """A filter."""
-    share: float | None = None
+    fraction: float | None = None
     """Of the documents that could be found, to look at; None: all, by an exact search."""
     least: int = 0
-    """Documents to look at, if the share is of fewer; k in any case."""
+    """Documents to look at if the fraction is fewer; k in any case."""
 
     def number_of_tiles(self, tiles: int, there: int) -> int | None:
-        """How many tiles of a segment are looked at; None: it is searched exactly, if it has no layout anyway.
+        """How many tiles of a segment to look at; None: search it exactly.
 
-        Parameters
-        ----------
-        tiles, there
-            Of the segment: tiles with documents that could be found, and these documents.
+        `tiles` is how many of its tiles have documents that could be found, `there` how many documents these are.
         """
-        if self.share is None:
+        if self.fraction is None:
             return None
-        documents = max(self.least, self.k, round(self.share * there))
+        documents = max(self.least, self.k, round(self.fraction * there))
         return min(tiles, -(-documents * tiles // there)) if documents < there else None
 
 
 def find(snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Found]:
-    """The best documents of each query.
-
-    Parameters
-    ----------
-    snapshot
-        What is searched.
-    codes
-        `(q, m, d)`; a code of zeros is absent.
-    wanted
-        What is looked for.
-    """
+    """The best documents of each query. `codes` are `(q, m, d)`; a code of zeros is absent."""
     numbers: list[int | None] = [None] * len(snapshot.segments)
-    if wanted.share is not None:  # an exact search need not count what there is
+    if wanted.fraction is not None:  # an exact search need not count the documents
         selections = snapshot.selections(wanted.where)
         numbers = [wanted.number_of_tiles(len(selection.tiles), len(selection)) for selection in selections]
     return [
@@ -113,39 +97,25 @@ def in_segments(
 ) -> list[list[Found]]:
     """The best documents of each query in each segment by itself, yet to be `concluded`.
 
-    Parameters
-    ----------
-    snapshot, codes, wanted
-        As for `find`; how much is looked at, `numbers` say.
-    numbers
-        By segment: how many of its tiles to look at, for all queries or `(q,)` for each; None: exact.
+    `numbers` says by segment how many of its tiles to look at, for all queries or `(q,)` for each; None: exact.
     """
     parts: list[list[Found]] = [[] for _ in codes]
     searched = zip(snapshot.segments, snapshot.selections(wanted.where), numbers, strict=True)
     for place, (segment, selection, number) in enumerate(searched):
         if segment.layout is None or number is None:
-            some = _exactly(segment, selection, codes, wanted.k, wanted.temperature)
+            some = _exactly(segment, selection, codes, wanted)
         else:
             each = np.broadcast_to(number, len(codes))
-            some = _among_neighbours(segment, segment.layout, selection, codes, wanted.k, wanted.temperature, each)
+            some = _among_neighbours(segment, segment.layout, selection, codes, wanted, each)
         for part, found in zip(parts, some, strict=True):
             part.append(found._replace(segments=np.full(len(found.places), place)))
     return parts
 
 
 def promises(layout: Layout, selection: Selection, codes: NDArray[np.float64], most: int | None = None) -> Promises:
-    """How promising each tile is, as a fast search ranks them.
+    """How promising each tile of a layout is, as a fast search ranks them.
 
-    Parameters
-    ----------
-    layout
-        Whose tiles they are.
-    selection
-        The documents that could be found.
-    codes
-        `(q, m, d)`.
-    most
-        Of how many tiles to tell, the most promising ones; None: of all.
+    `selection` is the documents that could be found. With `most`, only so many of the most promising tiles are told.
     """
     means, _ = _means(codes)
     ranks = layout.centres.estimate(means)[:, selection.tiles] * layout.tiles.lengths[selection.tiles]
@@ -168,7 +138,7 @@ def shared_out(ranks: list[NDArray[np.float32]], number: int) -> list[int]:
 
 
 def _most_promising(ranks: NDArray[np.float32], number: int) -> NDArray[np.int64]:
-    """Places of the highest, the best first; of equal ones the first."""
+    """Places of the highest ranks, the best first; of equal ones the first."""
     chosen = np.arange(len(ranks)) if number else np.empty(0, dtype=np.int64)
     if 0 < number < len(ranks):
         least = np.partition(ranks, len(ranks) - number)[len(ranks) - number]
@@ -178,18 +148,17 @@ def _most_promising(ranks: NDArray[np.float32], number: int) -> NDArray[np.int64
 
 
 def _means(codes: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The mean code of each query, and which of its codes there are."""
+    """The mean code of each query, and which of its codes are present."""
     present = (codes != 0).any(-1)
     return codes.sum(1) / np.maximum(1, present.sum(1))[:, None], present
 
 
-def _exactly(
-    segment: Segment, selection: Selection, codes: NDArray[np.float64], k: int, temperature: float
-) -> list[Found]:
+def _exactly(segment: Segment, selection: Selection, codes: NDArray[np.float64], wanted: Wanted) -> list[Found]:
     there = len(selection)
     found = []
     for start in range(0, len(codes), QUERIES_AT_ONCE):
-        best = segment.documents.search(codes[start : start + QUERIES_AT_ONCE], k, temperature, selection)
+        some = codes[start : start + QUERIES_AT_ONCE]
+        best = segment.documents.search(some, wanted.k, wanted.temperature, selection)
         if segment.layout is not None:
             segment.layout.read_rows(segment.documents.work["screened"])
         found += [
@@ -204,18 +173,17 @@ def _among_neighbours(
     layout: Layout,
     selection: Selection,
     codes: NDArray[np.float64],
-    k: int,
-    temperature: float,
+    wanted: Wanted,
     numbers: NDArray[np.int64],
 ) -> list[Found]:
     means, present = _means(codes)
-    liked = layout.centres.estimate(means)
+    estimates = layout.centres.estimate(means)
     tiles = selection.tiles
     found = []
-    for query, mean, products, has, number in zip(codes, means, liked, present, numbers, strict=True):
+    for query, mean, products, has, number in zip(codes, means, estimates, present, numbers, strict=True):
         chosen = _most_promising(products[tiles] * layout.tiles.lengths[tiles], int(number))
         nearby = selection.within(tiles[chosen])
-        scores, places = segment.documents.search(query[None], k, temperature, nearby)
+        scores, places = segment.documents.search(query[None], wanted.k, wanted.temperature, nearby)
         layout.read_rows(segment.documents.work["screened"])
         left = np.ones(len(tiles), dtype=bool)
         left[chosen] = False
@@ -241,7 +209,7 @@ def _bound(
     by_length = float(np.linalg.norm(codes, axis=1).max()) * longest
     if length == 0:
         return float(by_length.max())
-    # What 8 bits may lose: of the mean at most half a step, of 1/63 of its largest number, in each dimension.
+    # What 8 bits may lose of the mean: at most half a step, of 1/63 of its largest number, in each dimension.
     mean_lost = np.sqrt(len(mean)) * np.abs(mean).max() / 126
     centre_lost = layout.centre_lost[tiles]
     lost = mean_lost * (1 + centre_lost) + length * centre_lost
@@ -249,40 +217,24 @@ def _bound(
     part = layout.tiles._replace(longest=layout.tiles.longest[tiles], cosines=layout.tiles.cosines[tiles])
     apart = float(np.linalg.norm(codes - mean, axis=1).max())
     by_cones = reach(part, cosines, length) + apart * longest
-    # Tile by tile: so the bound of all tiles is the highest of the bounds of any parts of them.
+    # Tile by tile: the bound of all tiles is then the highest of the bounds of any parts of them.
     return float(np.minimum(by_length, by_cones).max()) * (1 + 1e-9)
 
 
-def _worst(scores: NDArray[np.float64], k: int, there: int) -> float:
-    """What no document beyond the hits scores above: the last hit's score, where there may be more of them."""
-    return float(scores[-1]) if 0 < len(scores) == k and k < there else -np.inf
-
-
 def concluded(found: Found, k: int) -> Found:
-    """What was found in a segment, with what follows of all else in it.
+    """What was found in a segment, with what follows for all other documents of it.
 
-    Parameters
-    ----------
-    found
-        Its bound is of the documents that were not looked at.
-    k
-        How many were looked for.
+    The bound of `found` is that of the documents that were not looked at; k is how many were searched for.
     """
-    worst = _worst(found.scores, k, found.there)
-    certified = len(found.scores) >= min(k, found.there) and worst >= found.bound
+    scores = found.scores
+    # No document beyond the hits scores above the last hit, if there may be more documents.
+    worst = float(scores[-1]) if 0 < len(scores) == k and k < found.there else -np.inf
+    certified = len(scores) >= min(k, found.there) and worst >= found.bound
     return found._replace(bound=max(found.bound, worst), certified=certified)
 
 
 def joined(parts: list[Found], k: int) -> Found:
-    """What was found in the shares of a segment, as if it had been searched by itself; yet to be `concluded`.
-
-    Parameters
-    ----------
-    parts
-        Of one query, with places in the whole segment.
-    k
-        How many were looked for.
-    """
+    """What was found for a query in the slices of a segment, as if it had been searched at once; to be `concluded`."""
     scores = np.concatenate([part.scores for part in parts])
     segments = np.concatenate([part.segments for part in parts])
     places = np.concatenate([part.places for part in parts])
@@ -293,7 +245,7 @@ def joined(parts: list[Found], k: int) -> Found:
 
 
 def merged(parts: list[Found], k: int) -> Found:
-    """The best of what was found in several segments, concluded each."""
+    """The best of what was found in several segments, each `concluded`."""
     if not parts:
         nothing = np.empty(0, dtype=np.int64)
         return Found(np.empty(0), nothing, nothing, -np.inf, True, 0, 0)

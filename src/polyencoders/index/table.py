@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from polyencoders.errors import IndexingError, MissingExtraError
 from polyencoders.index.checksums import Checksums
+from polyencoders.index.documents import OWN_COLUMNS
 from polyencoders.index.filters import check_filter, shown
-from polyencoders.index.rows import OWN_COLUMNS
 from polyencoders.index.storage import TABLE, OvertakenError, Storage
 
 FORMAT = 1

@@ -1,39 +1,64 @@
-"""Whether an index is whole: every file as it was written, every document readable and consistent.
-
-Knows the files, the table and the layout; nothing of models.
-"""
+"""Whether an index is whole: every file as it was written, every document readable and consistent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from polyencoders.errors import IndexingError
+from polyencoders.index import storage
+from polyencoders.index.documents import text_hash_of
 from polyencoders.index.layout_storage import newest
-from polyencoders.index.rows import text_hash_of
-from polyencoders.index.storage import Storage
-from polyencoders.index.table import Table, checksums_of
+from polyencoders.index.table import Table, checksums_of, vectors_in
 
 
-def problems(storage: Storage, advance: Callable[[int], object] = lambda read: None) -> Iterator[str]:
-    """What is wrong with an index, in a sentence each; nothing when it is whole.
+def verify(
+    path: str | os.PathLike[str],
+    advance: Callable[[int], object] = lambda read: None,
+    storage_options: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Find what is wrong with an index.
+
+    The checksum of every file is compared with that of what was written, and every document is read.
 
     Parameters
     ----------
-    storage
+    path
         The index.
     advance
-        Called with the number of bytes read, as its files are.
+        Called with numbers of bytes read.
+    storage_options
+        As for `Index.create`.
+
+    Returns
+    -------
+    list of str
+        A sentence for each problem; empty when the index is whole.
+
+    Raises
+    ------
+    IndexingError
+        There is no index.
+
+    Examples
+    --------
+    >>> verify("answers")  # doctest: +SKIP
+    []
     """
-    yield from checksums_of(storage).check(advance)
+    if not storage.is_index(path, storage_options):
+        raise IndexingError(f"{path}: there is no index to verify: it has no {storage.TABLE}.lance")
+    there = storage.existing(path, storage_options)
+    found = list(checksums_of(there).check(advance))
     try:
-        table = Table.open(storage)
-        yield from _of_documents(table.at(table.version))
+        table = Table.open(there)
+        found += _of_documents(table.at(table.version))
     except IndexingError as error:
-        yield str(error)
-    except Exception as error:  # damaged contents make those who read them raise anything
-        yield f"the documents cannot be checked: {' '.join(str(error).split())}"
+        found.append(str(error))
+    except Exception as error:  # the readers of damaged contents raise anything
+        found.append(f"the documents cannot be checked: {' '.join(str(error).split())}")
+    return found
 
 
 def _of_documents(table: Table) -> Iterator[str]:
@@ -46,7 +71,7 @@ def _of_documents(table: Table) -> Iterator[str]:
     ids = []
     number = 0
     for batch in table.batches(["id", "text", "text_hash", "vector"]):
-        vectors = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)
+        vectors = vectors_in(batch)
         for i in np.flatnonzero(~np.isfinite(vectors).all(1)):
             yield f"document {batch['id'][i].as_py()!r}: its vector has numbers that are not finite"
         for id, text, kept in zip(*(batch[name].to_pylist() for name in ("id", "text", "text_hash")), strict=True):

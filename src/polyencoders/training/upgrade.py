@@ -23,7 +23,7 @@ from polyencoders.errors import TrainingError
 from polyencoders.evaluation import Interval, bootstrap_interval, paired_difference
 from polyencoders.evaluation.retrieval import MEASURES, RetrievalEvaluator
 from polyencoders.index import Index, Maker
-from polyencoders.index.maker import Model
+from polyencoders.index.provenance import Model
 from polyencoders.models.encoding import encode_documents
 from polyencoders.models.requery import with_new_query_side
 from polyencoders.training.options import TrainingOptions

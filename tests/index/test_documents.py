@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from polyencoders.errors import DataError
-from polyencoders.index.rows import (
+from polyencoders.index.documents import (
     LONGEST_ID,
     LONGEST_TEXT,
     chunks,
@@ -114,7 +114,7 @@ def test_names_that_metadata_cannot_have(name):
 
 def test_of_the_same_id_in_a_chunk_the_last():
     rows = [{"id": 1, "text": "a"}, {"id": 2, "text": "b"}, {"id": "1", "text": "c"}, {"id": 1, "text": "d"}]
-    assert [[(one.id, one.text) for one in chunk] for chunk in chunks(rows, 3)] == [
+    assert [[(one.id, one.text) for one in chunk] for _, chunk in chunks(rows, 3)] == [
         [("1", "c"), ("2", "b")],
         [("1", "d")],
     ]

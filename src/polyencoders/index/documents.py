@@ -1,7 +1,4 @@
-"""What a document of an index is: an id, a text, metadata; checked, hashed, and laid out in columns.
-
-Knows rows of Python values and Arrow columns; nothing of models or of how the columns are kept.
-"""
+"""What a document of an index is: an id, a text and metadata; checked, hashed, and put in columns."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ OWN_COLUMNS = ("id", "text", "text_hash", "content_hash", "vector")
 RESERVED = {*OWN_COLUMNS, "score"}
 LONGEST_ID = 1_000
 LONGEST_TEXT = 10_000_000
-"""Characters: far beyond what a model reads; a file that was read as one text by mistake is more."""
+"""Characters: far beyond what a model reads; a file that was read as one text by mistake has more."""
 
 AS_JSON = {b"polyencoders": b"json"}
 """Marks a metadata column whose values are kept as JSON: lists and objects, which cannot be filtered by."""
@@ -32,27 +29,27 @@ class Document:
 
     id: str
     text: str | None
-    """None only where vectors are adopted without their texts."""
+    """None only for vectors that are adopted without their texts."""
     metadata: dict[str, Any]
     text_hash: str
     content_hash: str
 
 
 def document(row: Any, place: int = 0) -> Document:
-    """A row as it comes, checked.
+    """Check a row.
 
     Parameters
     ----------
     row
-        A text, or a mapping with `text`, optionally `id` (a text or a whole number), and metadata under other names.
+        A text; or a mapping with `text`, optionally `id` (a text or a whole number), and metadata under other names.
         Without an id, a hash of the contents is the id: the same document is then kept once, however often it comes.
     place
-        Which one of many it is, for messages.
+        Its number among all rows, for messages.
 
     Raises
     ------
     DataError
-        Saying which row, what was given, and what would be right.
+        The message says which row, what was given, and what would be right.
 
     Examples
     --------
@@ -82,7 +79,7 @@ def document(row: Any, place: int = 0) -> Document:
 
 
 def made(given: Any, text: str | None, metadata: dict[Any, Any], which: str) -> Document:
-    """A document of parts of which the text is checked."""
+    """A document whose text is checked already, or missing; `which` begins the messages."""
     for name in metadata:
         # LanceDB 0.40 ends a name at a null character, and cannot read a table again that has a name "" or "*".
         if not isinstance(name, str) or name in ("", "*", *RESERVED) or name[0] == "_" or set(name) & {".", "`", "\0"}:
@@ -102,32 +99,38 @@ def made(given: Any, text: str | None, metadata: dict[Any, Any], which: str) -> 
         raise DataError(f"{which}: the metadata cannot be kept ({error})") from None
     content_hash = _hash(content)
     if given is None:
-        name = content_hash
+        id = content_hash
     elif isinstance(given, int) and not isinstance(given, bool):
-        name = str(given)
+        id = str(given)
     elif isinstance(given, str) and 0 < len(given) <= LONGEST_ID:
-        name = given
+        id = given
     else:
         raise DataError(f"{which}: an id must be a text of 1 to {LONGEST_ID:,} characters, or a whole number")
-    return Document(name, text, metadata, text_hash, content_hash)
+    return Document(id, text, metadata, text_hash, content_hash)
 
 
-def chunks(rows: Iterable[Any], size: int, first: int = 0) -> Iterator[list[Document]]:
-    """Documents, so many at a time; of those with the same id in a chunk, the last."""
-    stream, place = iter(rows), first
+def chunks(rows: Iterable[Any], size: int) -> Iterator[tuple[int, list[Document]]]:
+    """Numbers of rows, `size` at a time, with their documents: of several with the same id in a chunk, the last."""
+    stream, place = iter(rows), 0
     while some := list(islice(stream, size)):
         checked = [document(row, place + i) for i, row in enumerate(some)]
         place += len(some)
-        yield list({one.id: one for one in checked}.values())
+        yield len(some), list({one.id: one for one in checked}.values())
+
+
+def columns_of_documents(documents: list[Document], schema: pa.Schema) -> pa.Table:
+    """Documents in columns, with their metadata and without vectors; `schema` has the types that are known so far."""
+    names = ("id", "text", "text_hash", "content_hash")
+    own = [pa.array([getattr(one, name) for one in documents], pa.string()) for name in names]
+    metadata = metadata_columns(documents, schema)
+    fields = [schema.field(name) for name in names]
+    return pa.table([*own, *metadata.values()], schema=pa.schema([*fields, *metadata]))
 
 
 def metadata_columns(documents: list[Document], schema: pa.Schema) -> dict[pa.Field, pa.Array]:
-    """The metadata in columns, of the types there are already, others as the values are.
+    """The metadata in columns, of the schema's types, or of the values' where it has none.
 
-    Raises
-    ------
-    DataError
-        A value of another type than the column has had so far.
+    Raises DataError for a value of another type than the column's.
     """
     names = dict.fromkeys(name for one in documents for name in one.metadata)
     columns = {}
@@ -146,7 +149,7 @@ def metadata_columns(documents: list[Document], schema: pa.Schema) -> dict[pa.Fi
         try:
             array = _array(values, known.type if known is not None else None)
         except (pa.ArrowException, ValueError, TypeError, OverflowError):
-            raise DataError(_of_another_type(name, known, documents)) from None
+            raise DataError(_another_type(name, known, documents)) from None
         columns[known or pa.field(name, array.type)] = array
     return columns
 
@@ -154,11 +157,12 @@ def metadata_columns(documents: list[Document], schema: pa.Schema) -> dict[pa.Fi
 def _array(values: list[Any], kind: pa.DataType | None) -> pa.Array:
     array = pa.array(values, kind)
     if pa.types.is_integer(array.type) and any(isinstance(value, float) and value % 1 for value in values):
-        raise TypeError("it would be rounded")  # Arrow does so without a word
+        raise TypeError("it would be rounded")  # Arrow rounds without a word
     return array
 
 
-def _of_another_type(name: str, known: pa.Field | None, documents: list[Document]) -> str:
+def _another_type(name: str, known: pa.Field | None, documents: list[Document]) -> str:
+    """A message that names the first document whose value has another type."""
     so_far = known.type if known is not None else None
     for one in documents:
         value = one.metadata.get(name)
@@ -181,7 +185,7 @@ def json_columns(schema: pa.Schema) -> set[str]:
 
 
 def metadata_of(row: dict[str, Any], as_json: set[str]) -> dict[str, Any]:
-    """The metadata of a row that was read from the columns, without what it lacks."""
+    """The metadata of a row that was read from the columns, without what is missing."""
     return {
         name: json.loads(value) if name in as_json else value
         for name, value in row.items()
@@ -190,12 +194,12 @@ def metadata_of(row: dict[str, Any], as_json: set[str]) -> dict[str, Any]:
 
 
 def text_hash_of(text: str) -> str:
-    """By which a text is known to have been encoded: 32 hexadecimal digits."""
+    """The hash by which a text is recognised: 32 hexadecimal digits."""
     return _hash(text.encode())
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no word for; a set in an order that is always the same."""
+    """A value that JSON does not know as one it knows; a set in an order that is always the same."""
     return sorted(value, key=str) if isinstance(value, set | frozenset) else str(value)
 
 

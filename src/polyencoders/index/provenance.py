@@ -1,7 +1,4 @@
-"""Which model made an index: a fingerprint of the weights and settings of both its sides, and the refusal of others.
-
-Knows bi- and poly-encoders; nothing of how documents are kept.
-"""
+"""Which model made an index: fingerprints of the weights and settings of both its sides, and the refusal of others."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ class Maker:
     architecture: str
     """`BiEncoder` or `PolyEncoder`."""
     name: str | None
-    """The directory, or the name on the hub, it was loaded from; None where it was given as an object."""
+    """The directory or the name on the hub that it was loaded from; None if it was given as an object."""
     dimension: int
     documents: str
     """Fingerprint of what makes document vectors: weights, lengths, the prompt."""
@@ -38,7 +35,7 @@ class Maker:
 
     @classmethod
     def of(cls, model: Model, name: str | None = None) -> Maker:
-        """Of a model as it is now."""
+        """The maker that a model is now."""
         document_settings = {"prompt": model.prompts.get("document") or "", "length": model.document_length}
         query_settings = {
             "prompt": model.prompts.get("query") or "",
@@ -57,7 +54,7 @@ class Maker:
 
     @classmethod
     def parse(cls, text: str) -> Maker:
-        """What `str` gave."""
+        """The maker that `str` was given of."""
         return cls(**json.loads(text))
 
     def __str__(self) -> str:
@@ -65,7 +62,7 @@ class Maker:
 
     @property
     def label(self) -> str:
-        """For messages: the architecture, its name and the beginnings of its fingerprints."""
+        """Its architecture, name and the beginnings of its fingerprints, for messages."""
         name = f" {self.name}" if self.name else ""
         return f"{self.architecture}{name} (documents {self.documents[:8]}, queries {self.queries[:8]})"
 
@@ -76,17 +73,17 @@ def check_model(made: Maker, given: Maker, accepted: Maker | None = None) -> Non
     Parameters
     ----------
     made
-        Of the index.
+        The maker of the index.
     given
-        The model that wants to search or add.
+        The model that is to search or add.
     accepted
-        The model whose documents are accepted as the given one's own: that which made the index, with the same
+        The model that made the index, if its documents are accepted as those of the given one, which has the same
         document side.
 
     Raises
     ------
     ModelError
-        Saying what differs: the dimension, the document side, the architecture or the query side.
+        The message says what differs: the dimension, the document side, the architecture or the query side.
     """
     who = f"the index was made by {made.label}, the model given is {given.label}"
     if made.dimension != given.dimension:
@@ -115,50 +112,32 @@ def check_model(made: Maker, given: Maker, accepted: Maker | None = None) -> Non
 
 
 def check_vectors(model: Model, maker: Maker, texts: list[str | None], vectors: NDArray[np.float32]) -> None:
-    """Refuse vectors that a model does not make of these texts, tried on a few.
-
-    Parameters
-    ----------
-    model, maker
-        The model, and what is kept of it.
-    texts
-        `n`; None where there is none.
-    vectors
-        `(n, d)`.
-
-    Raises
-    ------
-    ModelError
-        They were made by another model.
-    """
+    """Refuse vectors `(n, d)` that a model does not make of these `n` texts, tried on a few; ModelError says why."""
     places = [place for place, text in enumerate(texts) if text is not None][:16]
     if not places:
         return
     own = encode_documents(model, [str(texts[place]) for place in places], bf16=False)
     given = vectors[places]
-    sizes = np.linalg.norm(own, axis=1) * np.linalg.norm(given, axis=1)
-    cosines = (own * given).sum(1) / np.maximum(sizes, 1e-30)
-    ratio = np.linalg.norm(own, axis=1) / np.maximum(np.linalg.norm(given, axis=1), 1e-30)
-    if float(np.median(cosines)) < 0.99 or not 0.9 < float(np.median(ratio)) < 1.1:
+    lengths, given_lengths = (np.linalg.norm(one, axis=1) for one in (own, given))
+    cosine = np.median((own * given).sum(1) / np.maximum(lengths * given_lengths, 1e-30))
+    ratio = np.median(lengths / np.maximum(given_lengths, 1e-30))
+    if cosine < 0.99 or not 0.9 < ratio < 1.1:
         raise ModelError(
             f"these vectors were not made by the document side of {maker.label}: of {len(places)} texts that it "
-            f"encoded again, the median cosine with the vector given is {np.median(cosines):.3f} (expected above 0.99) "
-            f"and the ratio of the lengths {np.median(ratio):.2f} (expected 1)"
+            f"encoded again, the median cosine with the vector given is {cosine:.3f} (expected above 0.99) "
+            f"and the ratio of the lengths {ratio:.2f} (expected 1)"
         )
 
 
 def temperature_of(model: Model) -> float:
-    """Of the softmax over the query codes; of a single vector it changes nothing."""
+    """The temperature of the softmax over the query codes. It changes nothing for a single vector."""
     return model.temperature if isinstance(model, PolyEncoder) else 1.0
 
 
 def loaded(model: Model | str | os.PathLike[str]) -> tuple[Model, str | None]:
     """A model and its name: as given, or loaded from a directory or the hub.
 
-    Raises
-    ------
-    ModelError
-        It cannot be loaded, or has no document vectors.
+    Raises ModelError if it cannot be loaded or has no document vectors.
     """
     name = None
     found: object

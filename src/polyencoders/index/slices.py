@@ -1,7 +1,7 @@
-"""A share of one version of an index: some of its tiles, and some of the documents beside the layout.
+"""A slice of one version of an index: some of its tiles, and some of the documents beside the layout.
 
-What several processes hold between them, so that each document is in exactly one share and keeps the place it has in
-the whole. Knows snapshots; nothing of who holds the other shares.
+Several processes hold all slices between them: each document is in exactly one slice, and keeps the place that it has
+in the whole.
 """
 
 from __future__ import annotations
@@ -14,30 +14,31 @@ from numpy.typing import NDArray
 from polyencoders.index import searching
 from polyencoders.index.layout import NOBODY, Layout
 from polyencoders.index.layout_storage import latest, local
+from polyencoders.index.records import Record
 from polyencoders.index.searching import Found, Promises, Wanted
 from polyencoders.index.snapshot import Segment, Snapshot, among, read_from
 from polyencoders.index.table import Table
 from polyencoders.scoring.selection import TILE
 
 LAID_OUT, BESIDE = 0, 1
-"""Numbers of the two segments, the same in every share, and in the order they have on one machine."""
+"""Numbers of the two segments: the same in every slice, in the order that they have on one machine."""
 
 
 class View(NamedTuple):
-    """What is cut into shares: those of one view fit together, and no others do."""
+    """What is cut into slices. Only slices of the same view fit together."""
 
     version: int
-    """Of the table."""
+    """The version of the table."""
     layout: str | None
     """The name of the layout; None: there is none."""
 
     @classmethod
     def of(cls, table: Table) -> View:
-        """A version of the table, with the newest layout."""
+        """A version of the table with the newest layout."""
         return cls(table.version, latest(table.storage))
 
 
-class Share(Snapshot):
+class Slice(Snapshot):
     """One of the parts into which a view is cut, with its vectors ready.
 
     Parameters
@@ -57,11 +58,11 @@ class Share(Snapshot):
         The layout is not there any more, or damaged.
     """
 
-    def __init__(self, table: Table, view: View, part: int, parts: int, before: Share | None = None) -> None:
+    def __init__(self, table: Table, view: View, part: int, parts: int, before: Slice | None = None) -> None:
         self._begin(table)
         self.view = view
         self.firsts: list[int] = []
-        """By segment: the place in the whole that its first document has."""
+        """By segment: the place in the whole of its first document."""
         self.numbers: list[int] = []
         """By segment: its number in the whole."""
         live: NDArray[np.uint64] | None = None
@@ -79,9 +80,8 @@ class Share(Snapshot):
                 live = np.sort(table.row_ids())
                 there &= among(ids, live)
                 live = np.setdiff1d(live, everyone)
-            self._hold(
-                Segment(held.documents, ids, there, held.records, held.numbers, held), tiles.start * TILE, LAID_OUT
-            )
+            segment = Segment(held.documents, ids, there, held.records, held.numbers, held)
+            self._hold(segment, tiles.start * TILE, LAID_OUT)
         else:
             live = np.sort(table.row_ids())
         self.beside = 0
@@ -98,7 +98,7 @@ class Share(Snapshot):
         self.numbers.append(number)
 
     def promises(self, codes: NDArray[np.float64], where: str | None = None, most: int | None = None) -> Promises:
-        """How promising its tiles of the layout are to each query; see `searching.promises`."""
+        """How promising its tiles are to each query; see `searching.promises`."""
         if self.layout is None:
             return Promises(np.empty((len(codes), 0), dtype=np.float32), 0, 0)
         return searching.promises(self.layout, self.selections(where)[0], codes, most)
@@ -108,12 +108,8 @@ class Share(Snapshot):
     ) -> list[dict[int, Found]]:
         """The best documents of each query by segment, with segments and places as in the whole, yet to be joined.
 
-        Parameters
-        ----------
-        codes, wanted
-            As for `searching.find`; how much is looked at, `number` says.
-        number
-            `(q,)`: of its tiles of the layout, how many to look at; None: all.
+        `codes` and `wanted` are as for `searching.find`. `number`, `(q,)`, says how many of its tiles to look at; None:
+        all.
         """
         numbers = [number if of == LAID_OUT else None for of in self.numbers]
         return [
@@ -125,14 +121,14 @@ class Share(Snapshot):
         segments = np.full(len(found.places), self.numbers[place])
         return found._replace(segments=segments, places=found.places + self.firsts[place])
 
-    def read_in_the_whole(self, segment: int, place: int) -> tuple[str, str | None, dict[str, object]]:
+    def read_in_the_whole(self, segment: int, place: int) -> Record:
         """Id, text and metadata of a document that `find` gave."""
         number = self.numbers.index(segment)
         return self.read(number, place - self.firsts[number])
 
 
 def _cut(number: int, part: int, parts: int) -> slice:
-    """The part of so many things that lie in a row.
+    """The range of one of the parts into which a row of things is cut.
 
     >>> [_cut(10, part, 3) for part in range(3)]
     [slice(0, 3, None), slice(3, 6, None), slice(6, 10, None)]

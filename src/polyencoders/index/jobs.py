@@ -1,0 +1,286 @@
+"""Documents added as one version: planned first, encoded chunk by chunk by any workers, then committed together.
+
+Until then, what is encoded lies in a folder of the index beside the table, under a hash of what it was made from. A
+call that goes on after an interruption finds it there; one with other documents or another model does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from polyencoders.errors import IndexingError
+from polyencoders.files import whole_directory
+from polyencoders.index.adding import Added
+from polyencoders.index.fragments import Written, commit, file_format_of, write
+from polyencoders.index.planning import BORROWED, CHUNK, Encode, Plan, Vectors, vectors_of, with_vectors
+from polyencoders.index.storage import TABLE
+from polyencoders.index.table import Table, conformed, vectors_in
+
+FOLDER = "staging"
+ATTEMPTS = 4
+"""So many workers may end over the same documents; then the documents are taken for the reason."""
+_ABOUT, _LENT = "about.json", "lent.arrow"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A chunk to be encoded, by any process that sees the index's folder."""
+
+    index: Path
+    version: int
+    """The version of the table whose texts lend their vectors."""
+    number: int
+    documents: int
+    """How many documents it has."""
+    superseded: tuple[int, ...]
+    """Places of documents that are not written, as a later chunk replaces them."""
+    lent: tuple[str, ...]
+    """Hashes of texts whose vectors other chunks take from this one."""
+    schema: pa.Schema
+    """The table's schema when all chunks are added."""
+    file_format: str
+    key: str
+    """The name of its result: a hash of all that the result depends on."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its result, which is written whole or not at all."""
+        return self.index / FOLDER / "done" / self.key
+
+    @property
+    def done(self) -> bool:
+        """Whether its result is there."""
+        return (self.folder / _ABOUT).exists()
+
+    def run(self, table: Table, encode: Encode) -> int:
+        """Encode its documents and write them. Returns how many texts were encoded.
+
+        Parameters
+        ----------
+        table
+            The index's table at the job's version.
+        encode
+            The model's document side.
+
+        Raises
+        ------
+        IndexingError
+            This machine does not see the folder, it cannot be written, or the documents have ended several workers.
+        """
+        if self.done:
+            return 0
+        try:
+            self._begin()
+            rows = self.planned()
+        except FileNotFoundError:
+            raise IndexingError(
+                f"{self.index}: the machine {socket.gethostname()} does not see what is to be encoded: the index must "
+                "lie in a folder that all machines have under the same path, and that they may write to"
+            ) from None
+        own = np.flatnonzero(~rows[BORROWED].to_numpy())
+        rows = rows.take(own)
+        vectors, encoded = vectors_of(table, rows, encode)
+        kept = ~np.isin(own, self.superseded)
+        try:
+            with whole_directory(self.folder) as scratch:
+                about: dict[str, Any] = {"written": None}
+                if kept.any():
+                    written = self.write(scratch, rows.filter(pa.array(kept)), vectors[kept])
+                    about["written"] = {"columns": written.columns, "fragment": written.fragment}
+                if self.lent:
+                    hashes = rows["text_hash"].to_pylist()
+                    places = {text_hash: place for place, text_hash in enumerate(hashes) if text_hash in {*self.lent}}
+                    lent = with_vectors(pa.table({"text_hash": list(places)}), vectors[list(places.values())])
+                    _write_arrow(scratch / _LENT, lent)
+                (scratch / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
+        except OSError as error:
+            raise IndexingError(f"{self.folder}: could not be written on {socket.gethostname()}: {error}") from error
+        return encoded
+
+    def planned(self) -> pa.Table:
+        """Its documents, without vectors."""
+        return _read_arrow(_planned(self.index, self.number))
+
+    def write(self, folder: Path, rows: pa.Table, vectors: Vectors) -> Written:
+        """Write documents of it in the table's own format."""
+        return write(folder, conformed(with_vectors(rows, vectors), self.schema), self.file_format)
+
+    def written(self) -> Written | None:
+        """Its documents as they were written; None if a later chunk replaces all of them."""
+        about = json.loads((self.folder / _ABOUT).read_text(encoding="utf-8"))["written"]
+        return Written(self.folder, **about) if about is not None else None
+
+    def lent_vectors(self) -> tuple[list[str], Vectors]:
+        """Hashes of the texts that it lends, and their vectors."""
+        rows = _read_arrow(self.folder / _LENT)
+        return rows["text_hash"].to_pylist(), vectors_in(rows)
+
+    def _begin(self) -> None:
+        with _planned(self.index, self.number).with_suffix(".begun").open("ab") as file:
+            file.write(b".")
+            if file.tell() > ATTEMPTS:
+                raise IndexingError(
+                    f"{self.index}: {ATTEMPTS} workers have ended while they encoded documents of chunk {self.number} "
+                    f"({self.documents} documents from {self.planned()['id'][0].as_py()!r} on): too little "
+                    "memory, most likely"
+                )
+
+
+Work = Callable[[list[Job]], Iterable[tuple[int, int]]]
+"""Has jobs run, in any order. Yields the number of each as it ends, and how many texts were encoded for it."""
+
+
+@dataclass
+class Watch:
+    """Callbacks that are told how far `add_at_once` has got."""
+
+    read: Callable[[int], object] = lambda documents: None
+    """Called with numbers of documents that were read and checked."""
+    planned: Callable[[int, int], object] = lambda to_encode, encoded_before: None
+    """Called once: how many documents are written, and how many of these an earlier call has encoded."""
+    encoded: Callable[[int], object] = lambda documents: None
+    """Called with numbers of documents that are encoded."""
+
+
+def add_at_once(
+    table: Table, rows: Iterable[Any], work: Work, maker: str, chunk: int = CHUNK, watch: Watch | None = None
+) -> Added:
+    """Add documents, or replace those whose ids are there, as one version; see `Index.add_at_once`.
+
+    `maker` tells the model, and how it computes, from any other.
+    """
+    watch = watch or Watch()
+    index = in_a_folder(table.path)
+    table.refresh()
+    with _folder(index) as folder:
+        plan = Plan(table.at(table.version))
+        done = Added()
+        jobs = _jobs(index.resolve(), plan, rows, maker, chunk, watch, done)
+        left = [job for job in jobs if not job.done]
+        to_encode = sum(job.documents for job in jobs)
+        watch.planned(to_encode, to_encode - sum(job.documents for job in left))
+        for number, encoded in work(left) if left else ():
+            done.encoded += encoded
+            watch.encoded(jobs[number].documents)
+        if jobs:
+            written = [one for job in jobs if (one := job.written()) is not None]
+            written += _borrowed(folder, plan, jobs)
+            with table.changing():
+                table.add_columns(plan.schema)
+                replaced = table.commit(lambda: commit(index / f"{TABLE}.lance", written))
+            done.added = sum(one.rows for one in written) - replaced
+            done.replaced = replaced + sum(map(len, plan.superseded.values()))
+        shutil.rmtree(folder / "done", ignore_errors=True)
+    return done
+
+
+def in_a_folder(place: Path | str) -> Path:
+    """The folder of an index that machines can share; IndexingError if it is in object storage."""
+    if isinstance(place, str):
+        raise IndexingError(
+            f"{place}: a cluster fills an index in a folder that its machines share, and this one is in object "
+            "storage: `polyencoders index add` without --ray adds to it, on as many machines at once as you like, each "
+            "a part of the documents"
+        )
+    return place
+
+
+def _jobs(index: Path, plan: Plan, rows: Iterable[Any], maker: str, chunk: int, watch: Watch, done: Added) -> list[Job]:
+    """Read all documents, and write down what is to be done with them."""
+    digests: list[str] = []
+    sizes: list[int] = []
+    for read, planned in plan.chunks(rows, chunk):
+        watch.read(read)
+        done.unchanged += read - len(planned)
+        if len(planned):
+            _write_arrow(_planned(index, len(sizes)), planned)
+            digests.append(_digest(*(planned[name].to_pylist() for name in ("id", "content_hash", BORROWED))))
+            sizes.append(len(planned))
+    file_format = file_format_of(index / f"{TABLE}.lance") if sizes else ""
+    schema = plan.schema.remove_metadata()
+    jobs = []
+    for number, size in enumerate(sizes):
+        superseded = tuple(sorted(plan.superseded.get(number, ())))
+        lent = tuple(sorted(plan.lent.get(number, ())))
+        key = _digest(maker, digests[number], superseded, lent, str(schema), file_format)
+        jobs.append(Job(index, plan.table.version, number, size, superseded, lent, schema, file_format, key))
+    return jobs
+
+
+def _borrowed(folder: Path, plan: Plan, jobs: list[Job]) -> Iterator[Written]:
+    """Write the documents whose texts an earlier chunk has encoded into files of their own."""
+    if not plan.lent:
+        return
+    number = sum(map(len, plan.lent.values()))
+    dimension = plan.table.dimension
+    vectors = np.memmap(folder / "planned" / "lent.f32", dtype=np.float32, mode="w+", shape=(number, dimension))
+    places: dict[str, int] = {}
+    for chunk in plan.lent:
+        hashes, some = jobs[chunk].lent_vectors()
+        vectors[len(places) : len(places) + len(some)] = some
+        places.update(zip(hashes, range(len(places), len(places) + len(some)), strict=True))
+    for job in jobs:
+        rows = job.planned()
+        wanted = rows[BORROWED].to_numpy().copy()
+        wanted[list(job.superseded)] = False
+        if wanted.any():
+            rows = rows.filter(pa.array(wanted))
+            found = np.array(vectors[[places[text_hash] for text_hash in rows["text_hash"].to_pylist()]])
+            yield job.write(folder / "borrowed" / str(job.number), rows, found)
+
+
+@contextmanager
+def _folder(index: Path) -> Iterator[Path]:
+    """The folder beside the table, for this process alone, with what was encoded before."""
+    from filelock import FileLock, Timeout
+
+    folder = index / FOLDER
+    try:
+        with FileLock(index / ".staging.lock", timeout=0):
+            _clean(folder)
+            (folder / "planned").mkdir(parents=True)
+            try:
+                yield folder
+            finally:
+                _clean(folder)
+    except Timeout:
+        raise IndexingError(
+            f"{index}: another process is adding documents to it on a cluster; wait for it, or add them without"
+        ) from None
+
+
+def _clean(folder: Path) -> None:
+    """Leave what was encoded, and nothing else."""
+    for name in ("planned", "borrowed"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    if not (folder / "done").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _planned(index: Path, number: int) -> Path:
+    return index / FOLDER / "planned" / f"{number}.arrow"
+
+
+def _write_arrow(path: Path, rows: pa.Table) -> None:
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
+        writer.write_table(rows)
+
+
+def _read_arrow(path: Path) -> pa.Table:
+    with pa.OSFile(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,244 @@
+"""An open index as its readers see it: one version at a time, its documents, and the search among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyencoders.errors import IndexingError, ModelError
+from polyencoders.index import searching
+from polyencoders.index.answers import Answer, hits_of
+from polyencoders.index.arrays import as_array
+from polyencoders.index.documents import OWN_COLUMNS, json_columns, metadata_of, text_hash_of
+from polyencoders.index.provenance import Maker, Model, check_model, loaded, temperature_of
+from polyencoders.index.records import columns_of
+from polyencoders.index.searching import Wanted
+from polyencoders.index.snapshot import Snapshot
+from polyencoders.index.table import Table, vectors_in
+
+MODES = ("exact", "fast")
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """Facts about an index."""
+
+    path: Path | str
+    documents: int
+    dimension: int
+    version: int
+    versions: int
+    maker: Maker | None
+    metadata: dict[str, str]
+    """The types of the metadata by name: what can be filtered by."""
+    laid_out: int
+    """Documents that lie in the order of their neighbours; the others are searched beside them."""
+    bytes: int
+    """The size of its files."""
+
+
+class Reader:
+    """What can be read and searched in an open index; see `Index`."""
+
+    def __init__(self, table: Table, model: Model | None, maker: Maker | None) -> None:
+        self.path = table.path
+        self.model = model
+        self.maker = maker
+        """What was kept of the model that made the index."""
+        self._writer = table
+        self._snapshot: Snapshot | None = None
+        self._pinned: int | None = None
+
+    def __len__(self) -> int:
+        return self.snapshot.size
+
+    def __repr__(self) -> str:
+        return f"Index({str(self.path)!r}, {len(self):,} documents, version {self.version})"
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The version that is looked at, with its vectors ready."""
+        if self._snapshot is None:
+            self._snapshot = self._latest()
+        return self._snapshot
+
+    @property
+    def version(self) -> int:
+        """The number of the version that is looked at."""
+        return self.snapshot.version
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it can be searched now; not while a machine that holds a slice of it is lost."""
+        return True
+
+    def refresh(self) -> None:
+        """Look at the latest version; IndexingError if the index was opened at a version of its own."""
+        self._check_writable()
+        self._writer.refresh()
+        if self._snapshot is None or self._snapshot.version != self._writer.version:
+            self._snapshot = self._latest()
+
+    def get(self, ids: Sequence[str | int]) -> list[dict[str, Any]]:
+        """Documents by id, as they were added: those that are there, in the order asked for."""
+        table = self.snapshot.table
+        as_json = json_columns(table.schema)
+        wanted = [str(id) for id in ids]
+        rows = {row["id"]: row for row in table.find("id", wanted, columns_of(table.schema)).to_pylist()}
+        found = [rows[id] for id in wanted if id in rows]
+        return [{"id": row["id"], "text": row["text"], **metadata_of(row, as_json)} for row in found]
+
+    def vectors(self, ids: Sequence[str | int]) -> dict[str, NDArray[np.float32]]:
+        """Vectors `(d,)` of documents by id, of those that are there."""
+        rows = self.snapshot.table.find("id", [str(id) for id in ids], ["id", "vector"])
+        return dict(zip(rows["id"].to_pylist(), vectors_in(rows), strict=True))
+
+    def sample(self, number: int) -> list[dict[str, Any]]:
+        """Some documents from all over the index; the same ones as long as it does not change."""
+        snapshot = self.snapshot
+        live = [np.flatnonzero(segment.live) for segment in snapshot.segments]
+        there = np.array([(part, place) for part, places in enumerate(live) for place in _spread(places, number)])
+        read = [snapshot.read(segment, place) for segment, place in _spread(there, number)]
+        return [{"id": id, "text": text, **metadata} for id, text, metadata in read]
+
+    def stored(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Vectors `(d,)` by text, of the texts that are documents here."""
+        hashes = {text_hash_of(text) for text in texts}
+        rows = self.snapshot.table.find("text_hash", sorted(hashes), ["text", "vector"])
+        wanted = set(texts)
+        found = zip(rows["text"].to_pylist(), vectors_in(rows), strict=True)
+        return {text: vector for text, vector in found if text in wanted}
+
+    def info(self) -> IndexInfo:
+        """Facts about the index."""
+        snapshot = self.snapshot
+        return IndexInfo(
+            path=self.path,
+            documents=snapshot.size,
+            dimension=snapshot.table.dimension,
+            version=snapshot.version,
+            versions=len(snapshot.table.versions()),
+            maker=self.maker,
+            metadata={field.name: str(field.type) for field in snapshot.table.schema if field.name not in OWN_COLUMNS},
+            laid_out=snapshot.size - snapshot.beside,
+            bytes=sum(file.size for file in self._writer.storage.files().values()),
+        )
+
+    def loaded_model(self) -> Model:
+        """The model; loaded from where it was when the index was made if the index was opened without one.
+
+        Raises ModelError if it cannot be loaded, is another now, or is not known.
+        """
+        if self.model is None:
+            if self.maker is None:
+                raise ModelError(
+                    f"{self.path} does not know which model made its vectors: give query codes in place of texts"
+                )
+            if self.maker.name is None:
+                raise ModelError(
+                    f"{self.path} was made by {self.maker.label}, given as an object: open it with model=..."
+                )
+            found, name = loaded(self.maker.name)
+            check_model(self.maker, Maker.of(found, name))
+            self.model = found
+        return self.model
+
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        where: str | None = None,
+        mode: str = "exact",
+        share: float | None = None,
+        temperature: float | None = None,
+    ) -> Any:
+        """Find the documents with the highest scores for a query, or for each of several.
+
+        Parameters
+        ----------
+        queries
+            A text; or a list of queries, each a text or a conversation (a list of turns, the oldest first); or query
+            codes `(q, m, d)` or vectors `(q, d)`, as an array or tensor.
+        k
+            How many hits; fewer where there are fewer documents.
+        where
+            An SQL condition on `id`, `text` and the metadata: `"lang = 'en' AND year >= 2020"`.
+        mode
+            `exact`: proven to be the best of all documents. `fast`: the best of those in the most promising
+            neighbourhoods, with a bound of what may have been missed.
+        share
+            The fraction of the documents that `fast` looks at; by default 0.07, and at least 40,000 documents.
+        temperature
+            Of the softmax over query codes that are given as such; by default the model's, or 1.
+
+        Returns
+        -------
+        Answer, or list of Answer
+            One for a text, a list for anything else.
+
+        Raises
+        ------
+        ValueError
+            k is below 1, the mode another one, the share not between 0 and 1, or the codes do not fit.
+        ModelError
+            Texts are given, the index was opened without a model, and its own cannot be loaded.
+        IndexingError
+            The filter cannot be used.
+        """
+        if mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        if share is not None and (mode != "fast" or not 0 < share <= 1):
+            raise ValueError(f"share is a number above 0 and at most 1, for mode='fast'; got {share!r}, mode={mode!r}")
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ValueError(f"k, how many documents to find, must be a whole number of at least 1, got {k!r}")
+        fraction = (searching.FRACTION if share is None else share) if mode == "fast" else None
+        least = searching.LEAST if share is None else 0
+        codes = self._codes(queries)
+        if temperature is None:
+            temperature = temperature_of(self.model) if self.model is not None else 1.0
+        # One snapshot for all of it: another thread may refresh meanwhile.
+        answers = self._find(self.snapshot, codes, Wanted(k, temperature, where, fraction, least))
+        return answers[0] if isinstance(queries, str) else answers
+
+    def _codes(self, queries: Any) -> NDArray[np.float64]:
+        dimension = self._writer.dimension
+        if isinstance(queries, np.ndarray) or hasattr(queries, "detach"):
+            codes = as_array(queries).astype(np.float64)
+        else:
+            model = self.loaded_model()
+            listed = [queries] if isinstance(queries, str) else list(queries)
+            if not listed:
+                return np.empty((0, 1, dimension))
+            codes = np.asarray(model.encode_query(listed, show_progress_bar=False), dtype=np.float64)
+        codes = codes[:, None] if codes.ndim == 2 else codes
+        if codes.ndim != 3 or codes.shape[2] != dimension:
+            raise ValueError(
+                f"expected query codes (q, m, {dimension}) or vectors (q, {dimension}), got {tuple(codes.shape)}"
+            )
+        return codes
+
+    def _find(self, snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Answer]:
+        return [
+            Answer(hits_of(one, snapshot.read), one.certified, one.bound, one.looked_at, snapshot.version)
+            for one in searching.find(snapshot, codes, wanted)
+        ]
+
+    def _latest(self) -> Snapshot:
+        return self._writer.with_latest(lambda table: self._look(table, self._snapshot))
+
+    def _look(self, table: Table, before: Snapshot | None = None) -> Snapshot:
+        return Snapshot(table, before)
+
+    def _check_writable(self) -> None:
+        if self._pinned is not None:
+            raise IndexingError(f"{self.path} was opened at version {self._pinned}, which does not change")
+
+
+def _spread(rows: NDArray[Any], number: int) -> NDArray[Any]:
+    """At most so many rows, at even distances."""
+    return rows[np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(int)]
