@@ -46,7 +46,7 @@ from polyencoders.data import chitchat_replies
 from polyencoders.index import Index
 from polyencoders.models import BiEncoder
 from polyencoders.models.encoding import encode_documents
-from polyencoders.scoring import score_all_pairs
+from polyencoders.scoring.torch_score import score_all_pairs
 from trained_vectors import TEMPERATURE, TrainedVectors
 
 RESULTS = Path(__file__).parent / "results"

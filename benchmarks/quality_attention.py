@@ -20,8 +20,7 @@ from torch.nn import functional
 from transformers import TrainerCallback
 
 from polyencoders.models.dual import router
-from polyencoders.scoring import present_codes
-from polyencoders.scoring.reference import code_weights
+from polyencoders.scoring.torch_score import code_weights, present_codes
 from polyencoders.training.in_batch import InBatchCrossEntropy
 
 SHARE = 0.1

@@ -34,7 +34,8 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from machine import machine
-from polyencoders.scoring import PreparedDocuments, score_all_pairs
+from polyencoders.scoring import PreparedDocuments
+from polyencoders.scoring.torch_score import score_all_pairs
 from scoring_report import CODES, EIGHT_BITS, FLAT, LANCE, blocked, context, draw, into_readme, markdown, ours, summary
 from trained_vectors import TEMPERATURE, TrainedVectors, random_vectors
 

@@ -144,7 +144,7 @@ class TrainedVectors:
 
     def _train(self, d: int, m: int, kind: str) -> NDArray[np.float32]:
         from polyencoders.models.query_codes import QueryCodes
-        from polyencoders.scoring import score_all_pairs
+        from polyencoders.scoring.torch_score import score_all_pairs
 
         (outputs, masks), replies, (test_outputs, test_masks) = self._kept_outputs
         replies = torch.nn.functional.normalize(replies[:, 768 - d :], dim=-1)

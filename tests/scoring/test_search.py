@@ -13,11 +13,13 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from polyencoders.scoring import PreparedDocuments, kernel, score_all_pairs, search, search_path
+from polyencoders.scoring import PreparedDocuments, kernel, search, search_path
 from polyencoders.scoring import prepared as prepared_module
-from polyencoders.scoring.torch_search import search_in_blocks
+from polyencoders.scoring.block_search import search_in_blocks
+from polyencoders.scoring.rows import Rows
+from polyencoders.scoring.torch_score import score_all_pairs
 
-PATHS = [*(kernel.native().variants() if kernel.native() else []), "torch"]
+PATHS = [*(kernel.native().variants() if kernel.native() else []), "numpy"]
 NATIVE = PATHS[:-1]
 SETTINGS = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -122,8 +124,8 @@ def test_the_best_are_the_best(path, q, k, seed, n, d, m, kind, scale, temperatu
 def test_no_bound_is_below_the_score(variant, seed, n, d, m, kind, scale, temperature):
     documents, codes = vectors(seed, n, d, 1, m, kind, scale)
     prepared = PreparedDocuments(documents)
-    wide = torch.from_numpy(codes[0]).double().contiguous()
-    bounds = prepared._native.bounds(variant, wide.data_ptr(), m, temperature)
+    wide = np.ascontiguousarray(codes[0], dtype=np.float64)
+    bounds = prepared._native.bounds(variant, wide.ctypes.data, m, temperature)
     *above, below = np.array(bounds).reshape(-1, n)
     scores = exhaustive(documents, codes, temperature)[0]
     if not codes.any():
@@ -294,7 +296,7 @@ def test_queries_refused(path, codes, options, error, says):
 
 def test_an_unknown_path_is_refused(monkeypatch):
     monkeypatch.setenv(kernel.CHOICE, "abacus")
-    with pytest.raises(ValueError, match=r"POLYENCODERS_KERNEL=abacus: this machine has .*torch"):
+    with pytest.raises(ValueError, match=r"POLYENCODERS_KERNEL=abacus: this machine has .*numpy"):
         search_path()
 
 
@@ -304,18 +306,20 @@ def test_without_the_kernel_it_says_so_and_finds_the_same(monkeypatch, caplog):
     kernel.native.cache_clear()
     try:
         with caplog.at_level(logging.WARNING):
-            assert search_path() == search_path() == "torch"
+            assert search_path() == search_path() == "numpy"
         assert len(caplog.records) == 1
-        assert "searching with PyTorch" in caplog.text
+        assert "searching with numpy" in caplog.text
         documents, codes = vectors(9, 300, 16, 2, 4, "alike", 1.0)
         assert_best(PreparedDocuments(documents).search(codes), documents, codes, 10, 1.0)
     finally:
         kernel.native.cache_clear()
 
 
-def test_the_torch_path_in_small_blocks():
+def test_the_numpy_path_in_small_blocks():
     documents, codes = vectors(11, 400, 12, 3, 5, "equal", 1.0)
-    scores, indices = search_in_blocks(torch.from_numpy(codes).double(), torch.from_numpy(documents), 9, 0.3, 64)
+    scores, indices = search_in_blocks(
+        codes.astype(np.float64), Rows(documents, "documents"), 9, 0.3, block_elements=64
+    )
     whole = search(documents, codes, 9, 0.3)
     assert (indices == whole.indices).all()
     np.testing.assert_allclose(scores, whole.scores, rtol=1e-12)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from polyencoders.scoring import PreparedDocuments, Selection, kernel, search
 
-PATHS = [*(kernel.native().variants() if kernel.native() else []), "torch"]
+PATHS = [*(kernel.native().variants() if kernel.native() else []), "numpy"]
 SETTINGS = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )

@@ -20,7 +20,7 @@ from polyencoders.models.checks import check_whole_number
 from polyencoders.models.dual import DualEncoder, Task
 from polyencoders.models.guards import PolyEncoderCardData
 from polyencoders.models.query_codes import QueryCodes
-from polyencoders.scoring import score_all_pairs, score_pairwise
+from polyencoders.scoring.torch_score import score_all_pairs, score_pairwise
 
 ALIKE = 1e8
 """A temperature at which every code gets the same weight, whatever the inner products."""

@@ -1,14 +1,15 @@
-"""Vectors in, scores out. Knows no text and no transformers; every other floor may call it.
+"""Vectors in, scores out: no text, no models, no PyTorch.
 
-`score_all_pairs` and `score_pairwise` are the score, differentiable; `PreparedDocuments` and `search` find the
-documents with the highest scores among millions.
+`score_all_pairs` is the definition of the score. `PreparedDocuments` and `search` find the documents with the highest
+scores among millions. `torch_score` has the same score with gradients, for training.
 """
 
-from polyencoders.scoring.entropy import attention_entropy
 from polyencoders.scoring.kernel import search_path
 from polyencoders.scoring.prepared import PreparedDocuments, TopK, search
-from polyencoders.scoring.reference import attend, code_weights, present_codes, score_all_pairs, score_pairwise
+from polyencoders.scoring.reference import attend, attention_entropy, code_weights, present_codes, score_all_pairs
+from polyencoders.scoring.rows import is_tensor
 from polyencoders.scoring.selection import Selection
+from polyencoders.scoring.threads import set_threads, threads
 
 __all__ = [
     "PreparedDocuments",
@@ -17,9 +18,11 @@ __all__ = [
     "attend",
     "attention_entropy",
     "code_weights",
+    "is_tensor",
     "present_codes",
     "score_all_pairs",
-    "score_pairwise",
     "search",
     "search_path",
+    "set_threads",
+    "threads",
 ]

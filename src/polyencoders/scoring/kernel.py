@@ -1,7 +1,4 @@
-"""Which path a search takes on this machine, and the way to the native kernel.
-
-Knows whether the kernel was built and what the processor can run; nothing of scores.
-"""
+"""Which path a search takes on this machine, and the way to the native kernel."""
 
 from __future__ import annotations
 
@@ -11,19 +8,19 @@ import os
 from types import ModuleType
 
 MOST_CODES = 512
-"""Codes of a query that the native kernel takes; more are searched with PyTorch."""
+"""Codes of a query that the native kernel takes. Queries with more are searched with numpy."""
 
 CHOICE = "POLYENCODERS_KERNEL"
 
 
 @functools.cache
 def native() -> ModuleType | None:
-    """The compiled kernel, or nothing where it was not built; that is said once."""
+    """Return the compiled kernel, or None where it was not built; that is said once."""
     try:
         from polyencoders.scoring import _kernel
     except ImportError as error:
         logging.getLogger(__name__).warning(
-            "The native search kernel is not installed (%s): searching with PyTorch, with the same results but several "
+            "The native search kernel is not installed (%s): searching with numpy, with the same results but several "
             "times slower. Installing polyencoders anew where there is a C++17 compiler (gcc or clang) builds it.",
             error,
         )
@@ -32,29 +29,29 @@ def native() -> ModuleType | None:
 
 
 def search_path() -> str:
-    """How documents in main memory are searched here.
+    """Return how documents in main memory are searched here.
 
     Returns
     -------
     str
-        `avx512-vnni`, `avx2` or `portable`, the native kernel for this processor; or `torch`, where it was not built.
+        `avx512-vnni`, `avx2` or `portable`, the native kernel for this processor; or `numpy`, where it was not built.
         The environment variable `POLYENCODERS_KERNEL` chooses another one that the machine has.
 
     Raises
     ------
     ValueError
-        `POLYENCODERS_KERNEL` names a path that this machine has not.
+        `POLYENCODERS_KERNEL` names a path that this machine does not have.
 
     Examples
     --------
-    >>> search_path() in {"avx512-vnni", "avx2", "portable", "torch"}
+    >>> search_path() in {"avx512-vnni", "avx2", "portable", "numpy"}
     True
     """
     wanted = os.environ.get(CHOICE)
-    if wanted == "torch":
+    if wanted == "numpy":
         return wanted
     kernel = native()
-    paths = [*kernel.variants(), "torch"] if kernel is not None else ["torch"]
+    paths = [*kernel.variants(), "numpy"] if kernel is not None else ["numpy"]
     if not wanted:
         return paths[0]
     if wanted not in paths:

@@ -1,7 +1,6 @@
 """Documents made ready for search, and the search for the best of them.
 
-Knows vectors, what the kernel asks of them, and which path to take; the score is in `reference.py`, how the search
-finds the best without scoring all of them in `docs/scoring.md`.
+The score is in `reference.py`. How the search finds the best without scoring all of them is in `docs/scoring.md`.
 """
 
 from __future__ import annotations
@@ -10,18 +9,21 @@ import contextlib
 import math
 import mmap
 import os
+import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from polyencoders.scoring.block_search import search_in_blocks
 from polyencoders.scoring.kernel import MOST_CODES, native, search_path
-from polyencoders.scoring.rows import ELEMENTS, Rows, Vectors
+from polyencoders.scoring.rows import ELEMENTS, Rows, is_tensor
 from polyencoders.scoring.selection import TILE, Selection
-from polyencoders.scoring.torch_search import search_in_blocks
+from polyencoders.scoring.threads import threads
+
+if TYPE_CHECKING:
+    from polyencoders.scoring.rows import Vectors
 
 LONGEST = 1e15
 """Vectors up to this length are taken: products of two stay well within float32."""
@@ -65,24 +67,24 @@ class PreparedDocuments:
 
     Examples
     --------
-    >>> documents = PreparedDocuments(torch.tensor([[2.0, 2.0], [0.0, 3.0], [1.0, 0.0]]))
-    >>> codes = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    >>> documents = PreparedDocuments(np.array([[2.0, 2.0], [0.0, 3.0], [1.0, 0.0]]))
+    >>> codes = np.array([[[1.0, 0.0], [0.0, 1.0]]])
     >>> scores, indices = documents.search(codes, k=2)
     >>> indices
-    tensor([[1, 0]])
-    >>> scores.round(decimals=4)
-    tensor([[2.8577, 2.0000]], dtype=torch.float64)
+    array([[1, 0]])
+    >>> scores.round(4)
+    array([[2.8577, 2.    ]])
     """
 
     def __init__(
         self, documents: Vectors, kept: str | os.PathLike[str] | None = None, first: int | None = None
     ) -> None:
         self.rows = Rows(documents, "documents")
-        self._tiles: dict[str, Tensor] | None = None
+        self._tiles: dict[str, NDArray[Any]] | None = None
         self.work: dict[str, int] = {}
         """What the last search did, over its queries: documents that the bounds in 8 bits left (`screened`), and those
         scored against all codes (`rescored`)."""
-        if self.rows.device.type == "cpu" and search_path() != "torch":
+        if not self.rows.on_device and search_path() != "numpy":
             self._prepare(Path(kept) if kept is not None else None, first)
         elif kept is None:
             self._check()
@@ -96,25 +98,25 @@ class PreparedDocuments:
     def keep(self, folder: str | os.PathLike[str]) -> None:
         """Append the 8-bit copy to files in a folder, for `PreparedDocuments(documents, kept=folder)`.
 
-        Documents may be kept a part after another, each but the last a multiple of 32. Where PyTorch searches there is
-        no copy, and nothing is written.
+        Documents may be kept one part after another, each but the last a multiple of 32. Without the native kernel
+        there is no copy, and nothing is written.
         """
-        for name, tensor in (self._tiles or {}).items():
+        for name, tiles in (self._tiles or {}).items():
             with (Path(folder) / f"tiles.{name}").open("ab") as file:
-                file.write(tensor.numpy().data)
+                file.write(tiles.data)
 
     @property
     def nbytes(self) -> int:
         """Bytes that preparing took, beside the vectors."""
-        return sum(tensor.nbytes for tensor in self._tiles.values()) if self._tiles else 0
+        return sum(tiles.nbytes for tiles in self._tiles.values()) if self._tiles else 0
 
     def search(
         self, query_codes: Vectors, k: int = 10, temperature: float = 1.0, selection: Selection | None = None
     ) -> TopK:
         """The k documents with the highest scores: exactly those, by score in float64 and, where equal, by index.
 
-        Uses as many threads as `torch.get_num_threads()` says, and releases the interpreter's lock. Beyond the
-        documents, the codes and the result it takes some 40 MB at most, however many documents and queries there are.
+        Uses as many threads as `scoring.threads()` says, and releases the interpreter's lock. Beyond the documents,
+        the codes and the result it takes some 40 MB at most, however many documents and queries there are.
 
         Parameters
         ----------
@@ -149,24 +151,23 @@ class PreparedDocuments:
             raise ValueError(f"the selection is among {selection.n} documents, and there are {self.rows.n}")
         k = min(k, self.rows.n if selection is None else len(selection))
         scores, indices = np.empty((queries, k)), np.empty((queries, k), dtype=np.int64)
-        natively = self._tiles is not None and m <= MOST_CODES and search_path() != "torch"
+        natively = self._tiles is not None and m <= MOST_CODES and search_path() != "numpy"
         self.work = {"screened": 0, "rescored": 0}
         at_once = max(1, CODES_AT_ONCE // (m * self.rows.d))
         for start in range(0, queries, at_once):
-            codes = _checked_codes(rows.tensor(), start, min(queries, start + at_once), m)
+            codes = _checked_codes(rows, start, min(queries, start + at_once), m)
             if k == 0:
                 continue
             here = slice(start, start + len(codes))
             if natively:
                 self._search_natively(codes, temperature, selection, scores[here], indices[here])
-            elif selection is None:
-                scores[here], indices[here] = search_in_blocks(codes, self.rows.tensor(), k, temperature)
             else:
-                places = np.flatnonzero(selection.mask())
-                chosen = self.rows.tensor()[torch.from_numpy(places).to(self.rows.device)]
-                scores[here], found = search_in_blocks(codes, chosen, k, temperature)
-                indices[here] = places[found]
-        return TopK(scores, indices) if rows.of_numpy else TopK(torch.from_numpy(scores), torch.from_numpy(indices))
+                places = None if selection is None else np.flatnonzero(selection.mask())
+                scores[here], indices[here] = search_in_blocks(codes, self.rows, k, temperature, places)
+        if rows.of_numpy:
+            return TopK(scores, indices)
+        torch = sys.modules["torch"]
+        return TopK(torch.from_numpy(scores), torch.from_numpy(indices))
 
     def estimate(self, vectors: Vectors) -> NDArray[np.float32]:
         """Inner products of single vectors with every document, from 8 bits of both: good to about two digits.
@@ -194,17 +195,16 @@ class PreparedDocuments:
         rows, queries, m = _rows_of_codes(vectors, self.rows.d)
         if m != 1:
             raise ValueError(f"expected single vectors (q, {self.rows.d}), got {m} for each query")
-        checked = _checked_codes(rows.tensor(), 0, queries, 1)[:, 0]
-        if self._tiles is None or search_path() == "torch":
-            return (checked.float().to(self.rows.device) @ self.rows.tensor().float().T).cpu().numpy()
+        checked = _checked_codes(rows, 0, queries, 1)[:, 0]
+        if self._tiles is None or search_path() == "numpy":
+            return np.asarray(checked.astype(np.float32) @ self.rows.array(slice(None)).astype(np.float32).T)
         out = np.empty((queries, self.rows.n), dtype=np.float32)
-        path, threads = search_path(), torch.get_num_threads()
-        self._native.estimate(path, checked.contiguous().data_ptr(), queries, threads, out.ctypes.data)
+        self._native.estimate(search_path(), checked.ctypes.data, queries, threads(), out.ctypes.data)
         return out
 
     def _search_natively(
         self,
-        codes: Tensor,
+        codes: NDArray[np.float64],
         temperature: float,
         selection: Selection | None,
         scores: NDArray[np.float64],
@@ -217,12 +217,12 @@ class PreparedDocuments:
         screened, rescored = self._native.search(
             search_path(),
             selected,
-            codes.data_ptr(),
+            codes.ctypes.data,
             queries,
             m,
             temperature,
             scores.shape[1],
-            torch.get_num_threads(),
+            threads(),
             scores.ctypes.data,
             indices.ctypes.data,
         )
@@ -235,37 +235,33 @@ class PreparedDocuments:
         padded = -(-self.rows.n // TILE) * TILE
         self._tiles = {
             "bytes": _in_large_pages(padded * (-(-self.rows.d // 4) * 4)),
-            "scale": torch.empty(padded),
-            "error": torch.empty(padded),
-            "length": torch.empty(padded),
+            **{name: np.empty(padded, dtype=np.float32) for name in ("scale", "error", "length")},
         }
-        files = {kept / f"tiles.{name}": tensor for name, tensor in self._tiles.items()} if kept is not None else {}
+        files = {kept / f"tiles.{name}": tiles for name, tiles in self._tiles.items()} if kept is not None else {}
         read = bool(files) and all(file.exists() for file in files)
-        for file, tensor in files.items() if read else ():
-            before = tensor.nbytes // max(1, padded) * (first or 0)
+        for file, tiles in files.items() if read else ():
+            before = tiles.nbytes // max(1, padded) * (first or 0)
             there = file.stat().st_size - before
-            if there < tensor.nbytes or (first is None and there > tensor.nbytes):
-                raise ValueError(f"{file}: {there:,} bytes, and these documents take {tensor.nbytes:,}")
+            if there < tiles.nbytes or (first is None and there > tiles.nbytes):
+                raise ValueError(f"{file}: {there:,} bytes, and these documents take {tiles.nbytes:,}")
             with file.open("rb") as stream:
                 stream.seek(before)
-                stream.readinto(tensor.view(torch.uint8).numpy().data)
-        rows, addresses = self.rows, (tensor.data_ptr() for tensor in self._tiles.values())
+                stream.readinto(tiles.view(np.uint8).data)
+        rows, addresses = self.rows, (tiles.ctypes.data for tiles in self._tiles.values())
         element = ELEMENTS.index(rows.element)
         self._native = kernel.Prepared(rows.address, rows.n, rows.d, rows.stride, element, *addresses)
         if read:
             return
-        bad = self._native.prepare(search_path(), LONGEST, torch.get_num_threads())
+        bad = self._native.prepare(search_path(), LONGEST, threads())
         if bad >= 0:
-            raise ValueError(_what_is_wrong(self.rows.tensor()[bad], f"document {bad}"))
+            raise ValueError(_what_is_wrong(self.rows.array(slice(bad, bad + 1))[0], f"document {bad}"))
 
     def _check(self) -> None:
-        documents = self.rows.tensor()
-        for start in range(0, len(documents), 1 << 14):
-            lengths = documents[start : start + (1 << 14)].float().norm(dim=-1)
-            bad = (~(lengths <= LONGEST)).nonzero()
+        for start in range(0, self.rows.n, 1 << 14):
+            documents = self.rows.array(slice(start, start + (1 << 14))).astype(np.float64)
+            bad = np.flatnonzero(~(np.linalg.norm(documents, axis=1) <= LONGEST))
             if len(bad):
-                place = start + int(bad[0])
-                raise ValueError(_what_is_wrong(documents[place], f"document {place}"))
+                raise ValueError(_what_is_wrong(documents[bad[0]], f"document {start + bad[0]}"))
 
 
 def search(documents: Vectors | PreparedDocuments, query_codes: Vectors, k: int = 10, temperature: float = 1.0) -> TopK:
@@ -289,19 +285,19 @@ def search(documents: Vectors | PreparedDocuments, query_codes: Vectors, k: int 
     return prepared.search(query_codes, k, temperature)
 
 
-def _in_large_pages(size: int) -> Tensor:
+def _in_large_pages(size: int) -> NDArray[np.uint8]:
     """Bytes in memory pages of 2 MB where the system gives them: reading them in order is half as fast again."""
     if size < 1 << 22 or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(size, dtype=torch.uint8)
+        return np.empty(size, dtype=np.uint8)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):
         memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=torch.uint8)
+    return np.frombuffer(memory, dtype=np.uint8)
 
 
 def _rows_of_codes(query_codes: Vectors, d: int) -> tuple[Rows, int, int]:
     """The codes of all queries one below another, how many queries there are, and how many codes each has."""
-    if not isinstance(query_codes, Tensor | np.ndarray):
+    if not (isinstance(query_codes, np.ndarray) or is_tensor(query_codes)):
         raise TypeError(f"query codes: expected a tensor or a numpy array, got {type(query_codes).__name__}")
     shape = tuple(query_codes.shape)
     if len(shape) not in (2, 3) or shape[-1] != d or (len(shape) == 3 and shape[1] == 0):
@@ -310,20 +306,19 @@ def _rows_of_codes(query_codes: Vectors, d: int) -> tuple[Rows, int, int]:
     return Rows(query_codes.reshape(-1, d), "query codes"), shape[0], m
 
 
-def _checked_codes(rows: Tensor, start: int, stop: int, m: int) -> Tensor:
+def _checked_codes(rows: Rows, start: int, stop: int, m: int) -> NDArray[np.float64]:
     """The codes of some queries in float64, `(stop - start, m, d)`."""
-    codes = rows[start * m : stop * m].to("cpu", torch.float64).contiguous().view(stop - start, m, rows.shape[1])
-    wrong = (~(codes.norm(dim=-1) <= LONGEST)).nonzero()
+    codes = np.ascontiguousarray(rows.array(slice(start * m, stop * m)), dtype=np.float64).reshape(-1, m, rows.d)
+    wrong = np.argwhere(~(np.linalg.norm(codes, axis=-1) <= LONGEST))
     if len(wrong):
         query, code = wrong[0].tolist()
         raise ValueError(_what_is_wrong(codes[query, code], f"code {code} of query {start + query}"))
     return codes
 
 
-def _what_is_wrong(vector: Tensor, which: str) -> str:
-    if not bool(vector.isfinite().all()):
-        place = int((~vector.isfinite()).nonzero()[0])
-        return f"{which} has {vector[place].item()} at dimension {place}: expected finite numbers"
-    return (
-        f"{which} has the length {vector.double().norm().item():.3g}: expected at most {LONGEST:.0e}; scale the vectors"
-    )
+def _what_is_wrong(vector: NDArray[Any], which: str) -> str:
+    wrong = np.flatnonzero(~np.isfinite(vector))
+    if len(wrong):
+        return f"{which} has {float(vector[wrong[0]])} at dimension {wrong[0]}: expected finite numbers"
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    return f"{which} has the length {length:.3g}: expected at most {LONGEST:.0e}; scale the vectors"

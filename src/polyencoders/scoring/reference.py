@@ -1,87 +1,95 @@
-"""The score of a poly-encoder, written once in plain PyTorch: the reference that every faster path is tested against.
-
-Knows vectors and nothing else: no text, no tokens, no transformers.
+"""The score of a poly-encoder, written once in plain numpy: the reference that every faster path is tested against.
 
 With `s_i = y_i . c` the inner products of one document vector `c` with the query codes `y_1..y_m`, the paper's
 
     w = softmax(s),  y_ctx = sum_i w_i y_i,  score = y_ctx . c        (Humeau et al. 2020, section 4.4, equation 2)
 
-is `score = sum_i softmax(s)_i s_i`: m inner products are all it takes, and the weighted context `y_ctx`, one vector for
-every query and document, never has to be built.
+is `score = sum_i softmax(s)_i s_i`. The score takes m inner products. The weighted context `y_ctx`, one vector for
+every query and document, is never built.
 
-A query with fewer codes than m (a text shorter than m tokens, with the first or last m outputs as codes) fills up with
-codes of zeros. A code of zeros is absent: it takes no part in the softmax. So the mask travels inside the vectors,
-through batches, caches, gathers and files.
+A code of zeros is absent and takes no part in the softmax. Queries with fewer codes than m are filled up with zeros, so
+the mask travels inside the vectors, through batches, caches and files. A single vector is a query with one code.
+
+Inner products are summed row by row, never by a matrix product: a matrix product may round equal rows differently, and
+equal documents must get equal scores. `torch_score.py` computes the same with gradients.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from typing import Any
 
-CHUNK_ELEMENTS = 1 << 22
-"""Inner products held at a time (16 MB in float32), whatever the number of queries, documents and codes."""
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
 
 
-def attend(inner_products: Tensor, present: Tensor, temperature: float = 1.0) -> Tensor:
-    """The score from its inner products: `sum_i softmax(s / temperature)_i s_i` over the codes that are present.
+def attend(inner_products: Floats, present: NDArray[np.bool_], temperature: float = 1.0) -> Floats:
+    """Return the score from its inner products: `sum_i softmax(s / temperature)_i s_i` over the codes that are present.
 
     Parameters
     ----------
     inner_products
-        `(..., m)`, `s_i = y_i . c`; 0 where the code is absent, as the inner product with zeros is.
+        `(..., m)`, `s_i = y_i . c`; 0 where the code is absent.
     present
-        Broadcastable to `(..., m)`, true where the code is present. With none present the score is 0.
+        Broadcastable to `(..., m)`, true where the code is present. With no code present the score is 0.
     temperature
-        1 is the paper's; towards 0 the score becomes the largest inner product.
+        1 is the paper's. Towards 0 the score becomes the largest inner product.
 
     Returns
     -------
-    Tensor
+    numpy.ndarray
         `(...)`, the scores.
 
     Examples
     --------
-    >>> attend(torch.tensor([[1.0, 1.0, 0.0]]), torch.tensor([[True, True, False]]))
-    tensor([1.])
+    >>> attend(np.array([[1.0, 1.0, 0.0]]), np.array([[True, True, False]]))
+    array([1.])
     """
-    return (code_weights(inner_products, present, temperature) * inner_products).sum(-1)
+    return np.asarray((code_weights(inner_products, present, temperature) * inner_products).sum(-1))
 
 
-def code_weights(inner_products: Tensor, present: Tensor, temperature: float = 1.0) -> Tensor:
-    """What share each code has in the score: `w = softmax(s / temperature)` over the codes that are present.
+def code_weights(inner_products: Floats, present: NDArray[np.bool_], temperature: float = 1.0) -> Floats:
+    """Return the weight of each code in the score: `w = softmax(s / temperature)` over the codes that are present.
 
     Parameters
     ----------
     inner_products
         `(..., m)`, `s_i = y_i . c`.
     present
-        Broadcastable to `(..., m)`. An absent code weighs 0; with none present the weights mean nothing.
+        Broadcastable to `(..., m)`. An absent code weighs 0; with none present all weights are 0.
     temperature
         1 is the paper's.
 
     Returns
     -------
-    Tensor
+    numpy.ndarray
         `(..., m)`.
 
     Examples
     --------
-    >>> code_weights(torch.tensor([2.0, 2.0, 0.0]), torch.tensor([True, True, False]))
-    tensor([0.5000, 0.5000, 0.0000])
+    >>> code_weights(np.array([2.0, 2.0, 0.0]), np.array([True, True, False]))
+    array([0.5, 0.5, 0. ])
     """
-    logits = (inner_products / temperature).masked_fill(~present, torch.finfo(inner_products.dtype).min)
-    return logits.softmax(-1)
+    logits = np.where(present, inner_products / temperature, -np.inf)
+    largest = logits.max(-1, keepdims=True, initial=-np.inf)
+    shares = np.exp(logits - np.where(np.isfinite(largest), largest, 0))
+    return np.asarray(shares / np.maximum(shares.sum(-1, keepdims=True), np.finfo(shares.dtype).tiny))
 
 
-def score_all_pairs(
-    query_codes: Tensor, documents: Tensor, temperature: float = 1.0, chunk_elements: int = CHUNK_ELEMENTS
-) -> Tensor:
-    """Scores of every query with every document.
+def present_codes(query_codes: Floats) -> NDArray[np.bool_]:
+    """Return which codes are present: `(q, m)`, false where a code is all zeros.
 
-    Differentiable. Blocks of queries and documents are scored one after another, and recomputed in the backward pass,
-    so that beyond the `(q, n)` result no more than `chunk_elements` inner products are held.
+    Examples
+    --------
+    >>> present_codes(np.array([[[0.5, 0.0], [0.0, 0.0]]]))
+    array([[ True, False]])
+    """
+    return np.asarray((query_codes != 0).any(-1))
+
+
+def score_all_pairs(query_codes: Floats, documents: Floats, temperature: float = 1.0) -> Floats:
+    """Score every query with every document.
 
     Parameters
     ----------
@@ -91,13 +99,11 @@ def score_all_pairs(
         `(n, d)`.
     temperature
         Of the softmax over the codes.
-    chunk_elements
-        How many inner products to hold at a time.
 
     Returns
     -------
-    Tensor
-        `(q, n)`, at least float32.
+    numpy.ndarray
+        `(q, n)`. Equal documents get equal scores.
 
     Raises
     ------
@@ -106,94 +112,60 @@ def score_all_pairs(
 
     Examples
     --------
-    >>> codes = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
-    >>> score_all_pairs(codes, torch.tensor([[2.0, 2.0], [0.0, 3.0]]))
-    tensor([[2.0000, 2.8577]])
+    >>> codes = np.array([[[1.0, 0.0], [0.0, 1.0]]])
+    >>> score_all_pairs(codes, np.array([[2.0, 2.0], [0.0, 3.0]])).round(4)
+    array([[2.    , 2.8577]])
     """
-    query_codes, documents = _checked(query_codes, documents, temperature)
-    if query_codes.shape[-1] != documents.shape[-1]:
-        raise ValueError(_misfit(query_codes, documents))
-    queries, codes, _ = query_codes.shape
-    documents_per_block = max(1, min(len(documents), chunk_elements // max(codes, 1)))
-    queries_per_block = max(1, chunk_elements // (max(codes, 1) * documents_per_block))
-    if queries <= queries_per_block and len(documents) <= documents_per_block:
-        return _score_block(query_codes, documents, temperature)
-
-    recompute = torch.is_grad_enabled() and (query_codes.requires_grad or documents.requires_grad)
-    rows = []
-    for block in torch.split(query_codes, queries_per_block):
-        columns = []
-        for candidates in torch.split(documents, documents_per_block):
-            if recompute:
-                columns.append(checkpoint(_score_block, block, candidates, temperature, use_reentrant=False))
-            else:
-                columns.append(_score_block(block, candidates, temperature))
-        rows.append(torch.cat(columns, dim=1))
-    return torch.cat(rows)
+    if query_codes.ndim != 3 or documents.ndim != 2 or query_codes.shape[-1] != documents.shape[-1]:
+        raise ValueError(
+            "expected query codes (q, m, d) and documents (n, d) of the same d, "
+            f"got {query_codes.shape} and {documents.shape}"
+        )
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
+    present = present_codes(query_codes)
+    scores = np.empty((len(query_codes), len(documents)), np.result_type(query_codes, documents, np.float32))
+    for codes, there, row in zip(query_codes, present, scores, strict=True):
+        # einsum without `optimize` multiplies row by row and calls no matrix product.
+        row[:] = attend(np.einsum("nd,md->nm", documents, codes), there, temperature)
+    return scores
 
 
-def score_pairwise(query_codes: Tensor, documents: Tensor, temperature: float = 1.0) -> Tensor:
-    """Scores of query i with document i.
+def attention_entropy(query_codes: Floats, documents: Floats, temperature: float = 1.0) -> float:
+    """Return how undecided documents are between the codes: `H = - sum_i w_i log w_i`, averaged over all pairs, in nats.
+
+    At its highest, `log m`, each document weighs all codes alike: the score is then that of their mean, and one vector
+    would have done.
 
     Parameters
     ----------
     query_codes
-        `(n, m, d)`. A code of zeros is absent.
+        `(q, m, d)`. A code of zeros is absent: a query with k codes has log k at most.
     documents
         `(n, d)`.
     temperature
         Of the softmax over the codes.
 
-    Returns
-    -------
-    Tensor
-        `(n,)`, at least float32.
-
     Raises
     ------
     ValueError
-        The shapes do not fit, or the temperature is not above 0.
+        The shapes do not fit, or there is no pair.
 
     Examples
     --------
-    >>> score_pairwise(torch.ones(2, 1, 3), torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 1.0]]))
-    tensor([6., 1.])
+    >>> round(attention_entropy(np.array([[[1.0, 0.0], [0.0, 1.0]]]), np.array([[2.0, 2.0], [99.0, 0.0]])), 4)
+    0.3466
     """
-    query_codes, documents = _checked(query_codes, documents, temperature)
-    if len(query_codes) != len(documents) or query_codes.shape[-1] != documents.shape[-1]:
-        raise ValueError(_misfit(query_codes, documents))
-    inner_products = torch.einsum("nmd,nd->nm", query_codes, documents)
-    return attend(inner_products, present_codes(query_codes), temperature)
-
-
-def present_codes(query_codes: Tensor) -> Tensor:
-    """Which codes are present: `(q, m)`, false where a code is all zeros.
-
-    Examples
-    --------
-    >>> present_codes(torch.tensor([[[0.5, 0.0], [0.0, 0.0]]]))
-    tensor([[ True, False]])
-    """
-    return (query_codes != 0).any(-1)
-
-
-def _score_block(query_codes: Tensor, documents: Tensor, temperature: float) -> Tensor:
-    queries, codes, _ = query_codes.shape
-    inner_products = (query_codes.flatten(0, 1) @ documents.T).view(queries, codes, len(documents)).transpose(1, 2)
-    return attend(inner_products, present_codes(query_codes)[:, None, :], temperature)
-
-
-def _checked(query_codes: Tensor, documents: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    if query_codes.ndim != 3 or documents.ndim != 2:
-        raise ValueError(_misfit(query_codes, documents))
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}")
-    dtype = torch.promote_types(torch.promote_types(query_codes.dtype, documents.dtype), torch.float32)
-    return query_codes.to(dtype), documents.to(dtype)
-
-
-def _misfit(query_codes: Tensor, documents: Tensor) -> str:
-    return (
-        "expected query codes (q, m, d) and documents (n, d) of the same d, "
-        f"got {tuple(query_codes.shape)} and {tuple(documents.shape)}"
-    )
+    if query_codes.ndim != 3 or documents.ndim != 2 or query_codes.shape[-1] != documents.shape[-1]:
+        raise ValueError(
+            "expected query codes (q, m, d) and documents (n, d) of the same d, "
+            f"got {query_codes.shape} and {documents.shape}"
+        )
+    if not len(query_codes) or not len(documents):
+        raise ValueError(f"no pairs: {len(query_codes)} queries and {len(documents)} documents")
+    total = 0.0
+    wide = np.asarray(documents, dtype=np.float64)
+    for codes in np.asarray(query_codes, dtype=np.float64):
+        weights = code_weights(wide @ codes.T, present_codes(codes), temperature)
+        total -= float((weights * np.log(np.maximum(weights, 1e-300))).sum())
+    return total / (len(query_codes) * len(documents))

@@ -1,22 +1,26 @@
-"""Vectors as the caller has them, tensor or array, seen without a copy where their memory allows it.
-
-Knows memory: element types, strides, alignment. Nothing of scores.
-"""
+"""Vectors as the caller has them, array or tensor, seen without a copy where their memory allows it."""
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-Vectors = Tensor | NDArray[np.floating[Any]]
+if TYPE_CHECKING:
+    import torch
+
+    Vectors = torch.Tensor | NDArray[np.floating[Any]]
 
 ELEMENTS = ("float32", "float64", "float16", "bfloat16")
 """In the order in which the kernel numbers them."""
+
+
+def is_tensor(value: Any) -> bool:
+    """Tell whether a value is a PyTorch tensor, without importing PyTorch: where it is not loaded, nothing is one."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 class Rows:
@@ -35,14 +39,16 @@ class Rows:
 
     def __init__(self, vectors: Vectors, what: str) -> None:
         self.of_numpy = isinstance(vectors, np.ndarray)
-        self.matrix: Vectors
+        self.on_device = False
+        """Whether the rows lie on a GPU or another device than the processor."""
+        self.matrix: Any
         if isinstance(vectors, np.ndarray):
             self.element = vectors.dtype.name
             _check(self.element, tuple(vectors.shape), what)
             self.matrix = _rows_of_array(vectors)
             self.address = self.matrix.__array_interface__["data"][0]
             self.stride = self.matrix.strides[0] // self.matrix.itemsize
-        elif isinstance(vectors, Tensor):
+        elif is_tensor(vectors):
             self.element = str(vectors.dtype).removeprefix("torch.")
             _check(self.element, tuple(vectors.shape), what)
             vectors = vectors.detach()
@@ -50,24 +56,18 @@ class Rows:
             self.matrix = vectors if vectors.stride(1) == 1 and aligned else vectors.contiguous().clone()
             self.address = self.matrix.data_ptr()
             self.stride = self.matrix.stride(0)
+            self.on_device = vectors.device.type != "cpu"
         else:
             raise TypeError(f"{what}: expected a tensor or a numpy array, got {type(vectors).__name__}")
         self.n = int(self.matrix.shape[0])
         self.d = int(self.matrix.shape[1])
 
-    @property
-    def device(self) -> torch.device:
-        """Where the rows are; an array is in main memory."""
-        return self.matrix.device if isinstance(self.matrix, Tensor) else torch.device("cpu")
-
-    def tensor(self) -> Tensor:
-        """The rows as a tensor, without a copy but for arrays that run backwards."""
-        if isinstance(self.matrix, Tensor):
-            return self.matrix
-        forwards = self.matrix if self.stride >= 0 else np.ascontiguousarray(self.matrix)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            return torch.from_numpy(forwards)
+    def array(self, places: slice | NDArray[np.int64]) -> NDArray[Any]:
+        """Return some rows in main memory as float32, or as float64 if they are."""
+        if self.of_numpy:
+            return np.asarray(self.matrix[places], dtype=np.float64 if self.element == "float64" else np.float32)
+        some = self.matrix[places].cpu()
+        return np.asarray((some if self.element == "float64" else some.float()).numpy())
 
 
 def _check(element: str, shape: tuple[int, ...], what: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from polyencoders.scoring import score_all_pairs
+from polyencoders.scoring.torch_score import score_all_pairs
 
 NUMBER, DIMENSION = 2000, 32
 

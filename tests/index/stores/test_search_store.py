@@ -19,7 +19,7 @@ from polyencoders.index.stores import (
     search_store,
 )
 from polyencoders.index.stores.search import rounding_margin
-from polyencoders.scoring import score_all_pairs
+from polyencoders.scoring.torch_score import score_all_pairs
 
 
 class Shelf:
