@@ -24,9 +24,9 @@ from transformers import EarlyStoppingCallback, PrinterCallback
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.data import Example, training_dataset
+from polyencoders.encoders.ranking import distinct
 from polyencoders.evaluation.evaluator import RankingEvaluator
 from polyencoders.models.precision import autocast_to_bf16, bf16_is_native
-from polyencoders.models.ranking import distinct
 from polyencoders.training import TrainingOptions, TrainingResult
 from polyencoders.training.rates import best_of_rates
 from polyencoders.training.train import validation_lists

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
 from polyencoders.data import Example
-from polyencoders.models.vector_ranking import VectorRanking
+from polyencoders.encoders.ranking import VectorRanking
 
 RATES = (2e-5, 2e-4, 2e-3)
 BATCH = 10

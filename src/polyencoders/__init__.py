@@ -9,9 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from polyencoders.encoders import load
     from polyencoders.models import ArcII, BiEncoder, CrossEncoder, PolyEncoder, WarmCrossEncoder
 
 __version__ = "0.1.0"
+
+ENGINES = ((None, "polyencoders.models.loading:load_model"),)
+"""Who computes a model: a file in its directory that marks it, and what loads it. `polyencoders.load` takes the first
+that fits. This is the one place that knows every engine."""
+
 __all__ = [
     "ArcII",
     "BiEncoder",
@@ -19,10 +25,13 @@ __all__ = [
     "PolyEncoder",
     "WarmCrossEncoder",
     "__version__",
+    "load",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "load":
+        return import_module("polyencoders.encoders.loading").load
     if name in __all__:
         return getattr(import_module("polyencoders.models"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -42,5 +42,5 @@ class MissingExtraError(PolyencodersError, ImportError):
     'this needs the package chitchat_dataset: pip install "polyencoders[demo]"'
     """
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f'this needs the package {package}: pip install "polyencoders[{extra}]"')
+    def __init__(self, package: str, extra: str, why: str = "this") -> None:
+        super().__init__(f'{why} needs the package {package}: pip install "polyencoders[{extra}]"')

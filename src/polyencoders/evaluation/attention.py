@@ -1,43 +1,39 @@
-"""Whether a poly-encoder's codes are told apart: the entropy of the documents' attention over them, on a ranking task.
-
-Knows tasks and models; what the entropy is, scoring says.
-"""
+"""Whether documents tell a poly-encoder's codes apart: the entropy of their attention over them, on a ranking task."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+from polyencoders.encoders import distinct
+from polyencoders.encoders.protocols import reads_queries
 from polyencoders.evaluation.protocols import CandidateTask
-from polyencoders.models.poly_encoder import PolyEncoder
-from polyencoders.models.ranking import distinct
 from polyencoders.scoring import attention_entropy, present_codes
 
 QUERIES = 100
-"""Of a task, the first of them, at most: a mean over some thousands of pairs is known to a hundredth."""
+"""Queries of a task that are looked at, at most: a mean over some thousands of pairs is known to a hundredth."""
 
 
 def attention(model: Any, task: CandidateTask) -> tuple[float, float] | None:
-    """The mean entropy of `w = softmax(s / temperature)` over the pairs of the lists, and `log m`, its highest; nats.
+    """Return the mean entropy of `w = softmax(s / temperature)` over the pairs of the lists, and its highest, in nats.
 
     Parameters
     ----------
     model
-        Any; None is returned for all but poly-encoders.
+        Any model. The result is None for all but poly-encoders.
     task
         Queries with lists of documents.
 
     Returns
     -------
     tuple of float, or None
-        The entropy, and what it would be were all codes attended to alike.
+        The entropy, and what it would be if all codes weighed the same.
     """
-    if not isinstance(model, PolyEncoder):
+    if not reads_queries(model):
         return None
     queries, lists = list(task.queries[:QUERIES]), task.documents[:QUERIES]
     texts, places = distinct([text for documents in lists for text in documents])
-    codes = model.encode_query(queries, convert_to_tensor=True, show_progress_bar=False)
-    vectors = model.encode_document(texts, convert_to_tensor=True, show_progress_bar=False)
+    codes, vectors = model.encode_queries(queries), model.encode_documents(texts, bf16=False)
     entropy = uniform = 0.0
     start = 0
     for query_codes, documents in zip(codes, lists, strict=True):

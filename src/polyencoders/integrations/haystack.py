@@ -9,9 +9,9 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+from polyencoders.encoders.cached_ranking import CachedRanking
 from polyencoders.errors import DataError, MissingExtraError, ModelError
 from polyencoders.integrations.searching import opened, search
-from polyencoders.models.cached_ranking import CachedRanking
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict

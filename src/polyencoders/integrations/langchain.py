@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, Literal
 
+from polyencoders.encoders.cached_ranking import CachedRanking
 from polyencoders.errors import MissingExtraError
 from polyencoders.integrations.searching import opened, search
-from polyencoders.models.cached_ranking import CachedRanking
 
 try:
     from langchain_core.callbacks import (

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from polyencoders.encoders.cached_ranking import CachedRanking
+from polyencoders.encoders.queries import Query
 from polyencoders.errors import MissingExtraError
 from polyencoders.integrations.searching import opened, search
-from polyencoders.models.cached_ranking import CachedRanking
-from polyencoders.models.text import Query
 
 try:
     import llama_index.core.instrumentation as instrumentation

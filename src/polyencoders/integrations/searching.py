@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from polyencoders.encoders.locks import lock_of
+from polyencoders.encoders.queries import Query, check_query
 from polyencoders.errors import ModelError
-from polyencoders.models.locks import lock_of
-from polyencoders.models.text import Query, check_query
 
 if TYPE_CHECKING:
     from polyencoders.index import Answer, Index

@@ -16,7 +16,7 @@ from sentence_transformers.base.modules import InputModule
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
-from polyencoders.models.checks import check_whole_number
+from polyencoders.checks import check_whole_number
 from polyencoders.models.hub import hub_arguments, transformers_arguments
 from polyencoders.models.joint import JointEncoder
 

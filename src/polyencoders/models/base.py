@@ -5,9 +5,11 @@ A mixin over sentence-transformers' own model classes; knows nothing of what a s
 
 from __future__ import annotations
 
+import copy
 import os
 import re
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -54,6 +56,7 @@ class SavedModel(BaseModel):
         self._given = {name: value for name, value in settings.items() if value is not None}
         self._own: dict[str, Any] = {}
         self._is_new = True
+        self._counting: Any = None
         self.training_record: dict[str, Any] | None = None
         try:
             super().__init__(name, **arguments)
@@ -153,6 +156,20 @@ class SavedModel(BaseModel):
 
     def _get_model_config(self) -> dict[str, Any]:
         return {**super()._get_model_config(), ARCHITECTURE_KEY: self._own}
+
+
+def count_tokens(model: SavedModel, texts: Sequence[str]) -> list[int]:
+    """Count the tokens of texts, as many as the model reads, with a tokeniser of its own made at the first call.
+
+    The model's tokeniser must not be used by two threads at once; a copy is, so long as only counting uses it.
+    """
+    if model._counting is None:
+        model._counting = copy.deepcopy(model.tokenizer), threading.Lock()
+    tokenizer, lock = model._counting
+    longest = model.max_seq_length
+    with lock:
+        ids = tokenizer(list(texts), truncation=longest is not None, max_length=longest, verbose=False)["input_ids"]
+    return [len(some) for some in ids]
 
 
 @contextmanager

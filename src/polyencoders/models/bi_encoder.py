@@ -8,8 +8,8 @@ from typing import Any
 from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import nn
 
+from polyencoders.checks import check_whole_number
 from polyencoders.models.backbone import Backbone
-from polyencoders.models.checks import check_whole_number
 from polyencoders.models.dual import DualEncoder, linear_map
 from polyencoders.models.query_codes import QueryCodes
 from polyencoders.models.reductions import AverageOfCodes, reduction_module, reduction_name

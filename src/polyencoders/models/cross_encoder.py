@@ -12,11 +12,11 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import nn
 from transformers import AutoConfig
 
+from polyencoders.encoders.queries import cut, number_of_tokens
 from polyencoders.errors import ModelError
 from polyencoders.models.backbone import as_backbone
 from polyencoders.models.hub import transformers_arguments
 from polyencoders.models.joint import JointEncoder
-from polyencoders.models.text import cut, number_of_tokens
 
 
 class CrossEncoder(JointEncoder):

@@ -8,6 +8,7 @@ codes) and what the score is, the two subclasses say.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -18,15 +19,18 @@ from sentence_transformers.base.modules.module import Module
 from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import nn
 
+from polyencoders.checks import check_whole_number
+from polyencoders.encoders.protocols import Advance, Fingerprints, Vectors, ignore
+from polyencoders.encoders.queries import Query, check_document, query_text
+from polyencoders.encoders.ranking import VectorRanking
 from polyencoders.errors import ModelError
+from polyencoders.models import encoding
 from polyencoders.models.backbone import Backbone, as_backbone
-from polyencoders.models.base import SavedModel
-from polyencoders.models.checks import check_whole_number
+from polyencoders.models.base import SavedModel, count_tokens
+from polyencoders.models.fingerprint import fingerprint
+from polyencoders.models.precision import bf16_is_native
 from polyencoders.models.query_codes import QueryCodes
-from polyencoders.models.ranking import as_pairs, distinct, is_pair
 from polyencoders.models.reductions import AverageOfCodes, MeanOfFirst, reduction_module, reduction_name
-from polyencoders.models.text import Query, check_document, query_text
-from polyencoders.models.vector_ranking import VectorRanking
 
 Task = Literal["query", "document"]
 TASKS: tuple[Task, Task] = ("query", "document")
@@ -238,7 +242,71 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         """A text is a single input; a list is a batch (of texts, or of conversations, themselves lists of turns)."""
         return isinstance(inputs, str)
 
-    # -- scores ------------------------------------------------------------------------------------------------------
+    # -- the contract of `encoders/` ---------------------------------------------------------------------------------
+
+    @property
+    def architecture(self) -> str:
+        """Name of the class."""
+        return type(self).__name__
+
+    @property
+    def cosine(self) -> bool:
+        """Whether scores are cosines: vectors of both sides have length 1."""
+        return self.normalize
+
+    @property
+    def dimension(self) -> int:
+        """d, of document vectors and of query codes."""
+        return int(self.get_embedding_dimension() or 0)
+
+    @property
+    def temperature(self) -> float:
+        """Of the softmax over the query codes; it changes nothing for a single vector."""
+        return 1.0
+
+    @property
+    def fingerprints(self) -> Fingerprints:
+        """Names of what makes the vectors of both sides, by their weights and settings as they are now."""
+        lengths = ("query_length", "document_length")
+        documents = {"prompt": self.prompts.get("document") or "", "length": self.document_length}
+        queries = {
+            "prompt": self.prompts.get("query") or "",
+            "length": self.query_length,
+            "separator": self.turn_separator,
+            "temperature": self.temperature,
+        }
+        return Fingerprints(
+            documents=fingerprint(self.route("document"), documents, lengths),
+            queries=fingerprint(self.route("query"), queries, lengths),
+        )
+
+    @property
+    def bf16_is_native(self) -> bool:
+        """Whether the model's device multiplies bf16 in hardware."""
+        return bf16_is_native(self.device)
+
+    @property
+    def has_query_codes(self) -> bool:
+        """Whether its queries are made of codes that attend over their words, which `read_query` shows."""
+        return False
+
+    def encode_queries(self, queries: Sequence[Query], advance: Advance = ignore) -> Vectors:
+        """Query codes `(q, m, d)`, float32, as `encode_query` makes them, with less padding; one code for a vector."""
+        vectors = encoding.encode_queries(self, queries, advance=advance)
+        return vectors if vectors.ndim == 3 else vectors[:, None]
+
+    def encode_documents(self, texts: Sequence[str], bf16: bool | None = None, advance: Advance = ignore) -> Vectors:
+        """Document vectors `(n, d)`, float32, as `encode_document` makes them, in a fraction of the time."""
+        return encoding.encode_documents(self, texts, bf16, advance)
+
+    def document_encoder(self, bf16: bool) -> Callable[[Sequence[str]], Vectors]:
+        """Return a function that encodes documents, with its weights in bf16 once and for all where that is asked."""
+        reader = encoding.in_bf16(self) if bf16 else self
+        return functools.partial(encoding.encode_documents, reader, bf16=False)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, as many as are read; the tokeniser is a copy of its own, so any thread may ask."""
+        return count_tokens(self, texts)
 
     def predict(
         self,
@@ -248,46 +316,18 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
     ) -> Any:
-        """Scores of pairs of a query and a document, as `CrossEncoder.predict` gives them.
-
-        Parameters
-        ----------
-        inputs
-            A pair, or a list of pairs; a query is a text or a list of turns. Each text is encoded once.
-        batch_size
-            Texts encoded at a time.
-        show_progress_bar
-            Whether to show one.
-        convert_to_numpy
-            Give a numpy array; otherwise a list of tensors.
-        convert_to_tensor
-            Give one tensor.
+        """Score pairs as `CrossEncoder.predict` does, with its arguments; see `VectorRanking.predict`.
 
         Returns
         -------
         numpy.ndarray, list or Tensor
             `(pairs,)` scores, or a single score for a single pair.
-
-        Raises
-        ------
-        TypeError
-            An input is not a pair of a query and a document.
         """
-        pairs, single = as_pairs(inputs), is_pair(inputs)
-        if pairs:
-            queries, query_places = distinct([query for query, _ in pairs])
-            documents, document_places = distinct([document for _, document in pairs])
-            query_vectors = self._encoded(self.encode_query, queries, batch_size, show_progress_bar)
-            document_vectors = self._encoded(self.encode_document, documents, batch_size, show_progress_bar)
-            scores = self.similarity_pairwise(query_vectors[query_places], document_vectors[document_places])
-        else:
-            scores = torch.empty(0)
-        scores = scores[0] if single else scores
-        if convert_to_tensor:
-            return scores
-        if convert_to_numpy:
-            return scores.cpu().numpy()
-        return scores if single else list(scores)
+        scores = super().predict(inputs, batch_size, show_progress_bar)
+        if convert_to_tensor or not convert_to_numpy:
+            scores = torch.as_tensor(scores)
+            return scores if convert_to_tensor or scores.ndim == 0 else list(scores)
+        return scores
 
 
 def linear_map(dimension: int) -> Dense:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import sentence_transformers
 
-from polyencoders.models.base import SavedModel
-from polyencoders.models.ranking import as_pairs, check_lists, check_ranking, distinct, is_pair
-from polyencoders.models.text import Query, join_turns
+from polyencoders.encoders.queries import Query, join_turns
+from polyencoders.encoders.ranking import as_pairs, check_lists, check_ranking, distinct, is_pair
+from polyencoders.models.base import SavedModel, count_tokens
 
 
 class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
@@ -123,3 +123,23 @@ class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
         scores = np.asarray(self.predict(pairs, batch_size=batch_size, show_progress_bar=show_progress_bar))
         ends = np.cumsum([len(texts) for texts in documents])
         return [part.astype(np.float32) for part in np.split(scores, ends[:-1])]
+
+    # -- the contract of `encoders/` ---------------------------------------------------------------------------------
+
+    @property
+    def architecture(self) -> str:
+        """Name of the class."""
+        return type(self).__name__
+
+    @property
+    def cosine(self) -> bool:
+        """Whether scores are cosines."""
+        return False
+
+    def score_pairs(self, pairs: Sequence[tuple[Query, str]], batch_size: int = 32) -> np.ndarray:
+        """Scores of pairs, `(n,)`, float32; equal pairs get equal scores."""
+        return np.asarray(self.predict(list(pairs), batch_size=batch_size, show_progress_bar=False), dtype=np.float32)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, as many as are read; the tokeniser is a copy of its own, so any thread may ask."""
+        return count_tokens(self, texts)

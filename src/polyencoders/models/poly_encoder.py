@@ -13,13 +13,16 @@ import torch
 from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import Tensor, nn
 
+from polyencoders.checks import check_whole_number
+from polyencoders.encoders.protocols import QueryReading
+from polyencoders.encoders.queries import Query
 from polyencoders.errors import ModelError
 from polyencoders.models.backbone import Backbone
 from polyencoders.models.bi_encoder import default_maps
-from polyencoders.models.checks import check_whole_number
 from polyencoders.models.dual import DualEncoder, Task
 from polyencoders.models.guards import PolyEncoderCardData
 from polyencoders.models.query_codes import QueryCodes
+from polyencoders.models.query_reading import read_query
 from polyencoders.scoring.torch_score import score_all_pairs, score_pairwise
 
 ALIKE = 1e8
@@ -157,6 +160,15 @@ class PolyEncoder(DualEncoder):
     def temperature(self) -> float:
         """Of the softmax over the codes."""
         return float(self._own["temperature"])
+
+    @property
+    def has_query_codes(self) -> bool:
+        """Always: `read_query` shows which words the codes are made of."""
+        return True
+
+    def read_query(self, query: Query) -> QueryReading:
+        """Encode a query, and keep which of its words each code is made of."""
+        return read_query(self, query)
 
     @contextmanager
     def averaging(self) -> Iterator[None]:

@@ -14,8 +14,8 @@ import torch
 from sentence_transformers.base.modules.module import Module
 from torch import Tensor, nn
 
+from polyencoders.checks import check_whole_number
 from polyencoders.errors import ModelError
-from polyencoders.models.checks import check_whole_number
 from polyencoders.models.hub import hub_arguments
 
 CodeKind = Literal["learnt", "first", "last", "last-and-first"]

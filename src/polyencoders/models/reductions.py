@@ -12,8 +12,8 @@ from sentence_transformers.base.modules.module import Module
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import nn
 
+from polyencoders.checks import check_whole_number
 from polyencoders.errors import ModelError
-from polyencoders.models.checks import check_whole_number
 
 Reduction = Literal["first", "mean", "mean-first-n", "max", "attention"]
 

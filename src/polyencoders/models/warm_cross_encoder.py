@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from polyencoders.encoders.queries import query_text
+from polyencoders.encoders.ranking import as_pairs, distinct
 from polyencoders.errors import ModelError
 from polyencoders.models.bi_encoder import BiEncoder
 from polyencoders.models.joint import JointEncoder
-from polyencoders.models.ranking import as_pairs, distinct
 from polyencoders.models.reductions import reduction_module
-from polyencoders.models.text import query_text
 
 QUERY, DOCUMENT, PADDING = 0, 1, -1
 """Values of the feature `sides`."""
@@ -166,6 +166,11 @@ class WarmCrossEncoder(JointEncoder):
         score = self[1]
         assert isinstance(score, ScoreOfSides)
         return score.normalize
+
+    @property
+    def cosine(self) -> bool:
+        """Whether scores are cosines: both reduced texts have length 1."""
+        return self.normalize
 
     @property
     def score_scale(self) -> float:  # type: ignore[override]

@@ -132,7 +132,7 @@ def score_all_pairs(query_codes: Floats, documents: Floats, temperature: float =
 
 
 def attention_entropy(query_codes: Floats, documents: Floats, temperature: float = 1.0) -> float:
-    """Return how undecided documents are between the codes: `H = - sum_i w_i log w_i`, averaged over all pairs, in nats.
+    """Return how undecided documents are between codes: `H = - sum_i w_i log w_i`, the mean over all pairs, in nats.
 
     At its highest, `log m`, each document weighs all codes alike: the score is then that of their mean, and one vector
     would have done.

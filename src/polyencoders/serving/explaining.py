@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from polyencoders.models.query_reading import QueryReading
-from polyencoders.scoring import code_weights, present_codes
+from polyencoders.encoders.protocols import QueryReading
+from polyencoders.scoring.torch_score import code_weights, present_codes
 
 NEARLY_EVEN = 0.95
 """Of the largest entropy: from here on the codes weigh nearly the same."""

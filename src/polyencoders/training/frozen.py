@@ -16,11 +16,11 @@ import torch
 from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 
+from polyencoders.encoders.queries import Query
 from polyencoders.files import cache_folder
 from polyencoders.models.dual import TASKS, DualEncoder, Task
 from polyencoders.models.fingerprint import fingerprint
 from polyencoders.models.precision import autocast_to_bf16, bf16_is_native
-from polyencoders.models.text import Query
 from polyencoders.training.output_store import OutputStore
 from polyencoders.training.processes import processes
 

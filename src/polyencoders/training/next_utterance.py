@@ -15,8 +15,8 @@ import torch
 from torch.utils.data import Dataset
 from transformers import DataCollatorForLanguageModeling
 
+from polyencoders.encoders.queries import cut
 from polyencoders.errors import TrainingError
-from polyencoders.models.text import cut
 
 IGNORED = -100
 """The label of a token that is not to be predicted."""

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import TrainOutput
 
+from polyencoders.encoders.queries import Query
 from polyencoders.errors import PolyencodersError, TrainingError
 from polyencoders.models.dual import DualEncoder, Task
-from polyencoders.models.text import Query
 from polyencoders.training.collator import DualEncoderCollator, text_id
 from polyencoders.training.in_batch import InBatchCrossEntropy
 from polyencoders.training.mining import Miner

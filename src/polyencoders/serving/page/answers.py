@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from polyencoders.encoders.protocols import QueryReading
+from polyencoders.encoders.queries import Query
 from polyencoders.errors import DataError
 from polyencoders.models import PolyEncoder
 from polyencoders.models.joint import JointEncoder
-from polyencoders.models.query_reading import QueryReading, read_query
-from polyencoders.models.text import Query
+from polyencoders.models.query_reading import read_query
 from polyencoders.serving.engine import Engine, Vectors
 from polyencoders.serving.explaining import Explanation, explain
 from polyencoders.serving.library import Library

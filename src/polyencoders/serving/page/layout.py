@@ -13,8 +13,8 @@ from typing import Any
 
 import gradio as gr
 
+from polyencoders.encoders.queries import Query
 from polyencoders.errors import DataError, PolyencodersError
-from polyencoders.models.text import Query
 from polyencoders.serving.page import render
 from polyencoders.serving.page.answers import Question, answer, kind_of
 from polyencoders.serving.page.comparing import SHOWN, compare

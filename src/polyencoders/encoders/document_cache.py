@@ -1,8 +1,8 @@
 """Document vectors by model and content: what was encoded once is not encoded again.
 
-A vector's key is a hash of its text and of the fingerprint of what encoded it, so that new weights or another text
-never meet an old vector. Vectors are kept in memory up to a limit, the longest unused making room, and in a file when
-one is given. Knows fingerprints and texts; nothing of scores, or of who asks.
+A vector's key is a hash of its text and of the fingerprint of what encoded it, so new weights or another text never
+meet an old vector. Vectors are kept in memory up to a limit, dropping the least recently used, and in a file when one
+is given.
 """
 
 from __future__ import annotations
@@ -17,29 +17,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from polyencoders.encoders.protocols import Encoder, Vectors
 from polyencoders.errors import ModelError
-from polyencoders.models.dual import DualEncoder
-from polyencoders.models.encoding import encode_documents
-from polyencoders.models.fingerprint import fingerprint
-from polyencoders.models.precision import bf16_is_native
 
 logger = logging.getLogger(__name__)
-
-Vectors = NDArray[np.float32]
 
 LIMIT = 512_000_000
 """Bytes of vectors in memory: 333,000 of 384 dimensions."""
 
 
 class DocumentCache:
-    """The document vectors of one model; several threads may use it.
+    """Keeps the document vectors of one model; several threads may use it.
 
     Parameters
     ----------
     model
-        A bi- or poly-encoder; it must not be trained while it is used here.
+        An encoder; it must not be trained while it is used here.
     path
         A file to keep vectors in as well; several models, processes and restarts may share it. None: memory alone.
     limit
@@ -65,16 +59,16 @@ class DocumentCache:
 
     def __init__(
         self,
-        model: DualEncoder,
+        model: Encoder,
         path: str | os.PathLike[str] | None = None,
         limit: int = LIMIT,
         bf16: bool | None = None,
     ) -> None:
         self.model = model
-        self.dimension = int(model.get_embedding_dimension() or 0)
-        self.bf16 = bf16_is_native(model.device) if bf16 is None else bf16
+        self.dimension = model.dimension
+        self.bf16 = model.bf16_is_native if bf16 is None else bf16
         self.hits = 0
-        """Texts whose vectors were there."""
+        """Texts whose vectors were found."""
         self.misses = 0
         """Texts that were encoded."""
         self._most = max(1, limit // (4 * self.dimension))
@@ -82,23 +76,19 @@ class DocumentCache:
         self._slab: Vectors = np.empty((min(1024, self._most), self.dimension), dtype=np.float32)
         self._lock = threading.Lock()
         self._file = _File(Path(path), self.dimension) if path is not None else None
-        settings = {
-            "prompt": model.prompts.get("document") or "",
-            "length": model.document_length,
-            "bf16": self.bf16,
-        }
-        self._seed = bytes.fromhex(fingerprint(model.route("document"), settings, ("query_length", "document_length")))
+        maker = f"{model.fingerprints.documents} {'bf16' if self.bf16 else 'float32'}"
+        self._seed = hashlib.blake2b(maker.encode(), digest_size=16).digest()
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @property
     def nbytes(self) -> int:
-        """Of the vectors in memory."""
+        """Bytes of the vectors in memory."""
         return int(self._slab.nbytes)
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of documents, encoding those that are not there.
+        """Return the vectors of documents; encode those that are missing.
 
         Parameters
         ----------
@@ -110,10 +100,10 @@ class DocumentCache:
         numpy.ndarray
             `(n, d)`, float32.
         """
-        return self.fill(texts, lambda missing: encode_documents(self.model, missing, self.bf16))
+        return self.fill(texts, lambda missing: self.model.encode_documents(missing, self.bf16))
 
     def fill(self, texts: Sequence[str], encode: Callable[[list[str]], Vectors]) -> Vectors:
-        """As `vectors`, with another way to encode the distinct texts that are not there, `(missing, d)`."""
+        """Return what `vectors` returns, with another way to encode the distinct texts that are missing."""
         keys = [self._key(text) for text in texts]
         found, missing = self._look_up(keys)
         places: dict[bytes, list[int]] = {}
@@ -130,11 +120,11 @@ class DocumentCache:
         return found
 
     def look_up(self, texts: Sequence[str]) -> tuple[Vectors, list[int]]:
-        """Vectors `(n, d)` of documents that are there, and the places of those that are not."""
+        """Return the vectors `(n, d)` of documents that were found, and the places of those that were not."""
         return self._look_up([self._key(text) for text in texts])
 
     def take_over(self, other: DocumentCache) -> None:
-        """Begin with the vectors in another's memory, if its model makes the same ones of the same documents."""
+        """Start with the vectors in another cache's memory, if its model makes the same ones."""
         if other._seed == self._seed:
             with other._lock:
                 keys = list(other._rows)
@@ -151,7 +141,7 @@ class DocumentCache:
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._seed).digest()
 
     def _look_up(self, keys: list[bytes]) -> tuple[Vectors, list[int]]:
-        """Vectors of the keys, and the places of those that are nowhere."""
+        """Return the vectors of the keys, and the places of those that are nowhere."""
         vectors = np.empty((len(keys), self.dimension), dtype=np.float32)
         with self._lock:
             there, rows, missing = [], [], []
@@ -188,7 +178,7 @@ class DocumentCache:
     def _free_row(self) -> int:
         used = len(self._rows)
         if used >= self._most:
-            return self._rows.popitem(last=False)[1]  # of the longest unused
+            return self._rows.popitem(last=False)[1]  # the least recently used
         if used == len(self._slab):
             grown = np.empty((min(2 * used, self._most), self.dimension), dtype=np.float32)
             grown[:used] = self._slab
@@ -200,7 +190,7 @@ class _File:
     """Vectors in an SQLite file: written in transactions, so that a killed process leaves whole ones."""
 
     AT_ONCE = 500
-    """Keys in a question; SQLite takes no more than some thousands."""
+    """Keys in one statement; SQLite takes a few thousand at most."""
 
     def __init__(self, path: Path, dimension: int) -> None:
         self._path, self._dimension = path, dimension

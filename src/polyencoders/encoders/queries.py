@@ -1,6 +1,7 @@
-"""What a query is, before it is tokens: a text, or a conversation of turns, the oldest first.
+"""What a query is before it is tokens: a text, or a conversation of turns, the oldest first.
 
-Joins turns to one text and cuts what does not fit from the oldest end, at a word. Knows tokenisers; nothing of models.
+Turns are joined to one text, and what does not fit is cut from the oldest end, at a word. A tokeniser is whatever is
+called and asked as those of transformers are.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from polyencoders.models.checks import shown
+from polyencoders.checks import shown
 
 Query = str | Sequence[str]
 """A text, or the turns of a conversation, the oldest first."""
 
 
 def check_query(query: Any) -> Query:
-    """The query, if it is a text or a list of turns.
+    """Return the query if it is a text or a list of turns.
 
     Raises
     ------
@@ -35,7 +36,7 @@ def check_query(query: Any) -> Query:
 
 
 def check_document(document: Any) -> str:
-    """The document, if it is a text.
+    """Return the document if it is a text.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def check_document(document: Any) -> str:
 
 
 def join_turns(query: Query, separator: str) -> str:
-    """One text of a query: itself, or its turns with the separator between them.
+    """Return one text for a query: itself, or its turns with the separator between them.
 
     Raises
     ------
@@ -65,9 +66,9 @@ def join_turns(query: Query, separator: str) -> str:
 
 
 def query_text(query: Query, separator: str, tokenizer: Any, longest: int | None, prompt: str | None = None) -> str:
-    """The text of a query that is tokenised: turns joined, and cut from the oldest end, to fit beside its prompt.
+    """Return the text of a query that is tokenised: turns joined, and cut from the oldest end to fit beside its prompt.
 
-    `longest` counts the special tokens, too; None: nothing is cut.
+    `longest` counts the special tokens as well. With None nothing is cut.
 
     Raises
     ------
@@ -84,10 +85,10 @@ def query_text(query: Query, separator: str, tokenizer: Any, longest: int | None
 
 
 def cut(tokenizer: Any, text: str, max_tokens: int, keep: Literal["newest", "oldest"]) -> str:
-    """The end (`newest`) or the beginning (`oldest`) of a text: as many whole words as fit into `max_tokens` tokens.
+    """Return the end (`newest`) or the beginning (`oldest`) of a text: as many whole words as fit into `max_tokens`.
 
-    Special tokens are not counted. Of a single word that is longer than that, as in a language written without spaces,
-    as many characters as fit are kept, at the same end.
+    Special tokens are not counted. A single word that is longer, as in a language written without spaces, is cut at a
+    character.
     """
     # A token stands for at least one character, so a text this short fits.
     words = re.findall(r"\s*\S+", text)
@@ -107,7 +108,7 @@ def _kept(pieces: list[str], number: int, keep: Literal["newest", "oldest"]) -> 
 
 
 def _most_that_fit(tokenizer: Any, pieces: list[str], max_tokens: int, keep: Literal["newest", "oldest"]) -> int:
-    """How many pieces fit. Of a text that is far too long, little more than what fits is tokenised."""
+    """Count the pieces that fit. Little more than what fits is ever tokenised."""
 
     def fit(number: int) -> bool:
         return number_of_tokens(tokenizer, _kept(pieces, number, keep)) <= max_tokens
@@ -129,5 +130,5 @@ def _most_that_fit(tokenizer: Any, pieces: list[str], max_tokens: int, keep: Lit
 
 
 def number_of_tokens(tokenizer: Any, text: str) -> int:
-    """How many tokens a text is, special tokens not counted."""
+    """Count the tokens of a text, without special tokens."""
     return len(tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from polyencoders.encoders.cached_ranking import CachedRanking
+from polyencoders.encoders.document_cache import DocumentCache
+from polyencoders.encoders.locks import lock_of
 from polyencoders.errors import ModelError
-from polyencoders.models.cached_ranking import CachedRanking
-from polyencoders.models.document_cache import DocumentCache
-from polyencoders.models.locks import lock_of
 
 QUERIES = ["What do you eat?", ["Hi!", "Hello, who are you?", "And where do you live?"], "x"]
 DOCUMENTS = ["I am a nurse.", "Pancakes, with a great deal of syrup.", "In Oslo.", "", "In Oslo.", "Since 1998."]
@@ -114,7 +114,7 @@ def test_threads_that_want_the_same_documents_encode_them_once(build):
 
 
 def test_scores_are_the_same_on_machines_with_bf16(built, monkeypatch):
-    monkeypatch.setattr("polyencoders.models.document_cache.bf16_is_native", lambda device: True)
+    monkeypatch.setattr("polyencoders.models.dual.bf16_is_native", lambda device: True)
     assert DocumentCache(built("bi")).bf16
     assert not CachedRanking(built("bi")).cache.bf16
 

@@ -1,7 +1,4 @@
-"""One lock a model: a tokeniser must not be used by two threads at once, whichever objects share the model.
-
-Knows nothing of what is done under the lock.
-"""
+"""One lock for each model: a tokeniser must not be used by two threads at once, whichever objects share the model."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ _making = threading.Lock()
 
 
 def lock_of(model: Any) -> threading.RLock:
-    """The lock under which a model is used; the same for everyone who asks, as long as the model lives.
+    """Return the lock under which a model is used: the same for every caller, as long as the model lives.
 
     Examples
     --------

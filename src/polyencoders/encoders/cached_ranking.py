@@ -1,7 +1,6 @@
 """Ranking by any model, from any number of threads, each document encoded once.
 
-For use inside a process; a server's many requests are gathered into batches by `serving/`. Knows the four
-architectures and the cache of document vectors; nothing of who asks.
+For use inside a process; a server's many requests are gathered into batches by `serving/`.
 """
 
 from __future__ import annotations
@@ -9,27 +8,23 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import numpy as np
-import torch
-
+from polyencoders.encoders.document_cache import DocumentCache
+from polyencoders.encoders.loading import load
+from polyencoders.encoders.locks import lock_of
+from polyencoders.encoders.protocols import Encoder, PairScorer, is_encoder, is_pair_scorer
+from polyencoders.encoders.queries import Query, check_query
+from polyencoders.encoders.ranking import Hit, check_ranking, distinct, hits
 from polyencoders.errors import ModelError
-from polyencoders.models.document_cache import DocumentCache
-from polyencoders.models.dual import DualEncoder
-from polyencoders.models.encoding import encode_queries
-from polyencoders.models.joint import JointEncoder
-from polyencoders.models.loading import load_model
-from polyencoders.models.locks import lock_of
-from polyencoders.models.ranking import Hit, check_ranking, hits
-from polyencoders.models.text import Query, check_query
+from polyencoders.scoring import score_all_pairs
 
 
 class CachedRanking:
-    """A model that ranks as its own `rank` does, and keeps the vectors of the documents it has seen.
+    """Ranks as a model's own `rank` does, and keeps the vectors of the documents it has seen.
 
     Parameters
     ----------
     model
-        Any of the four architectures, or where to load it from. It must not be trained while it is used here.
+        Any model, or where to load it from. It must not be trained while it is used here.
     cache
         A file to keep document vectors in, over restarts and for several processes; by default they are kept in
         memory. A model that reads pairs has none.
@@ -49,25 +44,23 @@ class CachedRanking:
     """
 
     def __init__(
-        self,
-        model: DualEncoder | JointEncoder | str | os.PathLike[str],
-        cache: str | os.PathLike[str] | None = None,
+        self, model: Encoder | PairScorer | str | os.PathLike[str], cache: str | os.PathLike[str] | None = None
     ) -> None:
-        self.model = load_model(model) if isinstance(model, str | os.PathLike) else model
+        self.model = load(model) if isinstance(model, str | os.PathLike) else model
         self.cache: DocumentCache | None = None
-        if isinstance(self.model, DualEncoder):
+        if is_encoder(self.model):
             # In float32, whatever the machine: with and without a cache, scores are the same.
             self.cache = DocumentCache(self.model, cache, bf16=False)
-        elif not isinstance(self.model, JointEncoder):
+        elif not is_pair_scorer(self.model):
             raise ModelError(f"expected a model of this package, or where to load one from, got {self.model!r:.60}")
         elif cache is not None:
             raise ModelError(
-                f"a {type(self.model).__name__} reads query and document together and has no document vectors to "
+                f"a {self.model.architecture} reads query and document together and has no document vectors to "
                 f"keep in {os.fspath(cache)}: leave cache out"
             )
 
     def rank(self, query: Query, documents: Sequence[str], top_k: int | None = None) -> list[Hit]:
-        """Documents by their score for one query, best first.
+        """Rank documents by their score for one query, best first.
 
         Parameters
         ----------
@@ -94,12 +87,12 @@ class CachedRanking:
         check_query(query)
         if not documents:
             return []
-        if isinstance(self.model, JointEncoder) or self.cache is None:
-            with lock_of(self.model):
+        with lock_of(self.model):
+            if self.cache is None:
                 scores = self.model.score_lists([query], [documents])[0]
-            return hits(scores, documents, top_k, return_documents=False)
-        with lock_of(self.cache.model):
-            codes = encode_queries(self.cache.model, [query])
-            vectors = self.cache.vectors(documents)
-        scores = np.asarray(self.model.similarity(torch.from_numpy(codes), torch.from_numpy(vectors))[0])
+            else:
+                texts, places = distinct(documents)
+                codes = self.cache.model.encode_queries([query])
+                vectors = self.cache.vectors(texts)
+                scores = score_all_pairs(codes, vectors, self.cache.model.temperature)[0][places]
         return hits(scores, documents, top_k, return_documents=False)

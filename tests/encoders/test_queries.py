@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from polyencoders.models.text import cut, number_of_tokens
+from polyencoders.encoders.queries import cut, number_of_tokens
 
 CONVERSATION = [f"turn{i} " + "again and again " * 8 + f"end{i}" for i in range(20)]
 NEWEST = "so what do you suggest"
