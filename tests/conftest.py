@@ -100,7 +100,7 @@ def place(object_storage):
     return f"s3://{object_storage.BUCKET}/{uuid.uuid4().hex[:8]}/answers"
 
 
-# -- models to test, each built once: every architecture, on a tiny random encoder, its new weights not at their start ----
+# -- models to test, each built once: every architecture, on a tiny random encoder, its new weights moved --------------
 
 BUILD = {
     "bi": ("BiEncoder", {}),

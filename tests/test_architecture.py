@@ -10,21 +10,26 @@ import pytest
 import polyencoders
 
 ROOT = Path(polyencoders.__file__).parent
-FOUNDATION = {"errors", "files"}
+CELLAR = {"checks", "errors", "files", "store"}
 MAY_IMPORT = {
+    "checks": {"errors"},
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
+    "store": {"errors", "files"},
     "scoring": set(),
-    "models": {"scoring", *FOUNDATION},
-    "data": FOUNDATION,
-    "index": {"models", "scoring", *FOUNDATION},
-    "evaluation": {"models", "index", "scoring", "data", *FOUNDATION},
-    "training": {"models", "data", "index", "evaluation", "scoring", *FOUNDATION},
-    "integrations": {"index", "models", *FOUNDATION},
-    "distributed": {"serving", "training", "models", "data", "index", "scoring", *FOUNDATION},
+    "encoders": {"", "scoring", *CELLAR},  # "": the package itself says who computes a model
+    "data": CELLAR,
+    "models": {"encoders", "scoring", *CELLAR},
+    "runtime": {"encoders", "scoring", *CELLAR},
+    "index": {"encoders", "scoring", *CELLAR},
+    "evaluation": {"encoders", "index", "scoring", "data", *CELLAR},
+    "training": {"models", "runtime", "encoders", "data", "index", "evaluation", "scoring", *CELLAR},
+    "integrations": {"index", "encoders", *CELLAR},
+    "serving": {"index", "encoders", "scoring", *CELLAR},
+    "distributed": {"serving", "encoders", "data", "index", "scoring", *CELLAR},
 }
-"""What each floor knows; training asks evaluation how well it does, and every floor may use the foundation."""
-KNOWN_BY_NOBODY = {"cli", "serving", "distributed", "integrations"}
+"""What each floor knows. Every floor may use the cellar; the command line knows everything, and nobody knows it."""
+WITHOUT_PYTORCH = set(MAY_IMPORT) - {"models", "training"}
 
 
 def module_name(path):
@@ -35,8 +40,8 @@ def module_name(path):
 MODULES = {module_name(path): path for path in ROOT.rglob("*.py")}
 
 
-def imported(path, *, at_import_time):
-    """The modules of ours that a file imports, anywhere in it or only when it is imported itself."""
+def imported(path, *, lazily=True, for_type_checkers=True):
+    """The modules that a file imports: when it is imported itself, in its functions, and for type checkers alone."""
     nodes = list(ast.parse(path.read_text(encoding="utf-8")).body)
     while nodes:
         node = nodes.pop()
@@ -48,15 +53,12 @@ def imported(path, *, at_import_time):
             )
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif not at_import_time or not is_left_out_at_import_time(node):
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            nodes.extend(node.body if lazily else ())
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            nodes.extend([*(node.body if for_type_checkers else ()), *node.orelse])
+        else:
             nodes.extend(ast.iter_child_nodes(node))
-
-
-def is_left_out_at_import_time(node):
-    """A function's body, or what is for type checkers alone."""
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (
-        isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-    )
 
 
 def floor(module):
@@ -65,29 +67,39 @@ def floor(module):
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_run_downwards(module):
-    theirs = {name for name in imported(MODULES[module], at_import_time=False) if name.split(".")[0] == "polyencoders"}
+    theirs = {name for name in imported(MODULES[module]) if name.split(".")[0] == "polyencoders"}
     floors = {floor(name) for name in theirs} - {floor(module)}
     if floor(module) in MAY_IMPORT:
         assert floors <= MAY_IMPORT[floor(module)], f"{module} imports {sorted(floors)}"
-    elif module not in ("polyencoders", "polyencoders.__main__"):
-        assert floor(module) in KNOWN_BY_NOBODY, f"{floor(module)} is a floor that this test does not know"
-    if floor(module) != "cli" and module != "polyencoders.__main__":  # the command line knows everything
-        above = KNOWN_BY_NOBODY - ({"serving"} if floor(module) == "distributed" else set())
-        assert not floors & above, f"{module} imports {sorted(floors)}"
+    else:
+        assert floor(module) in ("", "cli", "__main__"), f"{floor(module)} is a floor that this test does not know"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_pytorch_is_for_models_and_training(module):
+    if floor(module) not in WITHOUT_PYTORCH or module in ("polyencoders.scoring.torch_score",):
+        return
+    heavy = {"torch", "transformers", "sentence_transformers", "accelerate", "datasets"}
+    found = {name.split(".")[0] for name in imported(MODULES[module], lazily=False, for_type_checkers=False)} & heavy
+    assert not found, f"{module} imports {sorted(found)}"
 
 
 def test_there_are_no_circles():
+    """Nor any hidden in a function: what is imported lazily counts as well."""
     graph = {
-        module: {name for name in imported(path, at_import_time=True) if name in MODULES and name != module}
+        module: {name for name in imported(path, for_type_checkers=False) if name in MODULES and name != module}
         for module, path in MODULES.items()
+        if module not in ("polyencoders", "polyencoders.__main__")
     }
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_the_checks_above_see_imports():
-    assert "polyencoders.scoring" in set(imported(MODULES["polyencoders.models.poly_encoder"], at_import_time=True))
-    lazy = set(imported(MODULES["polyencoders"], at_import_time=False))
-    assert "polyencoders.models" in lazy - set(imported(MODULES["polyencoders"], at_import_time=True))
+    block_search = MODULES["polyencoders.scoring.block_search"]
+    assert "polyencoders.scoring.reference" in set(imported(block_search, lazily=False))
+    assert "polyencoders.scoring.torch_score" in set(imported(block_search)) - set(imported(block_search, lazily=False))
+    assert "polyencoders.models" in set(imported(MODULES["polyencoders"]))
+    assert "polyencoders.models" not in set(imported(MODULES["polyencoders"], for_type_checkers=False))
 
 
 def test_importing_polyencoders_is_light(run_python):

@@ -44,7 +44,7 @@ def load(path: str | os.PathLike[str], **arguments: Any) -> Encoder | PairScorer
     if not Path(name).exists() and not on_a_hub:
         raise ModelError(f"{name}: no such model directory")
     # The package itself is the one place that knows every engine; see polyencoders/__init__.py.
-    opens = next(opens for marker, opens in polyencoders.ENGINES if marker is None or (Path(name) / marker).exists())
+    opens = next(opens for marker, opens in polyencoders.ENGINES if not marker or (Path(name) / marker).exists())
     module, function = opens.split(":")
     try:
         model: Encoder | PairScorer = getattr(import_module(module), function)(name, **arguments)

@@ -111,7 +111,7 @@ class Encoder(Scorer, Protocol):
         """Return a function that encodes documents, made ready once for many calls."""
 
 
-class QueryReader(Protocol):
+class QueryReader(Encoder, Protocol):
     """An encoder that can say which words its codes are made of."""
 
     @property

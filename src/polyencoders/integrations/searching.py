@@ -48,6 +48,6 @@ def search(index: Index, query: Query, k: int, where: str | None, mode: str) -> 
     """`Index.search` with one query, a text or a list of turns; the model is used by one thread at a time."""
     model = index.loaded_model()
     with lock_of(model):
-        codes = model.encode_query([check_query(query)], convert_to_tensor=True, show_progress_bar=False)
+        codes = model.encode_queries([check_query(query)])
     answer: Answer = index.search(codes, k, where, mode)[0]
     return answer

@@ -30,6 +30,8 @@ _PARTS_OF_A_MODEL = re.compile(
     r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json"
 )
 
+_counting = threading.Lock()
+
 
 class SavedModel(BaseModel):
     """Settings, saving and loading, shared by dual and joint encoders.
@@ -56,7 +58,7 @@ class SavedModel(BaseModel):
         self._given = {name: value for name, value in settings.items() if value is not None}
         self._own: dict[str, Any] = {}
         self._is_new = True
-        self._counting: Any = None
+        self._counter: Any = None
         self.training_record: dict[str, Any] | None = None
         try:
             super().__init__(name, **arguments)
@@ -163,13 +165,12 @@ def count_tokens(model: SavedModel, texts: Sequence[str]) -> list[int]:
 
     The model's tokeniser must not be used by two threads at once; a copy is, so long as only counting uses it.
     """
-    if model._counting is None:
-        model._counting = copy.deepcopy(model.tokenizer), threading.Lock()
-    tokenizer, lock = model._counting
     longest = model.max_seq_length
-    with lock:
-        ids = tokenizer(list(texts), truncation=longest is not None, max_length=longest, verbose=False)["input_ids"]
-    return [len(some) for some in ids]
+    with _counting:
+        if model._counter is None:
+            model._counter = copy.deepcopy(model.tokenizer)
+        counted = model._counter(list(texts), truncation=longest is not None, max_length=longest, verbose=False)
+    return [len(ids) for ids in counted["input_ids"]]
 
 
 @contextmanager

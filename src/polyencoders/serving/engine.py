@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.encoders import DocumentCache, Encoder, PairScorer, Query, Vectors, distinct
-from polyencoders.encoders.protocols import is_encoder
+from polyencoders.encoders.protocols import is_encoder, is_pair_scorer
 from polyencoders.scoring import score_all_pairs
 from polyencoders.serving.batching import Lane, Work, Worker, pace_of
 from polyencoders.serving.settings import Settings
@@ -58,6 +58,7 @@ class Engine:
             short, long = model.encode_queries, lambda texts: cache.fill(texts, encode=read)
             paces: dict[Lane, float] = {"short": pace_of(short, [text]), "long": pace_of(read, [text] * 8)}
         else:
+            assert is_pair_scorer(model)
             short = long = model.score_pairs
             paces = {"long": pace_of(long, [(text, f"{number} {text}") for number in range(8)])}
         model.count_tokens([""])  # makes the tokeniser that counts, before another thread uses the model's own
@@ -106,7 +107,7 @@ class Engine:
         return vectors
 
     def encode_for_index(self, texts: list[str], done: Callable[[int], object]) -> Vectors:
-        """Encode documents for `Index.add`, which calls from a thread of its own: `(n, d)`, made in the model's thread."""
+        """Encode documents `(n, d)` for `Index.add`, which calls from another thread, in the model's own thread."""
         vectors = self.worker.submit("long", texts).result()
         done(len(texts))
         return vectors

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from polyencoders.encoders import Encoder
 from polyencoders.index import Added, Answer, Index, IndexInfo, Maker
-from polyencoders.models import BiEncoder, PolyEncoder
 
 T = TypeVar("T")
 Encode = Callable[[list[str], Callable[[int], object]], NDArray[np.float32]]
@@ -95,7 +95,7 @@ class Library:
         """Some documents, from all over the index."""
         return self._index.sample(number)
 
-    def has_vectors_of(self, model: BiEncoder | PolyEncoder) -> bool:
+    def has_vectors_of(self, model: Encoder) -> bool:
         """Whether the index's vectors are those that this model would make of its documents."""
         maker = self._index.maker
         return maker is not None and Maker.of(model).documents == maker.documents

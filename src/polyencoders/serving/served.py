@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polyencoders.encoders import Encoder, PairScorer, load
+from polyencoders.encoders.protocols import is_encoder
 from polyencoders.errors import ModelError
-from polyencoders.models import ArcII, BiEncoder, CrossEncoder, PolyEncoder, WarmCrossEncoder
-from polyencoders.models.loading import load_model
 from polyencoders.serving.batching import BusyError
 from polyencoders.serving.engine import Engine, Watch
 from polyencoders.serving.library import Library
@@ -49,9 +49,7 @@ class Served:
         self.searching = [
             other
             for other in self.others
-            if library is not None
-            and isinstance(other.model, BiEncoder | PolyEncoder)
-            and library.has_vectors_of(other.model)
+            if library is not None and is_encoder(other.model) and library.has_vectors_of(other.model)
         ]
         """Of the others, those that can search the index: its vectors are those that they would make."""
         self.users = 0
@@ -77,18 +75,18 @@ class Served:
             Something cannot be loaded, or does not fit together.
         """
         library = None
-        model: BiEncoder | PolyEncoder | CrossEncoder | WarmCrossEncoder | ArcII
+        model: Encoder | PairScorer
         if settings.index is not None:
             index = open_index(settings)
             model = index.loaded_model()
-            name = settings.model or (index.maker.name if index.maker is not None else None) or type(model).__name__
+            name = settings.model or (index.maker.name if index.maker is not None else None) or model.architecture
             library = Library(index)
         elif settings.model is not None:
             name = settings.model
-            model = load_model(name)
+            model = load(name)
         else:
             raise ModelError("nothing to serve: give a model, an index, or both")
-        compared = [(load_model(path), called(path)) for path in settings.compare]  # before an engine has a thread
+        compared = [(load(path), called(path)) for path in settings.compare]  # before an engine has a thread
         engine = Engine(model, called(name), settings, before.engine if before is not None else None, watch)
         return cls(engine, library, [Engine(*other, settings) for other in compared])
 

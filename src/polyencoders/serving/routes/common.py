@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from polyencoders.encoders.protocols import is_encoder
 from polyencoders.encoders.queries import Query
-from polyencoders.models.dual import DualEncoder
 from polyencoders.serving.refusals import TooLargeError
 from polyencoders.serving.served import Served
 from polyencoders.serving.settings import Limits
@@ -95,7 +95,7 @@ def check_has_vectors(served: Served, what: str) -> None:
     """Refuse what only a model with document vectors can do."""
     from fastapi import HTTPException
 
-    if not isinstance(served.engine.model, DualEncoder):
+    if not is_encoder(served.engine.model):
         raise HTTPException(404, f"{served.engine.name} reads query and document together: it has no {what}")
 
 
