@@ -31,8 +31,8 @@ import torch
 from numpy.typing import NDArray
 
 from polyencoders.index.stores.protocol import DocumentStore, Neighbours, StoredDocument, StoreError
-from polyencoders.scoring import attend
 from polyencoders.scoring.rows import Vectors
+from polyencoders.scoring.torch_score import attend
 
 MOST = 4096
 """Neighbours of a code, at most; a search that would need more says how far it got."""
