@@ -11,19 +11,16 @@ import mmap
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.scoring.block_search import search_in_blocks
 from polyencoders.scoring.kernel import MOST_CODES, native, search_path
-from polyencoders.scoring.rows import ELEMENTS, Rows, is_tensor
+from polyencoders.scoring.rows import ELEMENTS, Rows, Vectors, is_tensor
 from polyencoders.scoring.selection import TILE, Selection
 from polyencoders.scoring.threads import threads
-
-if TYPE_CHECKING:
-    from polyencoders.scoring.rows import Vectors
 
 LONGEST = 1e15
 """Vectors up to this length are taken: products of two stay well within float32."""

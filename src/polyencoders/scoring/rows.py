@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
 
     Vectors = torch.Tensor | NDArray[np.floating[Any]]
+else:
+    Vectors = Any
 
 ELEMENTS = ("float32", "float64", "float16", "bfloat16")
 """In the order in which the kernel numbers them."""
