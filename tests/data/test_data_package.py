@@ -1,4 +1,4 @@
-"""The folder as a whole: light to import, and its page's example runs."""
+"""The folder as a whole: light to import, and the examples of docs/data.md run."""
 
 import re
 import subprocess
@@ -14,8 +14,8 @@ def test_light_to_import():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_readme(tmp_path, monkeypatch, capsys):
-    page = Path(polyencoders.data.__file__).with_name("README.md").read_text(encoding="utf-8")
+def test_the_documentation(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     (tmp_path / "mine.jsonl").write_text(re.search(r"```json\n(.*?)```", page, re.S)[1], encoding="utf-8")
     assert len(polyencoders.data.read_jsonl(tmp_path / "mine.jsonl")) == 4
     monkeypatch.chdir(tmp_path)

@@ -16,54 +16,23 @@ from polyencoders.data import (
     read_dailydialogpp,
     read_dstc7,
     read_mutual,
-    read_parlai,
     read_self_dialogue,
     read_source,
     read_ubuntu,
     read_ubuntu_irc,
 )
-from polyencoders.data.arrays import json_array
-from polyencoders.data.self_dialogue import turns_as_examples
+from polyencoders.data.dstc7 import json_array
+from polyencoders.data.sources import turns_as_examples
 
-SPEC = importlib.util.spec_from_file_location("formats", Path(__file__).with_name("formats.py"))
-formats = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(formats)
-put, error_of = formats.put, formats.error_of
-
-
-def test_parlai(tmp_path):
-    expected = [
-        Example(["your persona: i bake.", "hi there"], ["hello !", "hey"], (), ["no .", "hello !", "a|b"]),
-        Example(["your persona: i bake.", "hi there", "hello !", "what do you do ?"], "i bake ."),
-        Example(["only listening", "still ?"], "yes ."),
-    ]
-    assert read_parlai(put(tmp_path, "a.txt", formats.PARLAI)) == expected
-    assert read_parlai(put(tmp_path, "a.txt.gz", gzip.compress(formats.PARLAI.encode()))) == expected
-    assert read_source(f"parlai:{tmp_path / 'a.txt'}").together == [0, 0, 1], "a conversation stays whole"
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("1 hi\thello", "expected fields such as text:... and labels:... between tabs, given '1 hi'"),
-        ("text:hi\ttext:ho", "the field 'text' is given twice"),
-        ("text:hi\tlabels:ho\tlabel_candidates:he|hu", "candidates lack the right answer"),
-        ("text:\tlabels:ho", "query: an empty list of turns"),
-        ("text:hi\tlabels: ", "positive, text 1 of 1: the text is empty"),
-    ],
-)
-def test_parlai_refuses(tmp_path, line, message):
-    path = put(tmp_path, "a.txt", f"text:a\tlabels:b\tepisode_done:True\n{line}\n")
-    assert error_of(read_parlai, path).startswith(f"{path}:2: {message}")
-
-
-def test_parlai_without_labels(tmp_path):
-    assert "no line has labels" in error_of(read_parlai, put(tmp_path, "a.txt", "text:hi\n"))
+SPEC = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))
+samples = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(samples)
+put, error_of = samples.put, samples.error_of
 
 
 def test_convai2_keeps_persona_lines_and_the_order_of_candidates(tmp_path):
     persona = ["your persona: i ski.", "your persona: i have two cats.", "partner's persona: i sing."]
-    path = put(tmp_path, "train_self_original.txt", formats.CONVAI2)
+    path = put(tmp_path, "train_self_original.txt", samples.CONVAI2)
     said = ["hi , how are you ?", "good , i was skiing ."]
     assert read_convai2(path) == [
         Example([*persona, said[0]], said[1], (), ["no .", "i sing .", said[1]]),
@@ -92,7 +61,7 @@ def test_convai2_without_a_test_side_is_reported_on_validation(tmp_path):
     )
     put(tmp_path, "train_self_original.txt", text)
     put(tmp_path, "train_self_revised.txt", text)
-    put(tmp_path, "valid_self_original.txt", formats.CONVAI2)
+    put(tmp_path, "valid_self_original.txt", samples.CONVAI2)
     splits = load_examples(f"convai2:{tmp_path}")
     assert splits.test == read_convai2(tmp_path / "valid_self_original.txt")
     assert len(splits.train + splits.validation) == 40
@@ -100,7 +69,7 @@ def test_convai2_without_a_test_side_is_reported_on_validation(tmp_path):
 
 
 def test_babi(tmp_path):
-    path = put(tmp_path, "dialog-babi-task6-dstc2-trn.txt", formats.BABI)
+    path = put(tmp_path, "dialog-babi-task6-dstc2-trn.txt", samples.BABI)
     hello, call = "Hello , how may I help you ?", "api_call R_cuisine R_location cheap"
     assert read_babi(path) == [
         Example("<SILENCE>", hello),
@@ -113,14 +82,14 @@ def test_babi(tmp_path):
 
 def test_babi_shares_one_list(tmp_path):
     for side in ("trn", "dev", "tst"):
-        put(tmp_path, f"dialog-babi-task6-dstc2-{side}.txt", formats.BABI)
-    path = put(tmp_path, "dialog-babi-task6-dstc2-candidates.txt", formats.BABI_CANDIDATES)
+        put(tmp_path, f"dialog-babi-task6-dstc2-{side}.txt", samples.BABI)
+    path = put(tmp_path, "dialog-babi-task6-dstc2-candidates.txt", samples.BABI_CANDIDATES)
     splits = load_examples(f"babi:{tmp_path}")
     assert [len(side) for side in (splits.train, splits.validation, splits.test)] == [5, 5, 5]
     assert splits.corpus == read_babi_candidates(path)
     assert splits.corpus[-1] == "Sorry ?"
     assert all(example.candidates is None for example in splits.test)
-    put(tmp_path, "dialog-babi-task5-trn.txt", formats.BABI)
+    put(tmp_path, "dialog-babi-task5-trn.txt", samples.BABI)
     assert "2 files match *-trn.txt, expected one: dialog-babi-task5-trn.txt" in error_of(
         load_examples, f"babi:{tmp_path}"
     )
@@ -144,17 +113,17 @@ def dstc7_example(number):
 
 @pytest.mark.parametrize("indent", [None, 4])
 def test_dstc7(tmp_path, indent):
-    records = [formats.dstc7(i) for i in range(40)]
+    records = [samples.dstc7(i) for i in range(40)]
     path = put(tmp_path, "ubuntu_train_subtask_1.json", json.dumps(records, indent=indent))
     assert read_dstc7(path) == [dstc7_example(i) for i in range(40)]
     assert read_dstc7(put(tmp_path, "a.json.gz", gzip.compress(path.read_bytes()))) == read_dstc7(path)
 
 
 def test_dstc7_answers_to_the_test_side_are_in_a_file_of_their_own(tmp_path):
-    put(tmp_path, "ubuntu_train_subtask_1.json", [formats.dstc7(i) for i in range(10)])
-    put(tmp_path, "ubuntu_dev_subtask_1.json", [formats.dstc7(i) for i in range(10, 14)])
-    path = put(tmp_path, "ubuntu_test_subtask_1.json", [formats.dstc7(i, answer=False) for i in (20, 21)])
-    assert "a test side wants its file of answers" in error_of(read_dstc7, path)
+    put(tmp_path, "ubuntu_train_subtask_1.json", [samples.dstc7(i) for i in range(10)])
+    put(tmp_path, "ubuntu_dev_subtask_1.json", [samples.dstc7(i) for i in range(10, 14)])
+    path = put(tmp_path, "ubuntu_test_subtask_1.json", [samples.dstc7(i, answer=False) for i in (20, 21)])
+    assert "the test split needs its file of answers" in error_of(read_dstc7, path)
     put(tmp_path, "ubuntu_responses_subtask_1.tsv", "21\tC21A\toption A 21\n20\tC20C\toption C 20\n")
     splits = load_examples(f"dstc7:{tmp_path}")
     assert splits.test == [dstc7_example(20), dstc7_example(21)]
@@ -168,11 +137,11 @@ def test_dstc7_answers_to_the_test_side_are_in_a_file_of_their_own(tmp_path):
 
 
 def test_dstc7_refuses(tmp_path):
-    good = json.dumps(formats.dstc7(1))
+    good = json.dumps(samples.dstc7(1))
     for bad, line, message in [
         ("[]", 3, "expected an object with messages-so-far and options-for-next, given []"),
-        (json.dumps(formats.dstc7(1) | {"messages-so-far": []}), 3, "messages-so-far: expected a list of utterances"),
-        (json.dumps(formats.dstc7(1) | {"options-for-next": ["a"]}), 3, "options-for-next, 1 of 1: expected {"),
+        (json.dumps(samples.dstc7(1) | {"messages-so-far": []}), 3, "messages-so-far: expected a list of utterances"),
+        (json.dumps(samples.dstc7(1) | {"options-for-next": ["a"]}), 3, "options-for-next, 1 of 1: expected {"),
         ('{"a": 1,\n"b" 2}', 4, "not valid JSON (Expecting ':' delimiter)"),
     ]:
         path = put(tmp_path, "a.json", f"[{good},\n\n{bad}]")
@@ -180,9 +149,7 @@ def test_dstc7_refuses(tmp_path):
     assert "no dialogues: the list is empty" in error_of(read_dstc7, put(tmp_path, "a.json", " [ ] "))
 
 
-@pytest.mark.parametrize("read", [1, 2, 7, 1 << 20])
-def test_json_arrays_are_read_in_parts(tmp_path, monkeypatch, read):
-    monkeypatch.setattr("polyencoders.data.arrays._READ", read)
+def test_json_arrays(tmp_path):
     values = [1, 23456, -1.5e3, 'ä\u2028"]', {"a": [1, {"b": "}"}]}, [], None, True]
     for indent in (None, 1):
         path = put(tmp_path, "a.json", "\ufeff\n" + json.dumps(values, indent=indent, ensure_ascii=False) + "\n")
@@ -199,30 +166,29 @@ def test_json_arrays_are_read_in_parts(tmp_path, monkeypatch, read):
         ('[1, "ab', "not valid JSON (Unterminated string"),
         ("[" * 100_000, "not usable JSON"),
     ]:
-        if len(content) < 1000 or read > 1000:
-            assert message in error_of(lambda path: list(json_array(path)), put(tmp_path, "a.json", content))
+        assert message in error_of(lambda path: list(json_array(path)), put(tmp_path, "a.json", content))
     assert "not UTF-8" in error_of(lambda path: list(json_array(path)), put(tmp_path, "a.json", b'["\xff"]'))
     whole = gzip.compress(b"[" + b"1," * 10_000 + b"1]")
     assert "truncated" in error_of(lambda path: list(json_array(path)), put(tmp_path, "a.json", whole[:-20]))
 
 
 def test_ubuntu(tmp_path):
-    assert read_ubuntu(put(tmp_path, "train.csv", formats.UBUNTU_TRAIN)) == [
+    assert read_ubuntu(put(tmp_path, "train.csv", samples.UBUNTU_TRAIN)) == [
         Example(["no sound help , please", "which card ?"], "an old one from 2004"),
         Example("hi", "hello"),
     ]
-    assert read_ubuntu(put(tmp_path, "valid.csv", formats.UBUNTU_VALID)) == [
+    assert read_ubuntu(put(tmp_path, "valid.csv", samples.UBUNTU_VALID)) == [
         Example(["hi", "hello"], "how are you", (), ["how are you", "no"])
     ]
-    assert read_ubuntu(put(tmp_path, "v1.csv.gz", gzip.compress(formats.UBUNTU_V1.encode()))) == [
+    assert read_ubuntu(put(tmp_path, "v1.csv.gz", gzip.compress(samples.UBUNTU_V1.encode()))) == [
         Example(["no sound", "which card ?"], "an old one")
     ]
-    put(tmp_path, "test.csv", formats.UBUNTU_VALID)
+    put(tmp_path, "test.csv", samples.UBUNTU_VALID)
     splits = load_examples(f"ubuntu:{tmp_path}")
     assert [len(side) for side in (splits.train, splits.validation, splits.test)] == [2, 1, 1]
     v1 = tmp_path / "v1"
-    put(v1, "trainset.csv", formats.UBUNTU_V1), put(v1, "valset.csv", formats.UBUNTU_VALID)
-    put(v1, "testset.csv", formats.UBUNTU_VALID)
+    put(v1, "trainset.csv", samples.UBUNTU_V1), put(v1, "valset.csv", samples.UBUNTU_VALID)
+    put(v1, "testset.csv", samples.UBUNTU_VALID)
     assert len(load_examples(f"ubuntu:{v1}").train) == 1
 
 
@@ -243,7 +209,7 @@ def test_ubuntu_refuses(tmp_path, content, message):
 
 def test_mutual(tmp_path):
     for number in (10, 2, 1):
-        put(tmp_path, f"dev_{number}.txt", formats.mutual(number, answer="ABCD"[number % 4]))
+        put(tmp_path, f"dev_{number}.txt", samples.mutual(number, answer="ABCD"[number % 4]))
     found = read_mutual(tmp_path)
     assert [example.candidates[0] for example in found] == ["m : tea 1 .", "m : tea 2 .", "m : tea 10 ."]
     assert found[0].positives == ("m : milk 1 .",)
@@ -255,9 +221,9 @@ def test_mutual(tmp_path):
 def test_mutual_holds_out_from_training_and_reports_on_dev(tmp_path):
     for number in range(40):
         article = f"m : this is how article {number // 2} begins , and it goes on for long . f : so it does {number} ."
-        put(tmp_path, f"train/train_{number}.txt", formats.mutual(number, article=article))
-    put(tmp_path, "dev/dev_1.txt", formats.mutual(1))
-    put(tmp_path, "test/test_1.txt", formats.mutual(1, answer=" "))
+        put(tmp_path, f"train/train_{number}.txt", samples.mutual(number, article=article))
+    put(tmp_path, "dev/dev_1.txt", samples.mutual(1))
+    put(tmp_path, "test/test_1.txt", samples.mutual(1, answer=" "))
     splits = load_examples(f"mutual:{tmp_path}")
     assert [len(side) for side in (splits.train, splits.validation, splits.test)] == [36, 4, 1]
     assert {e.query[0] for e in splits.train}.isdisjoint(e.query[0] for e in splits.validation), "articles stay whole"
@@ -269,7 +235,7 @@ def test_mutual_holds_out_from_training_and_reports_on_dev(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"answers": " "}, "answers: expected one letter of ABCD, given ' ' (the test side's answers are not public)"),
+        ({"answers": " "}, "answers: expected one letter of ABCD, given ' ' (the test split's answers are not public)"),
         ({"answers": "E"}, "answers: expected one letter of ABCD, given 'E'"),
         ({"answers": ""}, "answers: expected one letter of ABCD, given ''"),
         ({"options": []}, "options: expected a list of texts, given []"),
@@ -278,7 +244,7 @@ def test_mutual_holds_out_from_training_and_reports_on_dev(tmp_path):
     ],
 )
 def test_mutual_refuses(tmp_path, change, message):
-    path = put(tmp_path, "dev_1.txt", formats.mutual(1) | change)
+    path = put(tmp_path, "dev_1.txt", samples.mutual(1) | change)
     assert error_of(read_mutual, tmp_path).startswith(f"{path}: {message}")
 
 
@@ -297,7 +263,7 @@ def test_mutual_refuses_what_is_no_question(tmp_path):
 
 
 def test_dailydialogpp(tmp_path):
-    lines = "\n".join(json.dumps(formats.dailydialogpp(i)) for i in range(7))
+    lines = "\n".join(json.dumps(samples.dailydialogpp(i)) for i in range(7))
     path = put(tmp_path, "dev.json", lines)
     found, easy = read_dailydialogpp(path), read_dailydialogpp(path, against="random")
     assert found[6].query == ("Where to, 6?", "Oslo.")
@@ -309,12 +275,12 @@ def test_dailydialogpp(tmp_path):
     assert listed == [1] * 7, "R@1 means nothing where several of the few are right"
 
     put(tmp_path, "test.json", lines)
-    put(tmp_path, "data_positives.json", "\n".join(json.dumps(formats.dailydialogpp(i, True)) for i in range(20, 24)))
+    put(tmp_path, "data_positives.json", "\n".join(json.dumps(samples.dailydialogpp(i, True)) for i in range(20, 24)))
     splits = load_examples(f"dailydialog++:{tmp_path}")
     assert [len(side) for side in (splits.train, splits.validation, splits.test)] == [4, 7, 7]
     assert splits.train[0].candidates is None
     assert load_examples(f"dailydialog++-random:{tmp_path}").test == easy
-    put(tmp_path, "train.json", json.dumps(formats.dailydialogpp(30)))
+    put(tmp_path, "train.json", json.dumps(samples.dailydialogpp(30)))
     assert len(load_examples(f"dailydialog++:{tmp_path}").train) == 5
 
 
@@ -328,7 +294,7 @@ def test_dailydialogpp(tmp_path):
     ],
 )
 def test_dailydialogpp_refuses(tmp_path, change, message):
-    lines = [json.dumps(formats.dailydialogpp(1)), json.dumps(formats.dailydialogpp(2) | change)]
+    lines = [json.dumps(samples.dailydialogpp(1)), json.dumps(samples.dailydialogpp(2) | change)]
     path = put(tmp_path, "dev.json", "\n".join(lines))
     assert error_of(read_dailydialogpp, path).startswith(f"{path}:2: {message}")
 
@@ -341,8 +307,8 @@ def test_dailydialogpp_refuses_other_files(tmp_path):
 
 
 def test_ubuntu_irc(tmp_path):
-    put(tmp_path, "x.raw.txt", formats.IRC_LOG)
-    path = put(tmp_path, "x.annotation.txt", formats.IRC_LINKS)
+    put(tmp_path, "x.raw.txt", samples.IRC_LOG)
+    path = put(tmp_path, "x.annotation.txt", samples.IRC_LINKS)
     gone, card, old, sighs = "my sound is gone", "which card?", "ubuntu: an old one", "sighs"
     newer, reboot = "the old one, http://a.b/c: d", "reboot: always"
     # Line 5 answers 2 and 4: what comes before 5 is the latest of them. Line 6 says nothing, line 1 is the server's.
@@ -357,8 +323,8 @@ def test_ubuntu_irc(tmp_path):
     assert read_ubuntu_irc(tmp_path) == read_ubuntu_irc(path) == expected
     assert read_ubuntu_irc(path, turns=1)[-1] == Example(newer, reboot)
     for side in ("train", "dev", "test"):
-        put(tmp_path, f"{side}/x.raw.txt", formats.IRC_LOG)
-        put(tmp_path, f"{side}/x.annotation.txt", formats.IRC_LINKS)
+        put(tmp_path, f"{side}/x.raw.txt", samples.IRC_LOG)
+        put(tmp_path, f"{side}/x.annotation.txt", samples.IRC_LINKS)
     splits = load_examples(f"ubuntu-irc:{tmp_path}")
     assert splits.train == splits.validation == splits.test == expected
 
@@ -366,7 +332,7 @@ def test_ubuntu_irc(tmp_path):
 def test_ubuntu_irc_refuses(tmp_path):
     path = put(tmp_path, "x.annotation.txt", "0 0 -\n0 9 -\n")
     assert error_of(read_ubuntu_irc, path) == f"{tmp_path / 'x.raw.txt'}: no such file"
-    put(tmp_path, "x.raw.txt", formats.IRC_LOG)
+    put(tmp_path, "x.raw.txt", samples.IRC_LOG)
     assert error_of(read_ubuntu_irc, path) == f"{path}:2: line 9 of the log, which has 8 (counted from 0)"
     put(tmp_path, "x.annotation.txt", "0 a -\n")
     assert error_of(read_ubuntu_irc, path) == f"{path}:1: expected two line numbers and a dash, given '0 a -'"
@@ -376,8 +342,8 @@ def test_ubuntu_irc_refuses(tmp_path):
 
 
 def test_self_dialogue(tmp_path):
-    put(tmp_path, "music/b.csv", formats.SELF_DIALOGUE)
-    put(tmp_path, "film/a.csv", formats.SELF_DIALOGUE)
+    put(tmp_path, "music/b.csv", samples.SELF_DIALOGUE)
+    put(tmp_path, "film/a.csv", samples.SELF_DIALOGUE)
     first, second = ["Seen the film?", "Twice, in fact. Really.", "Bye."], ["Good?", "Very.", "So?"]
     assert read_self_dialogue(tmp_path) == [first, second, first, second]
     assert read_self_dialogue(tmp_path / "film") == read_self_dialogue(tmp_path / "film" / "a.csv") == [first, second]

@@ -21,7 +21,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import polyencoders.data
 from polyencoders.data import DocumentFile, read_documents, read_texts, tables
 from polyencoders.errors import DataError
 
@@ -533,7 +532,7 @@ def test_names_the_index_refuses_are_left_to_it(tmp_path):
 
 
 def test_the_page_says_what_is_printed(tmp_path, monkeypatch, capsys):
-    page = Path(polyencoders.data.__file__).with_name("README.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n((?:(?!```).)*read_documents.*?)```", page, re.S)
     monkeypatch.chdir(tmp_path)
     exec(code, {})

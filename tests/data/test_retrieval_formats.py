@@ -3,12 +3,8 @@
 import gzip
 import importlib.util
 import json
-import lzma
-import math
-import random
 from pathlib import Path
 
-import datasets
 import pytest
 
 from polyencoders.data import (
@@ -18,26 +14,20 @@ from polyencoders.data import (
     load_examples,
     read_beir,
     read_clinc150,
-    read_debian,
-    read_hub,
     read_labelled,
-    read_qrels,
-    read_run,
     read_scifact,
     read_source,
     read_wikiqa,
-    write_run,
 )
-from polyencoders.errors import PolyencodersError
 
-SPEC = importlib.util.spec_from_file_location("formats", Path(__file__).with_name("formats.py"))
-formats = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(formats)
-put, error_of = formats.put, formats.error_of
+SPEC = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))
+samples = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(samples)
+put, error_of = samples.put, samples.error_of
 
 
 def test_beir(tmp_path):
-    found = read_beir(formats.beir(tmp_path))
+    found = read_beir(samples.beir(tmp_path))
     assert found.corpus == {"d1": "Tea A drink.", "d2": "A bean.", "d3": "An engine."}
     assert repr(found) == "Retrieval(3 documents, 12 queries, qrels: train 10, test 4)"
     assert found.qrels["test"] == {"q10": {"d1": 2, "d3": 1, "d2": 0}, "q11": {"d2": 0}}
@@ -50,13 +40,13 @@ def test_beir(tmp_path):
 
 
 def test_beir_gzipped_and_with_one_side(tmp_path):
-    formats.beir(tmp_path)
+    samples.beir(tmp_path)
     for path in [tmp_path / "corpus.jsonl", tmp_path / "qrels" / "test.tsv"]:
         put(path.parent, f"{path.name}.gz", gzip.compress(path.read_bytes()))
         path.unlink()
     (tmp_path / "qrels" / "train.tsv").unlink()
     source = read_source(f"beir:{tmp_path}")
-    assert source.side("test") == source.examples == read_beir(tmp_path).examples("test")
+    assert source.examples_of("test") == source.examples == read_beir(tmp_path).examples("test")
     assert len(source.corpus) == 3
 
 
@@ -82,12 +72,12 @@ def test_beir_gzipped_and_with_one_side(tmp_path):
     ],
 )
 def test_beir_refuses(tmp_path, name, content, message):
-    put(formats.beir(tmp_path), name, content)
+    put(samples.beir(tmp_path), name, content)
     assert message in error_of(read_beir, tmp_path)
 
 
 def test_beir_without_judgements(tmp_path):
-    formats.beir(tmp_path)
+    samples.beir(tmp_path)
     for side in ("train", "test"):
         (tmp_path / "qrels" / f"{side}.tsv").unlink()
     assert "no judgements: expected train.tsv, dev.tsv or test.tsv" in error_of(read_beir, tmp_path)
@@ -99,7 +89,7 @@ def test_texts_that_are_right_and_wrong_are_right():
 
 
 def test_scifact(tmp_path):
-    found = read_scifact(formats.scifact(tmp_path))
+    found = read_scifact(samples.scifact(tmp_path))
     assert found.corpus == {
         "7": "On tea, briefly Tea is a drink. It's hot. It isn't [cold].",
         "8": "Beans Beans are not.",
@@ -124,9 +114,9 @@ def test_wikiqa(tmp_path):
         Example("what is tea ?", drink, (), ["coffee is not .", *drink]),
         Example("when ?", "at four .", (), ["at four ."]),
     ]
-    assert read_wikiqa(formats.wikiqa(tmp_path)) == expected
+    assert read_wikiqa(samples.wikiqa(tmp_path)) == expected
     for side in ("train", "dev", "test"):
-        formats.wikiqa(tmp_path / "all" / side)
+        samples.wikiqa(tmp_path / "all" / side)
     splits = load_examples(f"wikiqa:{tmp_path / 'all'}")
     assert splits.train == splits.validation == splits.test == expected
 
@@ -142,12 +132,12 @@ def test_wikiqa(tmp_path):
     ],
 )
 def test_wikiqa_refuses(tmp_path, name, content, message):
-    put(formats.wikiqa(tmp_path), name, content)
+    put(samples.wikiqa(tmp_path), name, content)
     assert message in error_of(read_wikiqa, tmp_path)
 
 
 def test_labelled(tmp_path):
-    path = put(tmp_path, "train.csv", formats.LABELLED)
+    path = put(tmp_path, "train.csv", samples.LABELLED)
     found = read_labelled(path)
     assert found == [
         Example("Where is my card, please?", "card arrival"),
@@ -184,13 +174,15 @@ def test_labelled_refuses(tmp_path, content, message):
 
 
 def test_labelled_refuses_columns_and_folders(tmp_path):
-    path = put(tmp_path, "train.csv", formats.LABELLED)
+    path = put(tmp_path, "train.csv", samples.LABELLED)
     assert 'no column "categry", did you mean "category"?' in error_of(read_labelled, path, label="categry")
-    assert "expected train.csv and test.csv" in error_of(load_examples, f"labelled:{tmp_path}")
+    assert "no validation or test data, expected a file such as" in error_of(load_examples, f"labelled:{tmp_path}")
+    path.unlink()
+    assert "no training data, expected a file such as train.csv" in error_of(load_examples, f"labelled:{tmp_path}")
 
 
 def test_clinc150(tmp_path):
-    path = put(tmp_path, "data_full.json", json.dumps(formats.CLINC150, indent=4))
+    path = put(tmp_path, "data_full.json", json.dumps(samples.CLINC150, indent=4))
     sides = read_clinc150(path)
     assert sides["train"][:2] == [Example("freeze my account", "freeze account"), Example("send 5 euros", "transfer")]
     assert [len(sides[side]) for side in ("train", "validation", "test")] == [12, 1, 1], "nothing is out of scope"
@@ -200,132 +192,7 @@ def test_clinc150(tmp_path):
     for bad, message in [
         ([1], "expected an object with train, val and test, given [1]"),
         ({"train": []}, "no list \"val\"; given only ['train']"),
-        (formats.CLINC150 | {"test": [["a", "b"], ["a"]]}, "test, 2 of 2: expected a text and an intent's name"),
-        (formats.CLINC150 | {"test": [["", "b"]]}, "test, 1 of 1: query: the text is empty"),
+        (samples.CLINC150 | {"test": [["a", "b"], ["a"]]}, "test, 2 of 2: expected a text and an intent's name"),
+        (samples.CLINC150 | {"test": [["", "b"]]}, "test, 1 of 1: query: the text is empty"),
     ]:
         assert message in error_of(read_clinc150, put(tmp_path, "data_full.json", bad))
-
-
-def test_trec_qrels(tmp_path):
-    path = put(tmp_path, "qrels", "q1 0 d7 1\nq1\t0\td8\t-1\n\nq2 Q0 d7 3\n")
-    assert read_qrels(path) == {"q1": {"d7": 1, "d8": -1}, "q2": {"d7": 3}}
-    for content, message in [
-        ("q1 0 d7\n", ":1: 3 fields, expected 4 (query, iteration, document, relevance): 'q1 0 d7'"),
-        ("q1 0 d7 x\n", ":1: relevance: expected a whole number, given 'x'"),
-        ("q1 0 d7 1\nq1 0 d7 1\n", ":2: document 'd7' is judged twice for query 'q1'"),
-        ("", ": no judgements: the file is empty"),
-    ]:
-        assert error_of(read_qrels, put(tmp_path, "qrels", content)) == f"{path}{message}"
-
-
-def test_trec_runs_are_what_was_written(tmp_path):
-    draw = random.Random(0)
-    run = {f"q{i}": {f"d{j}": draw.gauss(0, 10 ** draw.uniform(-9, 9)) for j in range(20)} for i in range(5)}
-    run["q1"]["d3"] = run["q1"]["d4"] = 1.0
-    path = tmp_path / "new" / "run"
-    write_run(run, path, name="mine")
-    read = read_run(path)
-    assert read == run, "to the last bit"
-    assert all(list(found.values()) == sorted(found.values(), reverse=True) for found in read.values())
-    assert list(read) == list(run)
-    # trec_eval's own reader, through ir_measures, finds the same.
-    import ir_measures
-
-    entries = {(entry.query_id, entry.doc_id): entry.score for entry in ir_measures.read_trec_run(str(path))}
-    assert entries == {(query, document): score for query, found in run.items() for document, score in found.items()}
-    ranks = [int(line.split()[3]) for line in path.read_text().splitlines()[:20]]
-    assert ranks == list(range(1, 21))
-
-
-def test_trec_runs_refuse(tmp_path):
-    path = put(tmp_path, "run", "q1 Q0 d7 1 2.5 a\nq1 Q0 d7 2 1.5 a\n")
-    assert error_of(read_run, path) == f"{path}:2: document 'd7' is found twice for query 'q1'"
-    assert "score: expected a number, given 'nan'" in error_of(read_run, put(tmp_path, "run", "q Q0 d 1 nan a"))
-    assert "5 fields, expected 6" in error_of(read_run, put(tmp_path, "run", "q Q0 d 1 2"))
-    assert "nothing was found" in error_of(read_run, put(tmp_path, "run", ""))
-    before = path.read_text()
-    for run, message in [
-        ({}, "nothing to write"),
-        ({"q 1": {"d": 1.0}}, "query 'q 1': expected a name without white space"),
-        ({"q1": {"": 1.0}}, "document '': expected a name without white space"),
-        ({"q1": {"d": math.inf}}, "the score of document d for query q1 is inf"),
-    ]:
-        assert message in error_of(write_run, run, path)
-        assert path.read_text() == before
-    put(tmp_path, "file", "")
-    with pytest.raises(PolyencodersError, match="could not be written"):
-        write_run({"q": {"d": 1.0}}, tmp_path / "file" / "run")
-
-
-def test_debian_lists(tmp_path):
-    put(tmp_path, "deb.debian.org_main_binary-amd64_Packages", formats.DEBIAN_PACKAGES)
-    put(tmp_path, "deb.debian.org_main_i18n_Translation-en.xz", lzma.compress(formats.DEBIAN_TRANSLATION.encode()))
-    # One a source: the package that is called like it.
-    expected = [Example("makes tea", "Makes tea, hot. * Or iced.")]
-    assert read_debian(tmp_path) == read_source(f"debian:{tmp_path}").examples == expected
-
-
-def test_debian_file(tmp_path):
-    status = "Package: b\nDescription: bee\n Hums.\n\n\nPackage: a\nSource: z\nDescription-en: ay\n Sings.\n"
-    assert read_debian(put(tmp_path, "status.gz", gzip.compress(status.encode()))) == [
-        Example("bee", "Hums."),
-        Example("ay", "Sings."),
-    ]
-    path = put(tmp_path, "status", "Package: b\nDescription bee\n")
-    assert error_of(read_debian, path).startswith(f"{path}:2: expected a field such as Package: ...")
-    path = put(tmp_path, "status", " b\n")
-    assert error_of(read_debian, path).startswith(f"{path}:1: a line that goes on with nothing")
-    assert "no long descriptions" in error_of(read_debian, put(tmp_path, "a", formats.DEBIAN_PACKAGES))
-    assert "cannot be unpacked" in error_of(read_debian, put(tmp_path, "a.xz", "no"))
-    assert "no lists of packages" in error_of(read_debian, put(tmp_path, "empty/a.txt", "").parent)
-
-
-def test_debian_machine():
-    status = Path("/var/lib/dpkg/status")
-    if not status.exists():
-        pytest.skip("not a Debian machine: no /var/lib/dpkg/status")
-    found = read_debian(status)
-    assert len(found) > 50
-    assert len({example.query for example in found}) > 0.9 * len(found)
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A local data set of three splits, and a cache of its own."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    datasets.disable_progress_bars()
-    rows = [
-        {"q": f"Question {i}?", "a": [f"Answer {i}."], "no": ["No."], "all": ["No.", f"Answer {i}."]} for i in range(20)
-    ]
-    rows.append({"q": "Nobody knows?", "a": [], "no": ["No."], "all": ["No."]})
-    folder = tmp_path / "set"
-    for split, part in (("train", rows), ("test", rows[:3])):
-        put(folder, f"{split}.jsonl", "\n".join(map(json.dumps, part)))
-    yield folder
-    datasets.enable_progress_bars()
-
-
-def test_hub(hub):
-    expected = Example("Question 1?", "Answer 1.", ["No."], ["No.", "Answer 1."])
-    found = read_hub(hub, query="q", positive="a", negatives="no", candidates="all")
-    assert len(found) == 20, "without the row that has no answer"
-    assert found[1] == expected
-    splits = load_examples(f"hub:{hub}?query=q&positive=a&negatives=no&candidates=all")
-    assert [len(side) for side in (splits.train, splits.validation, splits.test)] == [18, 2, 3]
-    assert splits.test[1] == expected
-    message = error_of(read_hub, hub, positive="a", query="p")
-    assert message == f"{hub}, train: no column 'p' for the query; there are q, a, no, all"
-    assert "row 1: candidates lack the right answer" in error_of(
-        read_hub, hub, query="q", positive="a", candidates="no"
-    )
-    assert "cannot be loaded" in error_of(read_hub, hub / "absent")
-    assert "no option 'positve', did you mean" in error_of(load_examples, f"hub:{hub}?positve=a")
-    assert "query: expected a name after =" in error_of(load_examples, f"hub:{hub}?query=")
-
-
-def test_hub_runs_no_code(hub, tmp_path):
-    script = f"open({str(tmp_path / 'ran')!r}, 'w')\nimport datasets\nclass Set(datasets.GeneratorBasedBuilder): pass\n"
-    put(tmp_path, "scripted/scripted.py", script)
-    assert "cannot be loaded" in error_of(read_hub, tmp_path / "scripted")
-    assert "cannot be loaded" in error_of(read_hub, tmp_path / "scripted" / "scripted.py")
-    assert not (tmp_path / "ran").exists()

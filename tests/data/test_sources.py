@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from polyencoders.data import Example, Splits, load_examples, read_source, write_jsonl
-from polyencoders.data.sides import Source, read_sides, with_validation
-from polyencoders.data.sources import FORMATS
+from polyencoders.data.formats import FORMATS
+from polyencoders.data.sources import Source, read_splits, with_validation
 from polyencoders.errors import DataError
 
 DOCS = Path(__file__).parents[2] / "docs" / "data.md"
@@ -48,7 +48,7 @@ def test_a_file_may_be_called_like_a_format(tmp_path, monkeypatch):
     assert len(read_source("mutual:set.jsonl").examples) == 10
 
 
-@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"hub"}))
+@pytest.mark.parametrize("name", sorted(FORMATS))
 def test_what_is_absent_is_named(name, tmp_path):
     with pytest.raises(DataError, match=re.escape(str(tmp_path / "absent"))):
         load_examples(f"{name}:{tmp_path / 'absent'}")
@@ -72,13 +72,16 @@ def test_conversations_stay_whole():
 
 def test_sides_that_are_missing():
     train = Source(examples(*range(20)))
-    complete = with_validation(train, examples(30), examples(40))
-    assert complete.sides == Splits(train.examples, examples(30), examples(40))
-    assert [complete.side(side) for side in ("validation", "test")] == [examples(30), examples(40)]
-    for found in (with_validation(train, None, examples(40)), with_validation(train, examples(40), None)):
-        assert found.side("test") == examples(40), "what is reported on is never what was chosen by"
-        assert sorted(found.side("train") + found.side("validation"), key=train.examples.index) == train.examples
-        assert len(found.side("validation")) == 2
+    complete = with_validation(train, examples(30), examples(40), 0)
+    assert complete.splits == Splits(train.examples, examples(30), examples(40))
+    assert [complete.examples_of(split) for split in ("validation", "test")] == [examples(30), examples(40)]
+    for found in (with_validation(train, None, examples(40), 0), with_validation(train, examples(40), None, 0)):
+        assert found.examples_of("test") == examples(40), "what is reported on is never what was chosen by"
+        assert (
+            sorted(found.examples_of("train") + found.examples_of("validation"), key=train.examples.index)
+            == train.examples
+        )
+        assert len(found.examples_of("validation")) == 2
 
 
 def test_files_of_sides(tmp_path):
@@ -88,15 +91,15 @@ def test_files_of_sides(tmp_path):
         return Source(examples(*path.read_text().split()))
 
     with pytest.raises(DataError, match=r"no training data, expected a file such as a\.txt or train\*"):
-        read_sides(tmp_path, names, read)
+        read_splits(tmp_path, names, read)
     (tmp_path / "train1").write_text("1 2 3")
     with pytest.raises(DataError, match=r"no validation or test data, expected a file such as valid\* or test\*"):
-        read_sides(tmp_path, names, read)
+        read_splits(tmp_path, names, read)
     (tmp_path / "valid").write_text("4")
-    assert read_sides(tmp_path, names, read).side("test") == examples(4)
+    assert read_splits(tmp_path, names, read).examples_of("test") == examples(4)
     (tmp_path / "train2").write_text("4")
     with pytest.raises(DataError, match=r"2 files match train\*, expected one: train1, train2"):
-        read_sides(tmp_path, names, read)
+        read_splits(tmp_path, names, read)
     (tmp_path / "a.txt").write_text("1")
     with pytest.raises(DataError, match=r"a\.txt: too few examples"):
-        read_sides(tmp_path, names, read)
+        read_splits(tmp_path, names, read)

@@ -51,7 +51,7 @@ def test_queries_that_differ_by_case_and_space_stay_together():
 
 @pytest.mark.parametrize(("validation", "test"), [(1.0, 0.0), (0.5, 0.5), (-0.1, 0.0), (0.0, -0.1)])
 def test_refuses_shares(validation, test):
-    with pytest.raises(DataError, match=f"validation={validation:g} and test={test:g}: expected shares"):
+    with pytest.raises(DataError, match=f"validation={validation:g} and test={test:g}: expected fractions"):
         split_examples(examples_of(range(9)), validation, test)
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console, quieten
-from polyencoders.data import Example
-from polyencoders.data.sources import read_source
+from polyencoders.data import Example, read_source
 from polyencoders.errors import DataError
 from polyencoders.evaluation import (
     evaluate,
@@ -43,7 +42,7 @@ def run(
     """Evaluate a saved model, or a backbone as it comes, and print the report."""
     quieten()
     source = read_source(data)
-    examples = source.side("test")
+    examples = source.examples_of("test")
     if queries < len(examples):
         examples = random.Random(seed).sample(examples, queries)
     task = _task(examples, source.corpus, protocol, candidates, seed)

@@ -15,8 +15,7 @@ from transformers import set_seed
 from polyencoders.cli.architectures import build_model, resolve_backbone
 from polyencoders.cli.display import TrainingProgress, console, progress, quieten, resumable
 from polyencoders.cli.recipes import Recipe
-from polyencoders.data import Example
-from polyencoders.data.sources import read_source
+from polyencoders.data import Example, read_source
 from polyencoders.errors import DataError, TrainingError
 from polyencoders.training import Distillation, Teacher, TrainingResult, distill, train
 from polyencoders.training.resuming import CHECKPOINTS
@@ -65,7 +64,7 @@ def read_splits(train: str, held_out: str | None, seed: int) -> tuple[list[Examp
     """Examples to train and to validate on: a set's own sides, or a tenth held out of what has none."""
     source = read_source(train, seed)
     if held_out is not None:
-        return source.side("train"), read_source(held_out, seed).side("validation")
+        return source.examples_of("train"), read_source(held_out, seed).examples_of("validation")
     try:
         splits = source.split(validation=0.1, test=0.0, seed=seed)
     except DataError as error:

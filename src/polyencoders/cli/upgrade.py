@@ -13,7 +13,7 @@ from rich.table import Table
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import TrainingProgress, console, progress, quieten
-from polyencoders.data.sources import read_source
+from polyencoders.data import read_source
 from polyencoders.errors import TrainingError
 from polyencoders.index import Index
 from polyencoders.training.upgrade import Upgrade, upgrade, ways
@@ -32,8 +32,8 @@ def run(
     """Upgrade an index and say what came of it; refused is an error."""
     quieten()
     started = time.perf_counter()
-    pairs = read_source(data, seed).side("train")
-    deciding = read_source(held_out, seed).side("validation") if held_out is not None else None
+    pairs = read_source(data, seed).examples_of("train")
+    deciding = read_source(held_out, seed).examples_of("validation") if held_out is not None else None
     index = Index.open(path, resolve_backbone(model) if model is not None else None)
     console.print(f"{path}: {len(index):,} documents, whose vectors stay as they are; {len(pairs):,} pairs")
     with progress() as bar:

@@ -1,8 +1,8 @@
-"""Files in, datasets out. Knows nothing of models, scores or training.
+"""Files in, datasets out.
 
-An `Example` is a query and its right answers; `read_jsonl` and `chitchat` give them, and so does a reader for each
-format of the field's data (docs/data.md); `load_examples` finds the right one. `training_dataset` makes the table a
-trainer wants, `read_texts` reads documents to rank, `read_documents` streams those of an index, with their metadata.
+An `Example` is a query and its right answers. `load_examples` reads a data set by its name: the built-in one, a JSON
+Lines file, or a set in one of the field's formats (docs/data.md). `training_dataset` makes the table that a trainer
+takes, `read_texts` reads documents to rank, and `read_documents` streams the documents of an index with their metadata.
 """
 
 from polyencoders.data.babi import read_babi, read_babi_candidates
@@ -11,20 +11,16 @@ from polyencoders.data.chitchat import chitchat, chitchat_replies
 from polyencoders.data.clinc150 import read_clinc150
 from polyencoders.data.convai2 import read_convai2
 from polyencoders.data.dailydialogpp import read_dailydialogpp
-from polyencoders.data.debian import read_debian
 from polyencoders.data.documents import DocumentFile, read_documents
 from polyencoders.data.dstc7 import read_dstc7
 from polyencoders.data.examples import Example, Query, training_dataset
-from polyencoders.data.hub import read_hub
+from polyencoders.data.formats import load_examples, read_source
 from polyencoders.data.jsonl import read_jsonl, read_texts, write_jsonl
 from polyencoders.data.labelled import class_names, read_labelled
 from polyencoders.data.mutual import read_mutual
-from polyencoders.data.parlai import read_parlai
 from polyencoders.data.scifact import read_scifact
 from polyencoders.data.self_dialogue import read_self_dialogue
-from polyencoders.data.sources import load_examples, read_source
 from polyencoders.data.splits import Splits, split_examples
-from polyencoders.data.trec import read_qrels, read_run, write_run
 from polyencoders.data.ubuntu import read_ubuntu
 from polyencoders.data.ubuntu_irc import read_ubuntu_irc
 from polyencoders.data.wikiqa import read_wikiqa
@@ -45,16 +41,11 @@ __all__ = [
     "read_clinc150",
     "read_convai2",
     "read_dailydialogpp",
-    "read_debian",
     "read_documents",
     "read_dstc7",
-    "read_hub",
     "read_jsonl",
     "read_labelled",
     "read_mutual",
-    "read_parlai",
-    "read_qrels",
-    "read_run",
     "read_scifact",
     "read_self_dialogue",
     "read_source",
@@ -65,5 +56,4 @@ __all__ = [
     "split_examples",
     "training_dataset",
     "write_jsonl",
-    "write_run",
 ]

@@ -1,21 +1,19 @@
-"""bAbI dialogue, of which task 6 is DSTC2: what the restaurant system says next (Bordes, Boureau, Weston, ICLR 2017).
-
-Every query ranks the same list, a file of its own: 2,407 replies in task 6.
-"""
+"""Reads bAbI dialogue, of which task 6 is DSTC2: what a restaurant system says next (Bordes et al., ICLR 2017)."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from polyencoders.data.examples import Example, shortened
 from polyencoders.data.lines import numbered_lines
-from polyencoders.data.numbered import numbered_conversations
-from polyencoders.data.sides import Conversations, Side, Source, read_sides, side_file
+from polyencoders.data.numbered_dialogues import numbered_dialogues
+from polyencoders.data.sources import Source, Split, read_splits, split_file
 from polyencoders.errors import DataError
 
-_NAMES: dict[Side, list[str]] = {"train": ["*-trn.txt"], "validation": ["*-dev.txt"], "test": ["*-tst.txt"]}
+_NAMES: dict[Split, list[str]] = {"train": ["*-trn.txt"], "validation": ["*-dev.txt"], "test": ["*-tst.txt"]}
 
 
 def read_babi(path: str | os.PathLike[str]) -> list[Example]:
@@ -24,20 +22,20 @@ def read_babi(path: str | os.PathLike[str]) -> list[Example]:
     Parameters
     ----------
     path
-        Numbered lines, ``1 what the user says<tab>what the system says``; lines without a tab, such as
+        Numbered lines, ``1 what the user says<tab>what the system says``. Lines without a tab, such as
         ``3 prezzo R_cuisine italian``, are facts that the system was told, and are left out.
 
     Returns
     -------
     list of Example
-        In the file's order. The query is everything said so far; ``<SILENCE>``, which stands for a user who says
-        nothing, is kept: it is all there is before the system's first turn. There are no candidates: all examples rank
-        one list, which `read_babi_candidates` reads.
+        In the file's order. The query is everything said so far. ``<SILENCE>``, which stands for a user who says
+        nothing, is kept, as there is nothing else before the system's first turn. There are no candidates: all
+        examples rank one list, which `read_babi_candidates` reads.
 
     Raises
     ------
     DataError
-        When the file or one of its lines cannot be used; the message begins with the file and the line number.
+        When the file or one of its lines cannot be used. The message begins with the file and the line number.
 
     Examples
     --------
@@ -47,11 +45,11 @@ def read_babi(path: str | os.PathLike[str]) -> list[Example]:
     >>> read_babi(path)[1].query
     ('<SILENCE>', 'Hello!', 'italian please')
     """
-    return [example for conversation in _conversations(Path(path)) for example in conversation]
+    return _read(Path(path)).examples
 
 
 def read_babi_candidates(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Reads the list that every query ranks.
+    """Reads the list that every query ranks, 2,407 replies in task 6.
 
     Parameters
     ----------
@@ -90,28 +88,16 @@ def read_babi_candidates(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 def source(path: str, seed: int) -> Source:
     """``babi:PATH``: a folder with one task's files, its candidates among them, or a file of conversations."""
-    folder = Path(path)
-    if not folder.is_dir():
-        return Source.of(_conversations(folder))
-    listed = side_file(folder, ["*candidates.txt"])
+    listed = split_file(Path(path), ["*candidates.txt"])
     corpus = () if listed is None else read_babi_candidates(listed)
-    return read_sides(folder, _NAMES, lambda file: Source.of(_conversations(file)), seed, corpus)
+    return replace(read_splits(Path(path), _NAMES, _read, seed), corpus=corpus)
 
 
-def _conversations(path: Path) -> Conversations:
-    conversations = []
-    for lines in numbered_conversations(path):
-        said: list[str] = []
-        examples = []
-        for number, fields in lines:
-            if len(fields) == 1:
-                continue
-            if len(fields) > 2:
-                raise DataError(f"{path}:{number}: {len(fields) - 1} tabs, expected one, between user and system")
-            try:
-                examples.append(Example([*said, fields[0]], fields[1]))
-            except DataError as error:
-                raise DataError(f"{path}:{number}: {error}") from None
-            said += fields
-        conversations.append(examples)
-    return conversations
+def _read(path: Path) -> Source:
+    return Source.of(numbered_dialogues(path, _is_said))
+
+
+def _is_said(fields: list[str]) -> bool:
+    if len(fields) > 2:
+        raise DataError(f"{len(fields) - 1} tabs, expected one, between user and system")
+    return len(fields) == 2

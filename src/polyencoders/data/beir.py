@@ -1,26 +1,25 @@
-"""BEIR folders: a corpus, queries, and judgements of which documents are relevant to which (Thakur et al., 2021).
-
-Knows the three kinds of files and how they become examples; the judgements of other formats come here as well.
-"""
+"""Reads BEIR folders: a corpus, queries, and judgements of which documents are relevant (Thakur et al., 2021)."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from polyencoders.data.examples import Example, check_text, shortened
-from polyencoders.data.lines import numbered_lines, parse_json
-from polyencoders.data.sides import Source, with_validation
+from polyencoders.data.lines import located, numbered_lines, parse_json
+from polyencoders.data.sources import Source, with_validation
 from polyencoders.data.tables import has_columns, named_rows
-from polyencoders.data.trec import Qrels, whole_number
 from polyencoders.errors import DataError
+
+Qrels = dict[str, dict[str, int]]
+"""For each query's id, how relevant each judged document is, by its id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """A retrieval set: queries, a corpus that all of them search, and what is relevant.
+    """A retrieval set: queries, a corpus that all of them search, and which documents are relevant.
 
     Attributes
     ----------
@@ -29,7 +28,7 @@ class Retrieval:
     queries
         Each query's text, by id.
     qrels
-        For each side (``"train"``, ``"dev"``, ``"test"``; not every set has each), how relevant documents are to
+        For each split (``"train"``, ``"dev"``, ``"test"``; not every set has each), how relevant documents are to
         queries, by ids.
 
     Examples
@@ -44,33 +43,33 @@ class Retrieval:
     qrels: dict[str, Qrels]
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{side} {sum(map(len, qrels.values()))}" for side, qrels in self.qrels.items())
+        counts = ", ".join(f"{split} {sum(map(len, qrels.values()))}" for split, qrels in self.qrels.items())
         return f"Retrieval({len(self.corpus)} documents, {len(self.queries)} queries, qrels: {counts})"
 
-    def examples(self, side: str) -> list[Example]:
-        """The queries of one side with what is relevant to them, for training, and for ranking the whole corpus.
+    def examples(self, split: str) -> list[Example]:
+        """Returns the queries of one split with their relevant documents.
 
         Parameters
         ----------
-        side
+        split
             One of `qrels`.
 
         Returns
         -------
         list of Example
             In the order of the judgements. Positives are the documents judged above 0; negatives those judged 0 or
-            below, unless the same text is a positive. Queries without a positive are left out. No candidates: every
-            query ranks the corpus, with `given_corpus` of `polyencoders.evaluation`.
+            below, unless the same text is a positive. Queries without a positive are left out. There are no candidates:
+            every query ranks the corpus, with `given_corpus` of `polyencoders.evaluation`.
 
         Raises
         ------
         DataError
-            When the set has no such side.
+            When the set has no such split.
         """
-        if side not in self.qrels:
-            raise DataError(f"no judgements for {side!r}: there are {', '.join(self.qrels)}")
+        if split not in self.qrels:
+            raise DataError(f"no judgements for {split!r}: there are {', '.join(self.qrels)}")
         examples = []
-        for query, judged in self.qrels[side].items():
+        for query, judged in self.qrels[split].items():
             right = [self.corpus[document] for document, relevance in judged.items() if relevance > 0]
             wrong = [self.corpus[document] for document, relevance in judged.items() if relevance <= 0]
             if right:
@@ -78,12 +77,13 @@ class Retrieval:
         return examples
 
     def source(self, seed: int) -> Source:
-        """The set as examples on sides, and its corpus."""
-        sides = {side: self.examples(side) for side in self.qrels}
-        corpus = tuple(dict.fromkeys(self.corpus.values()))
-        if "train" not in sides or len(sides) == 1:
-            return Source([example for examples in sides.values() for example in examples], corpus=corpus)
-        return with_validation(Source(sides["train"]), sides.get("dev"), sides.get("test"), seed, corpus)
+        """Returns the set's splits with its corpus, as `load_examples` reads it."""
+        splits = {split: self.examples(split) for split in self.qrels}
+        if "train" in splits and len(splits) > 1:
+            found = with_validation(Source(splits["train"]), splits.get("dev"), splits.get("test"), seed)
+        else:
+            found = Source([example for examples in splits.values() for example in examples])
+        return replace(found, corpus=tuple(dict.fromkeys(self.corpus.values())))
 
 
 def read_beir(path: str | os.PathLike[str]) -> Retrieval:
@@ -104,8 +104,8 @@ def read_beir(path: str | os.PathLike[str]) -> Retrieval:
     Raises
     ------
     DataError
-        When a file is missing, a line cannot be used, an id is given twice, or a judgement is of a query or a document
-        that is not there; the message begins with the file and the line number.
+        When a file is missing, a line cannot be used, an id is given twice, or a judgement names a query or a document
+        that does not exist. The message begins with the file and the line number.
 
     Examples
     --------
@@ -122,10 +122,10 @@ def read_beir(path: str | os.PathLike[str]) -> Retrieval:
     corpus = _texts(_plain_or_gzipped(folder / "corpus.jsonl"))
     queries = _texts(_plain_or_gzipped(folder / "queries.jsonl"))
     qrels = {}
-    for side in ("train", "dev", "test"):
-        file = _plain_or_gzipped(folder / "qrels" / f"{side}.tsv")
+    for split in ("train", "dev", "test"):
+        file = _plain_or_gzipped(folder / "qrels" / f"{split}.tsv")
         if file.exists():
-            qrels[side] = _qrels(file, queries, corpus)
+            qrels[split] = _qrels(file, queries, corpus)
     if not qrels:
         raise DataError(f"{folder / 'qrels'}: no judgements: expected train.tsv, dev.tsv or test.tsv")
     return Retrieval(corpus, queries, qrels)
@@ -139,7 +139,7 @@ def source(path: str, seed: int) -> Source:
 def add_judgement(
     qrels: Qrels, query: str, document: str, relevance: int, queries: Mapping[str, str], corpus: Mapping[str, str]
 ) -> None:
-    """Puts a judgement into the qrels, unless it is of something that is not there, or contradicts one before."""
+    """Adds a judgement, unless its query or document does not exist, or an earlier judgement contradicts it."""
     for what, key, known in (("query", query, queries), ("document", document, corpus)):
         if key not in known:
             raise DataError(f"{what} {shortened(key)} is not among the {len(known)}")
@@ -155,7 +155,7 @@ def _plain_or_gzipped(path: Path) -> Path:
 def _texts(path: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
     for number, line in numbered_lines(path):
-        try:
+        with located(f"{path}:{number}"):
             record = parse_json(line)
             if not isinstance(record, dict):
                 raise DataError(f"expected an object with _id and text, given {shortened(record)}")
@@ -166,8 +166,6 @@ def _texts(path: Path) -> dict[str, str]:
                 raise DataError(f"the _id {shortened(record['_id'])} is given twice")
             text = f"{record.get('title') or ''} {record['text']}".strip()
             check_text("text", text)
-        except DataError as error:
-            raise DataError(f"{path}:{number}: {error}") from None
         texts[record["_id"]] = text
     if not texts:
         raise DataError(f"{path}: the file is empty, expected one JSON object a line")
@@ -176,16 +174,13 @@ def _texts(path: Path) -> dict[str, str]:
 
 def _qrels(path: Path, queries: Mapping[str, str], corpus: Mapping[str, str]) -> Qrels:
     qrels: Qrels = {}
-    for number, row in _judgements(path):
-        try:
-            relevance = whole_number("score", row["score"])
+    for number, row in named_rows(path, "\t", has_columns("query-id", "corpus-id", "score")):
+        with located(f"{path}:{number}"):
+            try:
+                relevance = int(row["score"])
+            except ValueError:
+                raise DataError(f"score: expected a whole number, given {shortened(row['score'])}") from None
             add_judgement(qrels, row["query-id"], row["corpus-id"], relevance, queries, corpus)
-        except DataError as error:
-            raise DataError(f"{path}:{number}: {error}") from None
     if not qrels:
         raise DataError(f"{path}: no judgements under the header")
     return qrels
-
-
-def _judgements(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    return named_rows(path, "\t", has_columns("query-id", "corpus-id", "score"))

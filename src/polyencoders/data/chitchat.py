@@ -1,32 +1,28 @@
-"""The built-in set: people chatting, from the PyPI package ``chitchat-dataset`` (BYU PCCL, MIT licence).
-
-Knows the package's file and how we split it; nothing is downloaded.
-"""
+"""The built-in set: people chatting, from the PyPI package ``chitchat-dataset`` (BYU PCCL, MIT licence)."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.resources
 import json
-from typing import Literal
 
-from polyencoders.data.examples import Example
+from polyencoders.data.sources import Split, turns_as_examples
 from polyencoders.data.splits import Splits
-from polyencoders.errors import DataError, MissingExtraError
+from polyencoders.errors import MissingExtraError
 
 
 def chitchat(turns: int = 3) -> Splits:
-    """Real conversations: the turns before, and the turn that followed.
+    """Reads real conversations: the turns before, and the turn that followed.
 
-    7,168 conversations of 138,737 messages, 12 of them empty; without those, 131,557 turns follow another, and each is
-    an example. About 80% of the conversations are for training, 10% for validation, 10% for testing: a conversation is
-    on one side only, decided by a hash of its words, so that the same conversation recorded twice is too. Greetings
-    and the like recur on every side, as they do between people.
+    7,168 conversations have 138,737 messages, of which 12 are empty. Without those, 131,557 turns follow another, and
+    each is an example. About 80% of the conversations are for training, 10% for validation, 10% for testing. A hash of
+    its words decides where a conversation is, so one that was recorded twice is on one split only. Greetings and the
+    like recur on every split, as they do between people.
 
     Parameters
     ----------
     turns
-        How many turns before the answer make the query, at most; 1 or more.
+        The largest number of turns in a query, 1 or more.
 
     Returns
     -------
@@ -45,21 +41,18 @@ def chitchat(turns: int = 3) -> Splits:
     >>> chitchat(turns=3).train[0].query  # doctest: +ELLIPSIS
     ('Hello How are you doing today?',)
     """
-    if turns < 1:
-        raise DataError(f"turns={turns}: expected 1 or more turns before the answer")
+    found = conversations()
     splits = Splits([], [], [])
-    for conversation in conversations():
-        side: list[Example] = getattr(splits, side_of(conversation))
-        for i in range(1, len(conversation)):
-            side.append(Example(conversation[max(0, i - turns) : i], conversation[i]))
+    for conversation, examples in zip(found, turns_as_examples(found, turns), strict=True):
+        getattr(splits, split_of(conversation)).extend(examples)
     return splits
 
 
 def chitchat_replies() -> list[dict[str, str]]:
-    """The distinct replies of all conversations, as documents to put into an index: 125,220 of them.
+    """Returns the 125,220 distinct replies of all conversations, as documents to put into an index.
 
-    A reply is what followed another message: all but the first of a conversation. They come from training, validation
-    and test alike; who measures on an index of them knows it.
+    A reply is what followed another message: all but the first of a conversation. The replies come from training,
+    validation and test conversations alike. Keep this in mind when you measure on an index of them.
 
     Returns
     -------
@@ -82,14 +75,10 @@ def chitchat_replies() -> list[dict[str, str]]:
 
 
 def conversations() -> list[list[str]]:
-    """The 7,168 conversations as they are: messages, oldest first, speakers taking turns, the empty ones left out.
+    """Reads the 7,168 conversations as they are: messages, oldest first, without the empty ones.
 
-    A message sent in several pieces is joined by spaces. 3,150 of the conversations are a greeting nobody answered.
-
-    Raises
-    ------
-    MissingExtraError
-        When ``chitchat-dataset`` is not installed.
+    A message sent in several pieces is joined by spaces. 3,150 of the conversations are a greeting that nobody
+    answered. Raises a MissingExtraError when ``chitchat-dataset`` is not installed.
     """
     try:
         package = importlib.resources.files("chitchat_dataset")
@@ -97,21 +86,18 @@ def conversations() -> list[list[str]]:
         raise MissingExtraError("chitchat-dataset", "demo") from None
     # The package's own reader opens the file in the machine's encoding and leaves it open.
     data = json.loads(package.joinpath("dataset.json").read_text(encoding="utf-8"))
-    return [
-        [text for message in conversation["messages"] if (text := " ".join(_words(message)))]
+    texts = (
+        [" ".join(" ".join(piece["text"] for piece in message).split()) for message in conversation["messages"]]
         for conversation in data.values()
-    ]
+    )
+    return [[text for text in conversation if text] for conversation in texts]
 
 
-def side_of(conversation: list[str]) -> Literal["train", "validation", "test"]:
-    """The side of the split that a conversation is on, by a hash of its words.
+def split_of(conversation: list[str]) -> Split:
+    """Returns the split that a conversation is on, by a hash of its words.
 
-    >>> side_of(["Hello How are you doing today?"])
+    >>> split_of(["Hello How are you doing today?"])
     'train'
     """
     bucket = int.from_bytes(hashlib.sha256("\n".join(conversation).encode()).digest()[:8]) % 10
     return "test" if bucket == 9 else "validation" if bucket == 8 else "train"
-
-
-def _words(message: list[dict[str, str]]) -> list[str]:
-    return " ".join(piece["text"] for piece in message).split()

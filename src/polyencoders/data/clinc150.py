@@ -1,6 +1,6 @@
-"""CLINC150: what people ask an assistant, and the names of 150 intents (Larson et al., EMNLP 2019).
+"""Reads CLINC150: what people ask an assistant, and the names of 150 intents (Larson et al., EMNLP 2019).
 
-Knows the JSON of https://github.com/clinc/oos-eval. What is out of scope has no right answer, and is no example.
+The JSON is that of https://github.com/clinc/oos-eval. Questions out of scope have no right answer, and are left out.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import os
 from pathlib import Path
 
 from polyencoders.data.examples import Example, shortened
-from polyencoders.data.labelled import by_text, readable
-from polyencoders.data.lines import read_json
-from polyencoders.data.sides import Side, Source
+from polyencoders.data.labelled import readable, with_class_names
+from polyencoders.data.lines import located, read_json
+from polyencoders.data.sources import Source, Split, with_validation
 from polyencoders.errors import DataError
 
-_SIDES: dict[Side, str] = {"train": "train", "validation": "val", "test": "test"}
+_SPLITS: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 
 
-def read_clinc150(path: str | os.PathLike[str]) -> dict[Side, list[Example]]:
+def read_clinc150(path: str | os.PathLike[str]) -> dict[Split, list[Example]]:
     """Reads CLINC150.
 
     Parameters
@@ -30,12 +30,12 @@ def read_clinc150(path: str | os.PathLike[str]) -> dict[Side, list[Example]]:
     -------
     dict of str to list of Example
         ``train``, ``validation`` and ``test``: 15,000, 3,000 and 4,500 in ``data_full.json``. The positive is the
-        intent's name, as people write it; no candidates: every query ranks all names.
+        intent's name, as people write it. There are no candidates: every query ranks all names.
 
     Raises
     ------
     DataError
-        When the file cannot be used; the message begins with it.
+        When the file cannot be used. The message begins with it.
 
     Examples
     --------
@@ -49,21 +49,20 @@ def read_clinc150(path: str | os.PathLike[str]) -> dict[Side, list[Example]]:
     data = read_json(path)
     if not isinstance(data, dict):
         raise DataError(f"{path}: expected an object with train, val and test, given {shortened(data)}")
-    sides: dict[Side, list[Example]] = {}
-    for side, name in _SIDES.items():
+    splits: dict[Split, list[Example]] = {}
+    for split, name in _SPLITS.items():
         if not isinstance(data.get(name), list):
             raise DataError(f'{path}: no list "{name}"; given only {shortened(list(data))}')
-        sides[side] = []
+        splits[split] = []
         for number, pair in enumerate(data[name], start=1):
-            try:
+            with located(f"{path}: {name}, {number} of {len(data[name])}"):
                 if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
                     raise DataError(f"expected a text and an intent's name, given {shortened(pair)}")
-                sides[side].append(Example(pair[0], readable(pair[1])))
-            except DataError as error:
-                raise DataError(f"{path}: {name}, {number} of {len(data[name])}: {error}") from None
-    return sides
+                splits[split].append(Example(pair[0], readable(pair[1])))
+    return splits
 
 
 def source(path: str, seed: int) -> Source:
     """``clinc150:PATH``: a file such as ``data_full.json``."""
-    return by_text(read_clinc150(path), seed)
+    splits = read_clinc150(path)
+    return with_class_names(with_validation(Source(splits["train"]), splits["validation"], splits["test"], seed))

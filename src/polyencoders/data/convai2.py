@@ -1,6 +1,6 @@
-"""ConvAI2 and PersonaChat: what somebody with a given persona says next, of twenty replies (Zhang et al., ACL 2018).
+"""Reads ConvAI2 and PersonaChat: what a person with a given persona says next, of twenty replies (Zhang et al., 2018).
 
-Knows ParlAI's files of it, such as ``train_self_original.txt``, in which the right answer is the last candidate.
+The files are ParlAI's, such as ``train_self_original.txt``. In them the right answer is the last candidate.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import re
 from pathlib import Path
 
 from polyencoders.data.examples import Example
-from polyencoders.data.numbered import numbered_conversations
-from polyencoders.data.sides import Conversations, Side, Source, read_sides
+from polyencoders.data.numbered_dialogues import numbered_dialogues
+from polyencoders.data.sources import Source, Split, read_splits
 from polyencoders.errors import DataError
 
 _PERSONA = re.compile(r"(your|partner's) persona: ")
 
-_NAMES: dict[Side, list[str]] = {
+_NAMES: dict[Split, list[str]] = {
     "train": ["train_self_original.txt", "train_both_original.txt", "train*.txt"],
     "validation": ["valid_self_original.txt", "valid_both_original.txt", "valid*.txt"],
     "test": ["test_self_original.txt", "test_both_original.txt", "test*.txt"],
@@ -35,13 +35,13 @@ def read_convai2(path: str | os.PathLike[str]) -> list[Example]:
     Returns
     -------
     list of Example
-        In the file's order. The query is the persona's lines, as they are, then everything said so far. Candidates are
-        in the file's order.
+        In the file's order. The query is the lines of the persona, as they are, then everything said so far. The
+        candidates are in the file's order.
 
     Raises
     ------
     DataError
-        When the file or one of its lines cannot be used; the message begins with the file and the line number.
+        When the file or one of its lines cannot be used. The message begins with the file and the line number.
 
     Examples
     --------
@@ -51,34 +51,19 @@ def read_convai2(path: str | os.PathLike[str]) -> list[Example]:
     >>> read_convai2(path)[0].query, read_convai2(path)[0].candidates
     (('your persona: i ski.', 'hi !'), ('no .', 'hello . do you ski ?'))
     """
-    return [example for conversation in _conversations(Path(path)) for example in conversation]
+    return _read(Path(path)).examples
 
 
 def source(path: str, seed: int) -> Source:
     """``convai2:PATH``: a file, or a folder with one for training and one for validation, which is reported on."""
-    folder = Path(path)
-    if not folder.is_dir():
-        return Source.of(_conversations(folder))
-    return read_sides(folder, _NAMES, lambda file: Source.of(_conversations(file)), seed)
+    return read_splits(Path(path), _NAMES, _read, seed)
 
 
-def _conversations(path: Path) -> Conversations:
-    conversations = []
-    for lines in numbered_conversations(path):
-        said: list[str] = []
-        examples: list[Example] = []
-        for number, fields in lines:
-            try:
-                if len(fields) == 1:
-                    if not _PERSONA.match(fields[0]):
-                        raise DataError(f"neither a persona (your persona: ...) nor a reply after a tab: {fields[0]!r}")
-                    said.append(fields[0])
-                    continue
-                # Candidates are the fourth field; the third, a reward, is empty.
-                listed = fields[3].split("|") if len(fields) > 3 and fields[3] else None
-                examples.append(Example([*said, fields[0]], fields[1], candidates=listed))
-            except DataError as error:
-                raise DataError(f"{path}:{number}: {error}") from None
-            said += fields[:2]
-        conversations.append(examples)
-    return conversations
+def _read(path: Path) -> Source:
+    return Source.of(numbered_dialogues(path, _is_said))
+
+
+def _is_said(fields: list[str]) -> bool:
+    if len(fields) == 1 and not _PERSONA.match(fields[0]):
+        raise DataError(f"neither a persona (your persona: ...) nor a reply after a tab: {fields[0]!r}")
+    return True

@@ -1,7 +1,4 @@
-"""Unlabelled conversations: the built-in ones, or a file of the user's own; a part of them held out.
-
-Knows files and turns; nothing of what is learnt from them.
-"""
+"""Reads unlabelled conversations for pre-training: the built-in ones, or a file. A part of them is held out."""
 
 from __future__ import annotations
 
@@ -12,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from polyencoders.data.chitchat import conversations as built_in_conversations
-from polyencoders.data.chitchat import side_of
+from polyencoders.data.chitchat import split_of
 from polyencoders.data.examples import check_text, shortened
-from polyencoders.data.lines import JSON_SUFFIXES, numbered_lines, parse_json, suffix
+from polyencoders.data.lines import JSON_SUFFIXES, located, numbered_lines, parse_json, suffix
 from polyencoders.data.self_dialogue import read_self_dialogue
 from polyencoders.errors import DataError
 
@@ -22,38 +19,40 @@ Conversation = list[str]
 """Turns, the oldest first."""
 
 SELF_DIALOGUE = "self-dialogue:"
-"""What stands before the path of that set."""
+"""What stands before the path of the Self-dialogue Corpus."""
 
 
 def load_conversations(source: str | os.PathLike[str], seed: int = 0) -> tuple[list[Conversation], list[Conversation]]:
-    """Conversations to train on (about 90% of a file), and to validate on; all have two turns at least.
+    """Loads conversations to train on and to validate on, each of at least two turns.
 
     Parameters
     ----------
     source
-        ``"chitchat"``, whose test conversations are on neither side, a file (see `read_conversations`), or
-        ``"self-dialogue:PATH"`` (see `read_self_dialogue`).
+        ``"chitchat"``, without its test conversations; a file (see `read_conversations`), of which a tenth is held
+        out; or ``"self-dialogue:PATH"`` (see `read_self_dialogue`), likewise.
     seed
-        Chooses the split of a file.
+        Chooses what is held out.
 
     Raises
     ------
     DataError
-        The file cannot be used, or fewer than two of its conversations have a turn that follows another.
+        When the file cannot be used, or fewer than two of its conversations have two turns.
     """
-    if source == "chitchat":
-        found = [conversation for conversation in built_in_conversations() if len(conversation) > 1]
-        sides = {name: [talk for talk in found if side_of(talk) == name] for name in ("train", "validation")}
-        return sides["train"], sides["validation"]
-    # The same conversation twice is on one side.
     name = os.fspath(source)
+    if name == "chitchat":
+        parts: dict[str, list[Conversation]] = {"train": [], "validation": [], "test": []}
+        for conversation in built_in_conversations():
+            if len(conversation) > 1:
+                parts[split_of(conversation)].append(conversation)
+        return parts["train"], parts["validation"]
     read = read_self_dialogue if name.startswith(SELF_DIALOGUE) else read_conversations
+    # A conversation that is given twice must not be both trained on and held out.
     distinct = dict.fromkeys(tuple(conversation) for conversation in read(name.removeprefix(SELF_DIALOGUE)))
     found = [list(conversation) for conversation in distinct if len(conversation) > 1]
     if len(found) < 2:
         raise DataError(
-            f"{os.fspath(source)}: {len(found)} distinct conversations of two turns or more; expected one to train on "
-            "and one to validate on, at least"
+            f"{name}: {len(found)} distinct conversations of two turns or more; expected at least one to train on and "
+            "one to validate on"
         )
     random.Random(seed).shuffle(found)
     held_out = max(1, len(found) // 10)
@@ -61,14 +60,14 @@ def load_conversations(source: str | os.PathLike[str], seed: int = 0) -> tuple[l
 
 
 def read_conversations(path: str | os.PathLike[str]) -> list[Conversation]:
-    """Reads conversations, one a line, or in plain text with blank lines between them.
+    """Reads conversations, one on each line, or in plain text with blank lines between them.
 
     Parameters
     ----------
     path
-        UTF-8, plain or gzipped. A name ending in ``.jsonl``, ``.ndjson`` or ``.json`` (before ``.gz``): JSON Lines,
-        each a list of turns or an object with a list ``turns`` (its other fields are not read). Any other name: each
-        line is a turn, and a blank line ends a conversation.
+        UTF-8, plain or gzipped. With a name ending in ``.jsonl``, ``.ndjson`` or ``.json`` (before ``.gz``), each line
+        is a JSON list of turns or an object with a list ``turns``; its other fields are not read. With any other name,
+        each line is a turn, and a blank line ends a conversation.
 
     Returns
     -------
@@ -78,7 +77,7 @@ def read_conversations(path: str | os.PathLike[str]) -> list[Conversation]:
     Raises
     ------
     DataError
-        When the file or one of its lines cannot be used; the message begins with the file and the line number.
+        When the file or one of its lines cannot be used. The message begins with the file and the line number.
 
     Examples
     --------
@@ -89,21 +88,20 @@ def read_conversations(path: str | os.PathLike[str]) -> list[Conversation]:
     [['Hi!', 'Hello.'], ['Tea?', 'Yes, please.']]
     """
     path = Path(path)
-    conversations = list(_of_json(path) if suffix(path) in JSON_SUFFIXES else _of_text(path))
+    conversations = list(_json_conversations(path) if suffix(path) in JSON_SUFFIXES else _text_conversations(path))
     if not conversations:
         raise DataError(f"{path}: no conversations: the file is empty")
     return conversations
 
 
-def _of_json(path: Path) -> Iterator[Conversation]:
+def _json_conversations(path: Path) -> Iterator[Conversation]:
     for number, line in numbered_lines(path):
-        try:
-            yield _turns(parse_json(line))
-        except DataError as error:
-            raise DataError(f"{path}:{number}: {error}") from None
+        with located(f"{path}:{number}"):
+            turns = _turns(parse_json(line))
+        yield turns
 
 
-def _of_text(path: Path) -> Iterator[Conversation]:
+def _text_conversations(path: Path) -> Iterator[Conversation]:
     turns: Conversation = []
     for _, line in numbered_lines(path, blank=True):
         if line.strip():

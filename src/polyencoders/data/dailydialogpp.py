@@ -1,17 +1,18 @@
-"""DailyDialog++: five right, five adversarial and five random answers to a conversation (Sai et al., TACL 2020).
+"""Reads DailyDialog++: five right, five adversarial and five random answers to a conversation (Sai et al., TACL 2020).
 
-Knows the JSON Lines of https://github.com/iitmnlp/DailyDialog-plusplus.
+The files are those of https://github.com/iitmnlp/DailyDialog-plusplus.
 """
 
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from polyencoders.data.examples import Example, shortened
-from polyencoders.data.lines import numbered_lines, parse_json
-from polyencoders.data.sides import Source, with_validation
+from polyencoders.data.lines import located, numbered_lines, parse_json
+from polyencoders.data.sources import Source, with_validation
 from polyencoders.errors import DataError
 
 Wrong = Literal["adversarial", "random"]
@@ -26,20 +27,20 @@ def read_dailydialogpp(path: str | os.PathLike[str], against: Wrong = "adversari
         JSON Lines, plain or gzipped: ``context`` (the turns), ``positive_responses``, and in all but
         ``data_positives.json`` ``adversarial_negative_responses`` and ``random_negative_responses``.
     against
-        Which wrong answers are ranked, and are the negatives to train with: the adversarial ones, which share words
-        with the context, or random ones.
+        Which wrong answers are ranked, and are the negatives to train with: adversarial ones, which share words with
+        the context, or random ones.
 
     Returns
     -------
     list of Example
         In the file's order. All right answers are positives. The candidates are the wrong answers and one right one,
-        as `R@1/6` wants it: the first of the first line, the second of the second, and so on, as there are five. Where
-        the file has no wrong answers there are no candidates.
+        as R@1/6 needs: the first right answer of the first line, the second of the second, and so on. Where the file
+        has no wrong answers there are no candidates.
 
     Raises
     ------
     DataError
-        When the file or one of its lines cannot be used; the message begins with the file and the line number.
+        When the file or one of its lines cannot be used. The message begins with the file and the line number.
 
     Examples
     --------
@@ -53,35 +54,30 @@ def read_dailydialogpp(path: str | os.PathLike[str], against: Wrong = "adversari
     path = Path(path)
     examples: list[Example] = []
     for number, line in numbered_lines(path):
-        try:
+        with located(f"{path}:{number}"):
             examples.append(_example(parse_json(line), f"{against}_negative_responses", len(examples)))
-        except DataError as error:
-            raise DataError(f"{path}:{number}: {error}") from None
     if not examples:
         raise DataError(f"{path}: no examples: the file is empty, expected one JSON object a line")
     return examples
 
 
-def source(path: str, seed: int) -> Source:
-    """``dailydialog++:PATH``: the folder ``dataset``, or one of its files, against adversarial answers."""
-    return _source(Path(path), "adversarial", seed)
-
-
-def source_random(path: str, seed: int) -> Source:
-    """``dailydialog++-random:PATH``: the same against random answers."""
-    return _source(Path(path), "random", seed)
-
-
-def _source(path: Path, against: Wrong, seed: int) -> Source:
-    if not path.is_dir():
-        return Source(read_dailydialogpp(path, against))
+def _source(path: str, seed: int, against: Wrong) -> Source:
+    folder = Path(path)
+    if not folder.is_dir():
+        return Source(read_dailydialogpp(folder, against))
     # data_positives.json has further contexts to train on, with right answers alone.
-    files = [file for file in (path / "train.json", path / "data_positives.json") if file.exists()]
+    files = [file for file in (folder / "train.json", folder / "data_positives.json") if file.exists()]
     if not files:
-        raise DataError(f"{path}: no training data, expected train.json or data_positives.json")
+        raise DataError(f"{folder}: no training data, expected train.json or data_positives.json")
     train = Source([example for file in files for example in read_dailydialogpp(file, against)])
-    validation, test = (read_dailydialogpp(path / name, against) for name in ("dev.json", "test.json"))
+    validation, test = (read_dailydialogpp(folder / name, against) for name in ("dev.json", "test.json"))
     return with_validation(train, validation, test, seed)
+
+
+source = partial(_source, against="adversarial")
+"""``dailydialog++:PATH``: the folder ``dataset``, or one of its files, against adversarial answers."""
+source_random = partial(_source, against="random")
+"""``dailydialog++-random:PATH``: the same, against random answers."""
 
 
 def _example(record: Any, wrong: str, number: int) -> Example:

@@ -1,7 +1,7 @@
-"""Documents for an index, streamed from a file that may be larger than memory: JSON Lines, CSV, Parquet, plain text.
+"""Streams the documents of an index from a file that may be larger than memory: JSON Lines, CSV, Parquet, plain text.
 
-Every error names the file, the line or row, what was given and what would be right. Knows nothing of indexes: which
-metadata one takes is for it to say.
+Every error names the file, the line or row, what was given and what would be right. Metadata is not checked here: an
+index says itself which it takes.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from polyencoders.data.examples import check_text, shortened
-from polyencoders.data.lines import JSON_SUFFIXES, did_you_mean, numbered_lines, opened, parse_json, suffix
+from polyencoders.data.lines import JSON_SUFFIXES, did_you_mean, located, numbered_lines, opened, parse_json, suffix
 from polyencoders.data.tables import LONGEST, check_distinct, named_rows
-from polyencoders.errors import DataError
+from polyencoders.errors import DataError, MissingExtraError
 
 _BATCH = 256
 _BUFFER = 1 << 20
 
 _Records = Iterator[tuple[int, dict[str, Any]]]
-"""Numbers, of lines or of rows, and what stands there."""
+"""The numbers of lines or rows, and what is in them."""
 
 
 class DocumentFile:
-    """The documents of a file, one after another; each loop over it reads the file from the start.
+    """The documents of a file, one after another. Each loop over it reads the file from the start.
 
     Parameters
     ----------
     path
-        UTF-8, plain or gzipped (recognised by content), or Parquet. The name's ending, before ``.gz``, says what it is:
+        UTF-8, plain or gzipped (recognised by content), or Parquet. The name's ending, before ``.gz``, says which:
 
-        - ``.jsonl``, ``.ndjson``, ``.json``: an object, or a string, a line. Blank lines are skipped.
-        - ``.csv``, ``.tsv``: a header, then a document a row. Values are strings; an empty one is None.
-        - ``.parquet``: a document a row. Times are read to the microsecond.
-        - any other: a text a line, without the white space around it. Blank lines are skipped.
+        - ``.jsonl``, ``.ndjson``, ``.json``: an object, or a string, on each line. Blank lines are skipped.
+        - ``.csv``, ``.tsv``: a header, then a document in each row. Values are strings; an empty one is None.
+        - ``.parquet``: a document in each row. Times are read to the microsecond.
+        - any other: a text on each line, without the white space around it. Blank lines are skipped.
     text
         The field, or column, that holds the text.
     id
@@ -43,8 +43,10 @@ class DocumentFile:
     Raises
     ------
     DataError
-        While reading, when the file or one of its documents cannot be used; the message begins with the file and the
+        While reading, when the file or one of its documents cannot be used. The message begins with the file and the
         line, in Parquet the row. At once, when `text` and `id` are the same field.
+    MissingExtraError
+        When the file is Parquet and ``pyarrow`` is not installed.
 
     Examples
     --------
@@ -67,17 +69,17 @@ class DocumentFile:
 
     @property
     def fraction(self) -> float:
-        """How much of the file the running loop has read, 0 to 1: bytes (gzipped: compressed ones), in Parquet rows."""
+        """How much the running loop has read, 0 to 1: of the file's bytes (compressed ones) or Parquet's rows."""
         return self._fraction
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yields ``{"text": str, "id": str, **metadata}``, in the file's order; no ``id`` where the file has none."""
+        """Yields ``{"text": str, "id": str, **metadata}`` in the file's order; no ``id`` where the file has none."""
         self._fraction = 0.0
         ending = suffix(self.path)
-        place = "{path}: row {number}: " if ending == ".parquet" else "{path}:{number}: "
+        place = ": row " if ending == ".parquet" else ":"
         has_id = None
         for number, record in self._records(ending):
-            try:
+            with located(f"{self.path}{place}{number}"):
                 document = self._document(record)
                 if has_id is None:
                     has_id = "id" in document
@@ -87,8 +89,6 @@ class DocumentFile:
                         if has_id
                         else f'an "{self._id}", which the documents before lack: expected one in each, or in none'
                     )
-            except DataError as error:
-                raise DataError(place.format(path=self.path, number=number) + str(error)) from None
             yield document
         if has_id is None:
             raise DataError(f"{self.path}: no documents: the file is empty, or has only a header or blank lines")
@@ -99,20 +99,41 @@ class DocumentFile:
         return "id" if self.id is None else self.id
 
     def _records(self, ending: str) -> _Records:
-        if ending in JSON_SUFFIXES:
-            return _json_records(self.path, self.text, self._advance)
-        if ending in (".csv", ".tsv"):
-            delimiter = "," if ending == ".csv" else "\t"
-            return _csv_records(self.path, delimiter, (self.text, self._id), self._check_names, self._advance)
         if ending == ".parquet":
             return _parquet_records(self.path, self._check_names, self._advance)
-        return _text_records(self.path, self.text, self._advance)
+        if ending in (".csv", ".tsv"):
+            return self._csv_records("," if ending == ".csv" else "\t")
+        return self._line_records(ending in JSON_SUFFIXES)
+
+    def _line_records(self, is_json: bool) -> _Records:
+        for number, line in numbered_lines(self.path, longest=LONGEST, progress=self._advance):
+            if not is_json:
+                yield number, {self.text: line.strip()}
+                continue
+            with located(f"{self.path}:{number}"):
+                record = parse_json(line, finite=True)
+                if isinstance(record, str):
+                    record = {self.text: record}
+                elif not isinstance(record, dict):
+                    raise DataError(
+                        f'expected a string or an object with a "{self.text}" field, given {shortened(record)}'
+                        + ("; JSON Lines has one object a line, not one list" if isinstance(record, list) else "")
+                    )
+            yield number, record
+
+    def _csv_records(self, delimiter: str) -> _Records:
+        for number, record in named_rows(self.path, delimiter, self._check_names, self._advance):
+            # An empty field is None, but not where the text or the id should be.
+            yield (
+                number,
+                {name: value if value or name in (self.text, self._id) else None for name, value in record.items()},
+            )
 
     def _advance(self, fraction: float) -> None:
         self._fraction = fraction
 
     def _check_names(self, names: Collection[str]) -> None:
-        """Raises a DataError unless the text, and an id that was named, are among the fields, and clash with none."""
+        """Raises a DataError when the text, or an id that was named, is missing, or another field has its name."""
         for name in (self.text, self.id):
             if name is not None and name not in names:
                 raise DataError(f'no "{name}" field{did_you_mean(name, names)}; given only {shortened(list(names))}')
@@ -132,22 +153,22 @@ class DocumentFile:
 
 
 def read_documents(path: str | os.PathLike[str], text: str = "text", id: str = "id") -> DocumentFile:
-    """Documents for an index, read as they are asked for: the file may be larger than memory.
+    """Opens a file of documents for an index. They are read as they are needed, so it may be larger than memory.
 
     Parameters
     ----------
     path
-        JSON Lines, CSV, TSV, Parquet, or a text a line: see `DocumentFile`.
+        JSON Lines, CSV, TSV, Parquet, or a text on each line: see `DocumentFile`.
     text
         The field, or column, that holds the text.
     id
-        The field that holds the id: a text or a whole number. A file needs no field ``id``; one of another name that
-        is asked for must be there. All other fields are metadata.
+        The field that holds the id: a text or a whole number. A file may lack the field ``id``, but not a field of
+        another name that is given here. All other fields are metadata.
 
     Returns
     -------
     DocumentFile
-        Gives a dict a document, each time it is looped over.
+        Yields a dict for each document, each time it is looped over.
 
     Examples
     --------
@@ -176,48 +197,19 @@ def _checked_id(name: str, value: Any) -> str:
     return value
 
 
-def _text_records(path: Path, text: str, progress: Callable[[float], None]) -> _Records:
-    for number, line in numbered_lines(path, longest=LONGEST, progress=progress):
-        yield number, {text: line.strip()}
-
-
-def _json_records(path: Path, text: str, progress: Callable[[float], None]) -> _Records:
-    for number, line in numbered_lines(path, longest=LONGEST, progress=progress):
-        try:
-            record = parse_json(line, finite=True)
-        except DataError as error:
-            raise DataError(f"{path}:{number}: {error}") from None
-        if isinstance(record, str):
-            record = {text: record}
-        elif not isinstance(record, dict):
-            raise DataError(
-                f'{path}:{number}: expected a string or an object with a "{text}" field, given {shortened(record)}'
-                + ("; JSON Lines has one object a line, not one list" if isinstance(record, list) else "")
-            )
-        yield number, record
-
-
-def _csv_records(
-    path: Path,
-    delimiter: str,
-    never_none: tuple[str, str],
-    check_names: Callable[[Collection[str]], None],
-    progress: Callable[[float], None],
-) -> _Records:
-    for number, record in named_rows(path, delimiter, check_names, progress):
-        yield number, {name: value if value or name in never_none else None for name, value in record.items()}
-
-
 def _parquet_records(
     path: Path, check_names: Callable[[Collection[str]], None], progress: Callable[[float], None]
 ) -> _Records:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError:
+        raise MissingExtraError("pyarrow", "index") from None
 
     if path.suffix.lower() == ".gz":
         raise DataError(f"{path}: a gzipped Parquet file, which cannot be read in parts: unpack it first")
     number = 0
-    with opened(path) as file:
+    with opened(path) as file, located(path):
         try:
             # Not buffered ahead: a column of a row group may be larger than memory.
             table = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER, coerce_int96_timestamp_unit="us")
@@ -227,22 +219,20 @@ def _parquet_records(
             for field in schema:
                 if _is_binary(field.type):
                     raise DataError(f'the column "{field.name}" is binary ({field.type}), expected text: leave it out')
-            rows = table.metadata.num_rows
+            readable = pa.schema([(field.name, _python_type(field.type)) for field in schema])
             for batch in table.iter_batches(_BATCH):
-                for record in _python_values(batch, number):
+                for record in _python_values(batch.cast(readable, safe=False), number):
                     number += 1
-                    progress(number / rows)
+                    progress(number / table.metadata.num_rows)
                     yield number, record
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from None
         except (pa.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())
             after = f" after row {number}" if number else ""
-            raise DataError(f"{path}: not a Parquet file, or damaged{after} ({shortened(reason)[1:-1]})") from None
+            raise DataError(f"not a Parquet file, or damaged{after} ({shortened(reason)[1:-1]})") from None
 
 
 def _is_binary(kind: Any) -> bool:
-    """Whether bytes are anywhere in a column's values, in whatever they are wrapped."""
+    """Tells whether there are bytes anywhere in a column's values."""
     from pyarrow import BaseExtensionType, types
 
     if isinstance(kind, BaseExtensionType):
@@ -259,27 +249,26 @@ def _is_binary(kind: Any) -> bool:
     )
 
 
-def _python_values(batch: Any, before: int) -> list[dict[str, Any]]:
-    """A batch's rows as dicts; the error names the row, of which `before` came earlier."""
+def _python_type(kind: Any) -> Any:
+    """Returns the type with microseconds in place of nanoseconds, which Python's times lack."""
     import pyarrow as pa
 
-    arrays = []
-    for array in batch.columns:
-        # Python's times know no nanoseconds.
-        if pa.types.is_timestamp(array.type) and array.type.unit == "ns":
-            array = array.cast(pa.timestamp("us", array.type.tz), safe=False)
-        elif pa.types.is_duration(array.type) and array.type.unit == "ns":
-            array = array.cast(pa.duration("us"), safe=False)
-        arrays.append(array)
-    batch = pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    return pa.duration("us") if pa.types.is_duration(kind) and kind.unit == "ns" else kind
+
+
+def _python_values(batch: Any, before: int) -> list[dict[str, Any]]:
+    """Returns a batch's rows as dicts. An error names the row, of which `before` came earlier, and the column."""
+    unusable = (ValueError, OverflowError, KeyError)  # invalid UTF-8, the year 10,000, no such time zone
     try:
         return list(batch.to_pylist())
-    except (ValueError, OverflowError, KeyError):  # invalid UTF-8, the year 10,000, no such time zone
+    except unusable:
         for i in range(batch.num_rows):
             for name, array in zip(batch.schema.names, batch.columns, strict=True):
                 try:
                     array[i].as_py()
-                except (ValueError, OverflowError, KeyError) as error:
+                except unusable as error:
                     raise DataError(
                         f"row {before + i + 1}: {name}: a value that Python cannot hold ({error})"
                     ) from None

@@ -1,21 +1,19 @@
-"""DSTC7, track 1, sentence selection: what is said next, of a hundred utterances (Gunasekara et al., 2019).
-
-Knows the JSON of subtask 1, Ubuntu's and the student advisers', and the table of answers to its test side.
-"""
+"""Reads DSTC7, track 1, sentence selection: what is said next, of a hundred utterances (Gunasekara et al., 2019)."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from polyencoders.data.arrays import json_array
 from polyencoders.data.examples import Example, shortened
-from polyencoders.data.lines import numbered_lines
-from polyencoders.data.sides import Side, Source, read_sides, side_file
+from polyencoders.data.lines import located, numbered_lines, read_text
+from polyencoders.data.sources import Source, Split, read_splits, split_file
 from polyencoders.errors import DataError
 
-_NAMES: dict[Side, list[str]] = {
+_NAMES: dict[Split, list[str]] = {
     "train": ["*_train_subtask_1.json", "*_train_*.json"],
     "validation": ["*_dev_subtask_1.json", "*_dev_*.json"],
     "test": ["*_test_subtask_1.json", "*_test_*.json"],
@@ -23,27 +21,27 @@ _NAMES: dict[Side, list[str]] = {
 
 
 def read_dstc7(path: str | os.PathLike[str], answers: str | os.PathLike[str] | None = None) -> list[Example]:
-    """Reads DSTC7, track 1.
+    """Reads DSTC7, track 1: subtask 1, on Ubuntu's chat or the student advisers'.
 
     Parameters
     ----------
     path
-        A JSON list, read element by element, plain or gzipped: ``{"example-id": 7, "messages-so-far": [{"speaker":
-        "participant_1", "utterance": "..."}, ...], "options-for-next": [{"candidate-id": "AB12", "utterance": "..."},
-        ...], "options-for-correct-answers": [{"candidate-id": "AB12", "utterance": "..."}]}``.
+        A JSON list, plain or gzipped: ``{"example-id": 7, "messages-so-far": [{"speaker": "participant_1",
+        "utterance": "..."}, ...], "options-for-next": [{"candidate-id": "AB12", "utterance": "..."}, ...],
+        "options-for-correct-answers": [{"candidate-id": "AB12", "utterance": "..."}]}``.
     answers
-        For the test side, which was published without correct answers: lines ``7<tab>AB12<tab>...``, such as
+        A file for the test split, which was published without correct answers: lines ``7<tab>AB12<tab>...``, such as
         ``ubuntu_responses_subtask_1.tsv``.
 
     Returns
     -------
     list of Example
-        In the file's order. The query is the messages, a turn each; the options are the candidates, in their order.
+        In the file's order. Each message is a turn of the query. The options are the candidates, in their order.
 
     Raises
     ------
     DataError
-        When the file or one of its dialogues cannot be used, or an answer is missing; the message begins with the file
+        When the file or one of its dialogues cannot be used, or an answer is missing. The message begins with the file
         and the line on which the dialogue begins.
 
     Examples
@@ -60,10 +58,8 @@ def read_dstc7(path: str | os.PathLike[str], answers: str | os.PathLike[str] | N
     correct = None if answers is None else _answers(Path(answers))
     examples = []
     for number, record in json_array(path):
-        try:
+        with located(f"{path}:{number}"):
             examples.append(_example(record, correct))
-        except DataError as error:
-            raise DataError(f"{path}:{number}: {error}") from None
     if not examples:
         raise DataError(f"{path}: no dialogues: the list is empty")
     return examples
@@ -71,15 +67,49 @@ def read_dstc7(path: str | os.PathLike[str], answers: str | os.PathLike[str] | N
 
 def source(path: str, seed: int) -> Source:
     """``dstc7:PATH``: a file, or a folder with ``ubuntu_train_subtask_1.json`` and the like, and the test's answers."""
-    folder = Path(path)
-    if not folder.is_dir():
-        return Source(read_dstc7(folder))
-    answers = side_file(folder, ["*responses*subtask_1.tsv", "*responses*.tsv"])
+    answers = split_file(Path(path), ["*responses*subtask_1.tsv", "*responses*.tsv"])
 
     def read(file: Path) -> Source:
         return Source(read_dstc7(file, answers if "_test_" in file.name else None))
 
-    return read_sides(folder, _NAMES, read, seed)
+    return read_splits(Path(path), _NAMES, read, seed)
+
+
+def json_array(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yields the elements of a JSON list one by one, each with the number of the line on which it begins.
+
+    Only the file's text and one element are in memory.
+    """
+    text = read_text(path)
+    parse = json.JSONDecoder().raw_decode
+    at, line, expected = 0, 1, ["["]
+
+    def next_mark() -> str:
+        """Moves past white space, and returns the character that follows; "" at the end."""
+        nonlocal at, line
+        start = at
+        while text[at : at + 1] in (" ", "\t", "\r", "\n"):
+            at += 1
+        line += text.count("\n", start, at)
+        return text[at : at + 1]
+
+    while True:
+        mark = next_mark()
+        if mark not in expected:
+            given = shortened(text[at : at + 40]) if mark else "the end of the file"
+            raise DataError(f"{path}:{line}: expected {' or '.join(expected)} of a JSON list, given {given}")
+        at += 1
+        if mark == "]" or (next_mark() == "]" and mark == "["):
+            return
+        try:
+            element, end = parse(text, at)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from None
+        except (RecursionError, ValueError) as error:  # nested too deep, a number of thousands of digits
+            raise DataError(f"{path}:{line}: not usable JSON ({shortened(str(error))[1:-1]})") from None
+        yield line, element
+        line += text.count("\n", at, end)
+        at, expected = end, [",", "]"]
 
 
 def _example(record: Any, correct: dict[str, list[str]] | None) -> Example:
@@ -89,7 +119,7 @@ def _example(record: Any, correct: dict[str, list[str]] | None) -> Example:
     options = _utterances(record, "options-for-next", identity="candidate-id")
     if correct is None:
         if not record.get("options-for-correct-answers"):
-            raise DataError('no "options-for-correct-answers": a test side wants its file of answers (answers=...)')
+            raise DataError('no "options-for-correct-answers": the test split needs its file of answers (answers=...)')
         right = [text for _, text in _utterances(record, "options-for-correct-answers", identity="candidate-id")]
     else:
         identity = str(record.get("example-id"))

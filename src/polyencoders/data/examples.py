@@ -1,7 +1,6 @@
-"""One example: a query, its right answers, and what to rank them against; and examples as a training table.
+"""One example: a query, its right answers, and what to rank them against. Also makes the table that a trainer reads.
 
-The only place where an example is checked. Knows nothing of files (the readers add file and line to its errors),
-of models, or of how anything is scored.
+This is the only place where an example is checked.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from polyencoders.errors import DataError
+from polyencoders.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
     import datasets
@@ -28,7 +27,7 @@ _REPR.maxlist = _REPR.maxdict = 3
 
 
 def shortened(value: object) -> str:
-    """What was given, short enough for one line of an error message.
+    """Returns a value's `repr`, cut to fit into one line of an error message.
 
     >>> shortened("a" * 1000)
     "'aaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaaaaaaaaaa'"
@@ -38,9 +37,9 @@ def shortened(value: object) -> str:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Example:
-    """A query, the documents that answer it, and optionally documents that do not and a list to rank.
+    """A query and the documents that answer it, optionally with wrong documents and a list to rank.
 
-    A plain text becomes a tuple of one text. Documents given twice are kept once; texts are otherwise kept as given.
+    A single text becomes a tuple of one text. Documents given twice are kept once. Texts are not changed otherwise.
 
     Parameters
     ----------
@@ -51,7 +50,7 @@ class Example:
     negatives
         Documents known to be wrong for this query (hard negatives), for training.
     candidates
-        The list to rank when evaluating. It holds at least one of the positives.
+        The list to rank when evaluating. It must hold at least one of the positives.
 
     Raises
     ------
@@ -97,7 +96,7 @@ class Example:
                 f"candidates lack the right answer: none of the {len(listed)} equals {shortened(right[0])}"
                 + (f" or another of the {len(right)} positives" if len(right) > 1 else "")
             )
-        # A frozen dataclass sets its fields this way; the checks above are why it has an __init__ of its own.
+        # The fields of a frozen dataclass can only be set this way.
         object.__setattr__(self, "query", turns)
         object.__setattr__(self, "positives", right)
         object.__setattr__(self, "negatives", wrong)
@@ -105,7 +104,7 @@ class Example:
 
 
 def _texts(field: str, part: str, value: object) -> tuple[str, ...]:
-    """Checks a text or a list of texts; errors name the field and, in a list, which one."""
+    """Checks a text or a list of texts. Errors name the field and, in a list, the number of the text."""
     if isinstance(value, str):
         check_text(field, value)
         return (value,)
@@ -117,14 +116,14 @@ def _texts(field: str, part: str, value: object) -> tuple[str, ...]:
 
 
 def check_text(label: str, text: object) -> None:
-    """Raises a DataError that begins with the label, unless the text is one: not empty, and valid Unicode."""
+    """Raises a DataError that begins with the label, unless the text is non-empty, valid Unicode."""
     if not isinstance(text, str):
         raise DataError(f"{label}: expected text, given {_kind(text)}")
     if not text or text.isspace():
         raise DataError(f"{label}: the text is empty, given {shortened(text)}")
     try:
         text.encode()
-    except UnicodeEncodeError:  # a lone half of a surrogate pair, as "\\ud800" in JSON; tokenisers crash on it later
+    except UnicodeEncodeError:  # JSON may hold half a surrogate pair ("\\ud800"), on which tokenisers crash later
         raise DataError(f"{label}: not valid Unicode (half a surrogate pair), given {shortened(text)}") from None
 
 
@@ -137,7 +136,7 @@ def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def right_answers(examples: Iterable[Example]) -> dict[tuple[str, ...], list[str]]:
-    """All the right answers of each distinct query, whichever example they stand in; both in order of appearance.
+    """Collects all right answers of each distinct query, from all of its examples, in order of appearance.
 
     >>> right_answers([Example("Tea?", "Yes."), Example("Milk?", "No."), Example("Tea?", ["No.", "Yes."])])
     {('Tea?',): ['Yes.', 'No.'], ('Milk?',): ['No.']}
@@ -149,7 +148,7 @@ def right_answers(examples: Iterable[Example]) -> dict[tuple[str, ...], list[str
 
 
 def training_dataset(examples: Sequence[Example]) -> datasets.Dataset:
-    """Examples as a table for a trainer: one row per positive.
+    """Makes the table that a sentence-transformers trainer takes: one row for each positive.
 
     Parameters
     ----------
@@ -159,14 +158,16 @@ def training_dataset(examples: Sequence[Example]) -> datasets.Dataset:
     Returns
     -------
     datasets.Dataset
-        Columns ``query`` (always a list of turns), ``positive`` (text) and ``negative_1`` to ``negative_k``, where k
-        is the fewest explicit negatives of any example: a table has no ragged columns. Negatives beyond k are left
-        out, and how many is logged.
+        Columns ``query`` (always a list of turns), ``positive`` (text) and ``negative_1`` to ``negative_k``. k is the
+        smallest number of negatives that an example has, since every row of a table has the same columns. Further
+        negatives are left out, and a warning is logged with their number.
 
     Raises
     ------
     DataError
         When there are no examples.
+    MissingExtraError
+        When ``datasets`` is not installed.
 
     Examples
     --------
@@ -174,7 +175,10 @@ def training_dataset(examples: Sequence[Example]) -> datasets.Dataset:
     >>> table.column_names, table[1]["positive"]
     (['query', 'positive', 'negative_1'], 'two')
     """
-    import datasets
+    try:
+        import datasets
+    except ModuleNotFoundError:
+        raise MissingExtraError("datasets", "train") from None
 
     if not examples:
         raise DataError("no examples to train on")

@@ -1,7 +1,6 @@
-"""JSON Lines and plain text on disk, read and written: one example, or one document, a line; plain or gzipped.
+"""Reads and writes examples as JSON Lines, and reads lists of texts. Files are plain or gzipped.
 
-Every error names the file, the line, what was given and what would be right. Knows what an example looks like on disk;
-what makes one valid is in ``examples.py``.
+Every error names the file, the line, what was given and what would be right.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from polyencoders.data.examples import Example, check_text, shortened
-from polyencoders.data.lines import JSON_SUFFIXES, did_you_mean, numbered_lines, parse_json, suffix
+from polyencoders.data.lines import JSON_SUFFIXES, did_you_mean, located, numbered_lines, parse_json, suffix
 from polyencoders.errors import DataError, PolyencodersError
 from polyencoders.files import whole_file
 
@@ -22,7 +21,7 @@ _FIELDS = ("query", "positive", "positives", "negatives", "candidates")
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[Example]:
-    """Reads examples, one JSON object a line.
+    """Reads examples, one JSON object on each line.
 
     Parameters
     ----------
@@ -39,7 +38,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[Example]:
     Raises
     ------
     DataError
-        When the file or one of its lines cannot be used; the message begins with the file and the line number.
+        When the file or one of its lines cannot be used. The message begins with the file and the line number.
 
     Examples
     --------
@@ -52,32 +51,30 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[Example]:
     path = Path(path)
     examples = []
     for number, line in numbered_lines(path):
-        try:
+        with located(f"{path}:{number}"):
             examples.append(_example(parse_json(line)))
-        except DataError as error:
-            raise DataError(f"{path}:{number}: {error}") from None
     if not examples:
         raise DataError(f"{path}: no examples: the file is empty, expected one JSON object a line")
     return examples
 
 
 def write_jsonl(examples: Iterable[Example], path: str | os.PathLike[str]) -> None:
-    """Writes examples so that `read_jsonl` gives them back; the file is written whole or not at all.
+    """Writes examples so that `read_jsonl` gives them back. The file is written whole or not at all.
 
     Parameters
     ----------
     examples
         At least one.
     path
-        Where to write, in a folder that is made where missing; an existing file is replaced at the end, at once.
-        Gzipped when the name ends in ``.gz``.
+        Where to write. A missing folder is made; an existing file is replaced once all is written. The file is gzipped
+        when the name ends in ``.gz``.
 
     Raises
     ------
     DataError
         When there are no examples.
     PolyencodersError
-        When the file cannot be written (a full disk, no permission); what was there before is untouched.
+        When the file cannot be written (a full disk, no permission). An existing file is untouched.
 
     Examples
     --------
@@ -102,14 +99,14 @@ def write_jsonl(examples: Iterable[Example], path: str | os.PathLike[str]) -> No
 
 
 def read_texts(path: str | os.PathLike[str]) -> list[str]:
-    """Reads documents to rank, one a line.
+    """Reads documents to rank, one on each line.
 
     Parameters
     ----------
     path
-        UTF-8, plain or gzipped. A name ending in ``.jsonl``, ``.ndjson`` or ``.json`` (before ``.gz``): JSON Lines,
-        each a string or an object with a ``text`` field (its other fields are not read). Any other name: each line is
-        a text, without the white space around it. Blank lines are skipped.
+        UTF-8, plain or gzipped. With a name ending in ``.jsonl``, ``.ndjson`` or ``.json`` (before ``.gz``), each line
+        is a JSON string or an object with a ``text`` field; its other fields are not read. With any other name, each
+        line is a text, without the white space around it. Blank lines are skipped.
 
     Returns
     -------
@@ -119,7 +116,7 @@ def read_texts(path: str | os.PathLike[str]) -> list[str]:
     Raises
     ------
     DataError
-        When the file or one of its lines cannot be used; the message begins with the file and the line number.
+        When the file or one of its lines cannot be used. The message begins with the file and the line number.
 
     Examples
     --------
@@ -133,10 +130,8 @@ def read_texts(path: str | os.PathLike[str]) -> list[str]:
     is_json = suffix(path) in JSON_SUFFIXES
     texts = []
     for number, line in numbered_lines(path):
-        try:
+        with located(f"{path}:{number}"):
             texts.append(_text(parse_json(line)) if is_json else line.strip())
-        except DataError as error:
-            raise DataError(f"{path}:{number}: {error}") from None
     if not texts:
         raise DataError(f"{path}: no texts: the file is empty, expected one document a line")
     return texts
@@ -160,12 +155,12 @@ def _example(record: Any) -> Example:
             f'no "positive" (or "positives"): expected the right answer; given only {shortened(list(record))}'
         )
     positives = record["positive"] if "positive" in record else record["positives"]
-    negatives = record.get("negatives")  # null, as tables are exported with, is absent
+    negatives = record.get("negatives")  # exported tables may have null for what is absent
     return Example(record["query"], positives, () if negatives is None else negatives, record.get("candidates"))
 
 
 def _record(example: Example) -> dict[str, Any]:
-    """The fields as one would write them by hand: a single text is a text, what is absent is left out."""
+    """Returns the fields as one would write them by hand: a single text is no list, and empty fields are left out."""
     query: Any = example.query[0] if len(example.query) == 1 else example.query
     record: dict[str, Any] = {"query": query}
     if len(example.positives) == 1:

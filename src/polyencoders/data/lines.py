@@ -1,7 +1,4 @@
-"""The lines of a text file, plain or gzipped, and the JSON that a line may hold. Errors name the file and the line.
-
-Knows nothing of what a line means: examples are in ``jsonl.py``, documents in ``documents.py``.
-"""
+"""Reads the lines of a text file, plain or gzipped, and JSON. Errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -15,16 +12,18 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from polyencoders.data.examples import shortened
 from polyencoders.errors import DataError
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+_BLOCK = 1 << 13
+"""Bytes of a gzip file that are read at a time."""
 
 
 def suffix(path: Path) -> str:
-    """The name's ending, before ``.gz``, in small letters: what says how the file is to be read.
+    """Returns the ending of a name, before ``.gz``, in lower case. It says how the file is read.
 
     >>> suffix(Path("answers.v2.JSONL.gz")), suffix(Path("answers"))
     ('.jsonl', '')
@@ -34,8 +33,17 @@ def suffix(path: Path) -> str:
 
 
 @contextmanager
+def located(place: object) -> Iterator[None]:
+    """Puts the place, such as a file and a line number, before the message of any DataError."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from None
+
+
+@contextmanager
 def opened(path: Path) -> Iterator[io.BufferedReader]:
-    """The file, open to read bytes; what the system says against it is a DataError."""
+    """Opens a file to read bytes. Errors of the operating system become a DataError."""
     try:
         with path.open("rb") as file:
             yield file
@@ -47,21 +55,14 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def unzipped(file: io.BufferedReader) -> io.BufferedReader:
-    """The bytes of a file that may be gzipped, which is recognised by content."""
-    gzipped = file.peek(2)[:2] == b"\x1f\x8b"
-    return io.BufferedReader(gzip.GzipFile(fileobj=file)) if gzipped else file
+class _SmallReads:
+    """Reads a file in small blocks. How far ahead `gzip` reads differs between Python versions; progress must not."""
 
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
 
-@contextmanager
-def gzip_explained(where: Callable[[], str]) -> Iterator[None]:
-    """What is wrong with a gzip file as a DataError that begins with where."""
-    try:
-        yield
-    except EOFError:
-        raise DataError(f"{where()}: the gzip file ends too early (truncated): copy it again") from None
-    except (zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{where()}: the gzip file is damaged ({error}): copy it again") from None
+    def read(self, size: int) -> bytes:
+        return self._file.read(min(size, _BLOCK))
 
 
 def numbered_lines(
@@ -71,28 +72,30 @@ def numbered_lines(
     longest: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[tuple[int, str]]:
-    """The lines with their ends, numbered from 1. Splits at newlines only: JSON may hold U+2028.
+    """Yields the lines with their ends, numbered from 1. Splits at newlines only, as JSON may hold U+2028.
 
     Parameters
     ----------
     path
         A file of UTF-8, with or without a byte order mark, plain or gzipped (recognised by content).
     blank
-        Whether blank lines are given too.
+        Whether to yield blank lines too.
     longest
         How many bytes a line may have, so that a file without newlines does not fill the memory.
     progress
-        Called before each line with the fraction of the file's bytes read so far; never, where the file is a pipe.
+        Called before each line with the fraction of the file's bytes read so far. Not called for a pipe.
     """
     number = 0
     with opened(path) as file:
-        stream = unzipped(file)
         size = os.fstat(file.fileno()).st_size  # 0 for a pipe, which has no position either
+        stream = file
+        if file.peek(2)[:2] == b"\x1f\x8b":
+            stream = io.BufferedReader(gzip.GzipFile(fileobj=cast(io.BufferedReader, _SmallReads(file)), mode="rb"))
         limit = -1 if longest is None else longest + 1
-        with gzip_explained(lambda: f"{path}:{number + 1}"):
+        try:
             for number, raw in enumerate(iter(lambda: stream.readline(limit), b""), start=1):
                 if number == 1:
-                    raw = raw.removeprefix(b"\xef\xbb\xbf")  # the byte order mark some editors write
+                    raw = raw.removeprefix(b"\xef\xbb\xbf")  # the byte order mark that some editors write
                 if longest is not None and len(raw) > longest:
                     hint = _list_hint(raw[:99].decode(errors="replace"))
                     raise DataError(f"{path}:{number}: the line has more than {longest:,} bytes{hint}")
@@ -107,49 +110,39 @@ def numbered_lines(
                     progress(min(1.0, file.tell() / size))
                 if blank or line.strip():
                     yield number, line
+        except EOFError:
+            raise DataError(f"{path}:{number + 1}: the gzip file ends too early (truncated): copy it again") from None
+        except (zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"{path}:{number + 1}: the gzip file is damaged ({error}): copy it again") from None
+
+
+def read_text(path: Path) -> str:
+    """Reads a whole file of UTF-8, plain or gzipped."""
+    return "".join(line for _, line in numbered_lines(path, blank=True))
 
 
 def read_json(path: Path) -> Any:
-    """What a file that is JSON as a whole says; errors begin with the file.
-
-    Parameters
-    ----------
-    path
-        UTF-8, plain or gzipped.
-    """
-    text = "".join(line for _, line in numbered_lines(path, blank=True))
+    """Reads a file that is one JSON value. Errors begin with the file."""
+    text = read_text(path)
     if not text.strip():
         raise DataError(f"{path}: the file is empty, expected JSON")
-    try:
+    with located(path):
         return parse_json(text)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
 
 
-def parse_json(line: str, *, finite: bool = False) -> Any:
-    """What a line of JSON says.
+def parse_json(text: str, *, finite: bool = False) -> Any:
+    """Parses a line of JSON, or a whole file of it.
 
-    Parameters
-    ----------
-    line
-        One line, or all lines of a file that is JSON as a whole.
-    finite
-        Whether numbers that are none, which Python reads and JSON does not know, are refused.
+    Raises a DataError when the text is not JSON, has a field twice, or cannot be held (nested too deep, a number of
+    thousands of digits); with `finite`, also for NaN and infinite numbers, which Python reads and JSON does not know.
 
-    Raises
-    ------
-    DataError
-        When it is not JSON, has a field twice, or cannot be held (nested too deep, a number of thousands of digits).
-
-    Examples
-    --------
     >>> parse_json('{"text": "Tea?", "price": NaN}', finite=True)
     Traceback (most recent call last):
     polyencoders.errors.DataError: not valid JSON: NaN is no number, write null: '{"text": "Tea?", "price": NaN}'
     """
 
     def refused(name: str) -> NoReturn:
-        raise DataError(f"not valid JSON: {name[:20]} is no number, write null: {_quoted(line)}")
+        raise DataError(f"not valid JSON: {name[:20]} is no number, write null: {_quoted(text)}")
 
     def number(digits: str) -> float:
         value = float(digits)
@@ -159,21 +152,21 @@ def parse_json(line: str, *, finite: bool = False) -> Any:
 
     hooks: dict[str, Any] = {"parse_constant": refused, "parse_float": number} if finite else {}
     try:
-        # Without its end: what is missing at the end of a line is not in column 1 of the next.
-        return json.loads(line.rstrip("\r\n"), object_pairs_hook=_object, **hooks)
+        # Without the line's end, so that an error there is not said to be in column 1 of the next line.
+        return json.loads(text.rstrip("\r\n"), object_pairs_hook=_object, **hooks)
     except DataError:
         raise
     except json.JSONDecodeError as error:
         where = f"{error.msg}, {f'line {error.lineno}, ' if error.lineno > 1 else ''}column {error.colno}"
-        raise DataError(f"not valid JSON ({where}): {_quoted(line)}{_list_hint(line)}") from None
+        raise DataError(f"not valid JSON ({where}): {_quoted(text)}{_list_hint(text)}") from None
     except RecursionError:
-        raise DataError(f"not usable JSON (nested too deep): {_quoted(line)}") from None
+        raise DataError(f"not usable JSON (nested too deep): {_quoted(text)}") from None
     except ValueError as error:  # a number of thousands of digits
-        raise DataError(f"not usable JSON ({error}): {_quoted(line)}") from None
+        raise DataError(f"not usable JSON ({error}): {_quoted(text)}") from None
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The end of an error about a name: the name that comes close, or nothing.
+    """Returns the end of an error message: the known name that is most similar, or nothing.
 
     >>> did_you_mean("text", ["id", "Texts"]), did_you_mean("text", ["id"])
     (', did you mean "Texts"?', '')
@@ -183,8 +176,8 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f', did you mean "{by_letters[match[0]]}"?' if match else ""
 
 
-def _quoted(line: str) -> str:
-    return shortened(line.strip())
+def _quoted(text: str) -> str:
+    return shortened(text.strip())
 
 
 def _list_hint(line: str) -> str:
@@ -192,7 +185,7 @@ def _list_hint(line: str) -> str:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuses a field written twice, of which JSON would silently keep the last."""
+    """Refuses a field that is given twice; `json` would silently keep the last."""
     record = dict(pairs)
     if len(record) < len(pairs):
         names = [name for name, _ in pairs]

@@ -1,6 +1,6 @@
-"""MuTual and MuTual+: what is said next in a conversation from a listening test, of four (Cui et al., ACL 2020).
+"""Reads MuTual and MuTual+: what is said next in a conversation from a listening test, of four (Cui et al., ACL 2020).
 
-Knows the folders of https://github.com/Nealcly/MuTual: a file for each question, JSON in a single line.
+The folders are those of https://github.com/Nealcly/MuTual: a file for each question, JSON in a single line.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from polyencoders.data.examples import Example, shortened
-from polyencoders.data.lines import read_json
-from polyencoders.data.sides import Conversations, Source, with_validation
+from polyencoders.data.lines import located, read_json
+from polyencoders.data.sources import Source, with_validation
 from polyencoders.errors import DataError
 
 # "m ; f :" is two people speaking at once: one turn.
@@ -20,9 +20,9 @@ _TURN = re.compile(r"(?<!;)\s+(?=[mf] ?:)", re.IGNORECASE)
 
 
 def read_mutual(path: str | os.PathLike[str]) -> list[Example]:
-    """Reads the questions of one side of MuTual.
+    """Reads the questions of one split of MuTual.
 
-    The test side's answers are not public, so figures are reported on ``dev``.
+    The answers of the test split are not public, so figures are reported on ``dev``.
 
     Parameters
     ----------
@@ -33,13 +33,13 @@ def read_mutual(path: str | os.PathLike[str]) -> list[Example]:
     Returns
     -------
     list of Example
-        By the numbers of the files. The query is the article's turns, each with its speaker, as the options have it;
-        the options are the candidates, in their order, and the wrong ones, written to mislead, negatives to train with.
+        By the numbers of the files. The query is the article's turns, each with its speaker, as the options have it.
+        The options are the candidates, in their order. The wrong ones, written to mislead, are negatives to train with.
 
     Raises
     ------
     DataError
-        When there are no questions, or one cannot be used; the message begins with the file.
+        When there are no questions, or one cannot be used. The message begins with the file.
 
     Examples
     --------
@@ -61,10 +61,8 @@ def read_mutual(path: str | os.PathLike[str]) -> list[Example]:
     examples = []
     for file in files:
         record = read_json(file)
-        try:
+        with located(file):
             examples.append(_example(record))
-        except DataError as error:
-            raise DataError(f"{file}: {error}") from None
     return examples
 
 
@@ -72,18 +70,16 @@ def source(path: str, seed: int) -> Source:
     """``mutual:PATH``: the folder with ``train`` and ``dev`` in it, or one of them."""
     folder = Path(path)
     if not (folder / "train").is_dir():
-        return Source.of(_by_article(read_mutual(folder)))
-    return with_validation(
-        Source.of(_by_article(read_mutual(folder / "train"))), read_mutual(folder / "dev"), None, seed
-    )
+        return _by_article(folder)
+    return with_validation(_by_article(folder / "train"), read_mutual(folder / "dev"), None, seed)
 
 
-def _by_article(examples: list[Example]) -> Conversations:
-    """Questions about the same article: they begin alike, and end where the question is asked."""
+def _by_article(folder: Path) -> Source:
+    """Keeps questions about one article together. They begin alike, and end where the question is asked."""
     articles: dict[str, list[Example]] = {}
-    for example in examples:
+    for example in read_mutual(folder):
         articles.setdefault(" ".join(example.query)[:60], []).append(example)
-    return list(articles.values())
+    return Source.of(list(articles.values()))
 
 
 def _example(record: Any) -> Example:
@@ -99,7 +95,7 @@ def _example(record: Any) -> Example:
         raise DataError(f"options: expected a list of texts, given {shortened(options)}")
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(options)]
     if not isinstance(answer, str) or len(answer) != 1 or answer not in letters:
-        blank = " (the test side's answers are not public)" if answer == " " else ""
+        blank = " (the test split's answers are not public)" if answer == " " else ""
         raise DataError(f"answers: expected one letter of {letters}, given {shortened(answer)}{blank}")
     right = options[letters.index(answer)]
     wrong = [option for option in options if option != right]

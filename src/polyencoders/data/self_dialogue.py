@@ -1,17 +1,15 @@
-"""The Self-dialogue Corpus: people who wrote both sides of a conversation, 24,249 of them (Fainberg et al., 2018).
+"""Reads the Self-dialogue Corpus: 24,249 conversations, each written by one person (Fainberg et al., 2018).
 
-Knows the tables of https://github.com/jfainberg/self_dialogue_corpus. Made for pre-training: conversations, whole.
+The tables are those of https://github.com/jfainberg/self_dialogue_corpus. They suit pre-training.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-from polyencoders.data.examples import Example
-from polyencoders.data.sides import Conversations, Source
+from polyencoders.data.sources import Source, turns_as_examples
 from polyencoders.data.tables import named_rows
 from polyencoders.errors import DataError
 
@@ -22,19 +20,19 @@ def read_self_dialogue(path: str | os.PathLike[str]) -> list[list[str]]:
     Parameters
     ----------
     path
-        The folder ``corpus``, whose folders, a topic each, hold CSV tables; a topic's folder; or a table. A row is a
+        The folder ``corpus``, which has a folder of CSV tables for each topic; a topic's folder; or a table. A row is a
         conversation, its turns in the columns ``Answer.sentence1``, ``Answer.sentence2`` and so on.
 
     Returns
     -------
     list of list of str
-        Each conversation's turns, oldest first, with white space normalised and the empty ones left out; in the order
-        of the files' names and rows.
+        Each conversation's turns, oldest first, with white space normalised and empty ones left out. In the order of
+        the files' names and rows.
 
     Raises
     ------
     DataError
-        When there are no tables, or one cannot be used; the message begins with the file and the line number.
+        When there are no tables, or one cannot be used. The message begins with the file and the line number.
 
     Examples
     --------
@@ -51,33 +49,8 @@ def read_self_dialogue(path: str | os.PathLike[str]) -> list[list[str]]:
     return [conversation for table in tables for conversation in _conversations(table)]
 
 
-def turns_as_examples(conversations: Sequence[Sequence[str]], turns: int = 3) -> Conversations:
-    """Every turn but the first as an answer to those before it.
-
-    Parameters
-    ----------
-    conversations
-        Turns, oldest first.
-    turns
-        How many turns before the answer make the query, at most; 1 or more.
-
-    Returns
-    -------
-    list of list of Example
-        The examples of each conversation.
-
-    Examples
-    --------
-    >>> turns_as_examples([["Hi!", "Tea?", "Please."]], turns=1)[0][1].query
-    ('Tea?',)
-    """
-    if turns < 1:
-        raise DataError(f"turns={turns}: expected 1 or more turns before the answer")
-    return [[Example(said[max(0, i - turns) : i], said[i]) for i in range(1, len(said))] for said in conversations]
-
-
 def source(path: str, seed: int) -> Source:
-    """``self-dialogue:PATH``: what `read_self_dialogue` takes; the three turns before make the query."""
+    """``self-dialogue:PATH``: what `read_self_dialogue` takes. The three turns before are the query."""
     return Source.of(turns_as_examples(read_self_dialogue(path)))
 
 

@@ -1,125 +1,162 @@
-"""A data set by its name: the built-in one, a file of the user's own, or a set in one of the field's formats.
-
-Knows which names there are; how each is read is in ``chitchat.py``, ``jsonl.py`` and a file for every format.
-"""
+"""What every reader of a data set shares: a source of examples, the files of its splits, and turns as examples."""
 
 from __future__ import annotations
 
-import difflib
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import Literal
 
-from polyencoders.data import (
-    babi,
-    beir,
-    clinc150,
-    convai2,
-    dailydialogpp,
-    debian,
-    dstc7,
-    hub,
-    labelled,
-    mutual,
-    parlai,
-    scifact,
-    self_dialogue,
-    ubuntu,
-    ubuntu_irc,
-    wikiqa,
-)
-from polyencoders.data.chitchat import chitchat
-from polyencoders.data.jsonl import read_jsonl
-from polyencoders.data.lines import did_you_mean
-from polyencoders.data.sides import Source
-from polyencoders.data.splits import Splits
+from polyencoders.data.examples import Example
+from polyencoders.data.lines import located
+from polyencoders.data.splits import Splits, split_examples
 from polyencoders.errors import DataError
 
-BUILT_IN = ("chitchat",)
+Split = Literal["train", "validation", "test"]
 
-FORMATS: dict[str, Callable[[str, int], Source]] = {
-    "babi": babi.source,
-    "beir": beir.source,
-    "clinc150": clinc150.source,
-    "convai2": convai2.source,
-    "dailydialog++": dailydialogpp.source,
-    "dailydialog++-random": dailydialogpp.source_random,
-    "debian": debian.source,
-    "dstc7": dstc7.source,
-    "hub": hub.source,
-    "labelled": labelled.source,
-    "mutual": mutual.source,
-    "parlai": parlai.source,
-    "scifact": scifact.source,
-    "self-dialogue": self_dialogue.source,
-    "ubuntu": ubuntu.source,
-    "ubuntu-irc": ubuntu_irc.source,
-    "wikiqa": wikiqa.source,
-}
-"""What may stand before the colon in ``FORMAT:PATH``, and what reads it, given the path and a seed."""
+Conversations = list[list[Example]]
+"""Examples that belong together, such as those of one conversation. A conversation is never on two splits."""
 
 
-_EXPECTED = f"FORMAT:PATH with one of the formats {', '.join(FORMATS)}"
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Examples as they were found.
+
+    Attributes
+    ----------
+    examples
+        All examples; empty when the set comes with splits.
+    splits
+        The set's own splits, where it has them.
+    together
+        For each example the number of its conversation, which is never on two splits. None: examples with the same
+        query stay together (see `split_examples`).
+    corpus
+        The documents that every query ranks, where the set has such a list.
+    """
+
+    examples: list[Example]
+    splits: Splits | None = None
+    together: Sequence[int] | None = None
+    corpus: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, conversations: Conversations, corpus: tuple[str, ...] = ()) -> Source:
+        """Makes a source without splits, whose conversations stay whole.
+
+        >>> Source.of([[Example("Hi!", "Tea?"), Example(["Hi!", "Tea?"], "Please.")], [Example("Oi!", "?")]]).together
+        [0, 0, 1]
+        """
+        together = [number for number, examples in enumerate(conversations) for _ in examples]
+        return cls(list(chain.from_iterable(conversations)), together=together, corpus=corpus)
+
+    def split(self, validation: float = 0.1, test: float = 0.1, seed: int = 0) -> Splits:
+        """Returns the source's own splits, or draws them at random (see `split_examples`)."""
+        drawn = self.splits or split_examples(self.examples, validation, test, seed, self.together)
+        return replace(drawn, corpus=self.corpus)
+
+    def examples_of(self, split: Split) -> list[Example]:
+        """Returns one of the source's own splits, or all examples where it has none."""
+        return self.examples if self.splits is None else getattr(self.splits, split)
 
 
-def load_examples(source: str | os.PathLike[str], seed: int = 0) -> Splits:
-    """Loads a data set, split into training, validation and test.
+def with_validation(train: Source, validation: list[Example] | None, test: list[Example] | None, seed: int) -> Source:
+    """Makes a source with a set's own splits. A missing one is taken from the training split, never from the test one.
 
     Parameters
     ----------
-    source
-        ``"chitchat"``, the path of a JSON Lines file (see `read_jsonl`), or ``"FORMAT:PATH"``, such as
-        ``"mutual:data/mutual"``: see docs/data.md for the formats.
+    train
+        The examples to train on.
+    validation
+        When it is None, or serves as the test split, a tenth of `train` is held out in its place.
+    test
+        None where the test split is not public. Figures are then reported on the validation split, so it becomes the
+        test split here.
     seed
-        Chooses the split of what has none of its own (see `split_examples`): about 80%, 10% and 10%; and what is held
-        out for validation where a set has only training and test. The sides a set comes with are kept.
+        Chooses what is held out.
 
     Raises
     ------
     DataError
-        When `source` is none of these, or what it names cannot be used.
-
-    Examples
-    --------
-    >>> load_examples("chitchta")
-    Traceback (most recent call last):
-    polyencoders.errors.DataError: chitchta: neither a file nor a built-in data set (chitchat); did you mean "chitchat"?
+        When `train` is too small to hold anything out.
     """
-    found = read_source(source, seed)
-    try:
-        return found.split(validation=0.1, test=0.1, seed=seed)
-    except DataError as error:
-        raise DataError(f"{os.fspath(source)}: {error}") from None
+    if test is None:
+        test, validation = validation, None
+    training = train.examples
+    if validation is None:
+        drawn = train.split(validation=0.1, test=0.0, seed=seed)
+        training, validation = drawn.train, drawn.validation
+    return Source([], Splits(training, validation, test or []))
 
 
-def read_source(source: str | os.PathLike[str], seed: int = 0) -> Source:
-    """What `load_examples` splits: a file's examples in one list, or the sides that a set comes with.
+def read_splits(
+    path: Path, names: Mapping[Split, Sequence[str]], read: Callable[[Path], Source], seed: int = 0
+) -> Source:
+    """Reads a set from a folder with a file for each split, or from a single file.
 
     Parameters
     ----------
-    source, seed
-        See `load_examples`.
+    path
+        The folder, or a file, which is read as it is.
+    names
+        For each split the patterns of its file's name (``"*train*.txt"``), the best first. The file may be gzipped.
+        There must be a training file, and one of the others.
+    read
+        Reads one file.
+    seed
+        See `with_validation`.
+
+    Raises
+    ------
+    DataError
+        When the training file, or both of the others, are missing; when several files match a pattern.
     """
-    name = os.fspath(source)
-    if name in BUILT_IN:
-        return Source([], chitchat())
-    if Path(source).is_dir():
-        raise DataError(f"{name}: a directory, expected a file, or a format before it, {_EXPECTED}")
-    if Path(source).exists():
-        return Source(read_jsonl(source))
-    kind, colon, path = name.partition(":")
-    if colon and kind in FORMATS:
-        if not path:
-            raise DataError(f"{name}: expected a path after the colon, as in {kind}:PATH")
-        return FORMATS[kind](path, seed)
-    if colon and len(kind) > 1:  # C:\\data is a path
-        raise DataError(
-            f"{name}: no file of this name, and no format {kind!r}{did_you_mean(kind, FORMATS)}; expected {_EXPECTED}"
-        )
-    if name in FORMATS:
-        raise DataError(f"{name}: a format; expected a path after it, {name}:PATH")
-    match = difflib.get_close_matches(name, BUILT_IN, n=1)
-    raise DataError(
-        f"{name}: neither a file nor a built-in data set ({', '.join(BUILT_IN)})"
-        + (f'; did you mean "{match[0]}"?' if match else "")
-    )
+    if not path.is_dir():
+        return read(path)
+    files = {split: split_file(path, patterns) for split, patterns in names.items()}
+    for what, splits in (("training", ["train"]), ("validation or test", ["validation", "test"])):
+        if not any(file for split, file in files.items() if split in splits):
+            expected = [pattern for split, patterns in names.items() if split in splits for pattern in patterns]
+            raise DataError(f"{path}: no {what} data, expected a file such as {' or '.join(expected)}")
+    found = {split: read(file) for split, file in files.items() if file is not None}
+    validation, test = (found[name].examples if name in found else None for name in ("validation", "test"))
+    with located(files["train"]):
+        return with_validation(found["train"], validation, test, seed)
+
+
+def read_folders(path: Path, read: Callable[[Path], Source], seed: int) -> Source:
+    """Reads a set from a folder with the folders ``train``, ``dev`` and ``test``, or from one of these."""
+    if not (path / "train").is_dir():
+        return read(path)
+    train, validation, test = (read(path / split) for split in ("train", "dev", "test"))
+    return with_validation(train, validation.examples, test.examples, seed)
+
+
+def split_file(folder: Path, patterns: Sequence[str]) -> Path | None:
+    """Returns the file that matches the first pattern to match any, plain or gzipped; several are a DataError."""
+    for pattern in patterns:
+        paths = sorted({*folder.glob(pattern), *folder.glob(f"{pattern}.gz")})
+        if len(paths) > 1:
+            raise DataError(
+                f"{folder}: {len(paths)} files match {pattern}, expected one: {', '.join(path.name for path in paths)}"
+            )
+        if paths:
+            return paths[0]
+    return None
+
+
+def turns_as_examples(conversations: Sequence[Sequence[str]], turns: int = 3) -> Conversations:
+    """Makes every turn but the first an answer to the turns before it, at most `turns` of them.
+
+    >>> turns_as_examples([["Hi!", "Tea?", "Please."]], turns=1)[0][1].query
+    ('Tea?',)
+    """
+    check_turns(turns)
+    return [[Example(said[max(0, i - turns) : i], said[i]) for i in range(1, len(said))] for said in conversations]
+
+
+def check_turns(turns: int) -> None:
+    """Raises a DataError when a query would have no turn."""
+    if turns < 1:
+        raise DataError(f"turns={turns}: expected 1 or more turns before the answer")

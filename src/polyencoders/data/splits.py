@@ -1,7 +1,4 @@
-"""Examples in three parts: to train on, to choose by, and to report on.
-
-Knows nothing of where the examples came from.
-"""
+"""Splits examples in three: to train on, to choose by, and to report on."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from polyencoders.errors import DataError
 class Splits:
     """Examples to train on, to choose settings and checkpoints by, and to report on once.
 
-    `corpus` has the documents that every query ranks, where the set has one such list; see `given_corpus` of
+    `corpus` holds the documents that every query ranks, where the set has one such list; see `given_corpus` of
     `polyencoders.evaluation`.
 
     >>> Splits(train=[Example("a", "b")], validation=[], test=[])
@@ -41,29 +38,29 @@ def split_examples(
     seed: int = 0,
     together: Sequence[int] | None = None,
 ) -> Splits:
-    """Splits examples at random so that no query, or no conversation, is on two sides.
+    """Splits examples at random so that no query, or no conversation, is on two splits.
 
-    Examples whose queries are the same text (ignoring case and white space) go to the same side. Answers may be
-    shared across sides: in many data sets (a FAQ, intents) a few answers serve every query, and keeping each answer
-    on one side would leave answers that no training example shows.
+    Examples whose queries are the same text (ignoring case and white space) go to the same split. Answers may occur on
+    several: in many data sets (a FAQ, intents) a few answers serve every query, and an answer kept on one split would
+    be an answer that no training example shows.
 
     Parameters
     ----------
     examples
-        In any order; each side keeps this order.
+        In any order; each split keeps this order.
     validation, test
-        The share of the examples to put there, 0 up to (together) less than 1. Every side asked for gets at least one
-        query.
+        The fractions of the examples to put there: 0 or more, together less than 1. A split with a fraction above 0
+        gets at least one query.
     seed
-        The same seed and examples give the same split, on any machine.
+        The same seed and examples give the same splits, on any machine.
     together
-        For each example the number of what it belongs to, such as its conversation: examples with the same number go to
-        the same side, whatever their queries. None: those with the same query do.
+        For each example the number of its group, such as its conversation: a group goes to one split, whatever the
+        queries. None: examples with the same query are a group.
 
     Raises
     ------
     DataError
-        When the shares make no sense, or there are fewer distinct queries than sides.
+        When the fractions make no sense, or there are fewer groups than splits.
 
     Examples
     --------
@@ -71,7 +68,9 @@ def split_examples(
     Splits(train=7, validation=1, test=2)
     """
     if validation < 0 or test < 0 or validation + test >= 1:
-        raise DataError(f"validation={validation:g} and test={test:g}: expected shares of 0 or more, together below 1")
+        raise DataError(
+            f"validation={validation:g} and test={test:g}: expected fractions of 0 or more, together below 1"
+        )
     groups: dict[Hashable, list[int]] = {}
     for i, example in enumerate(examples):
         key = tuple(" ".join(turn.casefold().split()) for turn in example.query) if together is None else together[i]
@@ -84,10 +83,10 @@ def split_examples(
     queue = list(groups.values())
     random.Random(seed).shuffle(queue)
 
-    def take(share: float, leave: int) -> list[Example]:
-        """Whole groups from the end of the queue until the share is reached, leaving some for the other sides."""
+    def take(fraction: float, leave: int) -> list[Example]:
+        """Takes whole groups from the end of the queue until the fraction is reached. Leaves some for other splits."""
         chosen: list[int] = []
-        while share > 0 and len(queue) > leave and (not chosen or len(chosen) < round(share * len(examples))):
+        while fraction > 0 and len(queue) > leave and (not chosen or len(chosen) < round(fraction * len(examples))):
             chosen += queue.pop()
         return [examples[i] for i in sorted(chosen)]
 

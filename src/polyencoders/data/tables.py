@@ -1,7 +1,4 @@
-"""Rows of CSV and TSV files, plain or gzipped, each with the line on which it begins. Errors name file and line.
-
-Knows nothing of what a column means.
-"""
+"""Reads the rows of CSV and TSV files, plain or gzipped. Errors name the file and the line on which a row begins."""
 
 from __future__ import annotations
 
@@ -10,11 +7,14 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from polyencoders.data.examples import shortened
-from polyencoders.data.lines import did_you_mean, numbered_lines
+from polyencoders.data.lines import did_you_mean, located, numbered_lines
 from polyencoders.errors import DataError
 
 LONGEST = 1 << 24
-"""Bytes of a line, characters of a CSV row. Longer is a file without newlines, or a quote that is never closed."""
+"""The largest number of bytes of a line, and of characters of a CSV row.
+
+What is longer is a file without newlines, or a quote that is never closed.
+"""
 
 
 def named_rows(
@@ -23,12 +23,12 @@ def named_rows(
     check_names: Callable[[Collection[str]], None] = lambda names: None,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows under a header, each as a dict, with the number of the line on which it begins.
+    """Yields the rows under a header as dicts, each with the number of the line on which it begins.
 
     Parameters
     ----------
     path
-        UTF-8, plain or gzipped; the first row that is not blank is the header, without a name twice or missing.
+        UTF-8, plain or gzipped. The first row that is not blank is the header. Every column has a name of its own.
     delimiter
         What stands between fields.
     check_names
@@ -37,25 +37,24 @@ def named_rows(
         See `numbered_lines`.
     """
     header: list[str] | None = None
-    for number, row in csv_rows(path, delimiter, progress):
-        try:
+    for number, row in _rows(path, delimiter, progress):
+        with located(f"{path}:{number}"):
             if header is None:
                 header = row
                 _check_header(header, delimiter)
                 check_names(header)
                 continue
             if len(row) != len(header):
+                given = f"{len(row)} field{'s' if len(row) > 1 else ''}"
                 raise DataError(
-                    f"{_counted(row)}, expected {len(header)}, as the header has; a field that holds a "
+                    f"{given}, expected {len(header)}, as the header has; a field that holds a "
                     f"{'comma' if delimiter == ',' else 'tab'} or a line break is quoted: {shortened(row)}"
                 )
-        except DataError as error:
-            raise DataError(f"{path}:{number}: {error}") from None
         yield number, dict(zip(header, row, strict=True))
 
 
 def has_columns(*names: str) -> Callable[[Collection[str]], None]:
-    """A check for `named_rows`: that the header has these columns, among others.
+    """Makes a check for `named_rows`: the header must have these columns.
 
     >>> has_columns("claim")(["id", "claims"])
     Traceback (most recent call last):
@@ -70,16 +69,20 @@ def has_columns(*names: str) -> Callable[[Collection[str]], None]:
     return check
 
 
-def csv_rows(
-    path: Path, delimiter: str = ",", progress: Callable[[float], None] | None = None
-) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank, as lists of fields, with the number of the line on which each begins."""
-    last = first = length = 0
+def check_distinct(names: list[str]) -> None:
+    """Raises a DataError when two columns have the same name."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f'the column "{twice}" is given twice')
 
-    def fed() -> Iterator[str]:
-        nonlocal last, length
-        for number, line in numbered_lines(path, blank=True, longest=LONGEST, progress=progress):
-            last = number
+
+def _rows(path: Path, delimiter: str, progress: Callable[[float], None] | None) -> Iterator[tuple[int, list[str]]]:
+    """Yields the rows that are not blank, each with the number of the line on which it begins."""
+    first = length = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal length
+        for _, line in numbered_lines(path, blank=True, longest=LONGEST, progress=progress):
             length += len(line)
             if length > LONGEST:
                 raise DataError(
@@ -88,11 +91,12 @@ def csv_rows(
                 )
             yield line
 
-    # The limit is the whole process's, and as Python sets it (131,072) too small for a book; never lowered for others.
+    # Python's own limit, 131,072 characters, is too small for a long document. It holds for the whole process, so it
+    # is only ever raised.
     csv.field_size_limit(max(LONGEST, csv.field_size_limit()))
-    reader = csv.reader(fed(), delimiter=delimiter, strict=True)
+    reader = csv.reader(counted(), delimiter=delimiter, strict=True)
     while True:
-        first, length = last + 1, 0
+        first, length = reader.line_num + 1, 0
         try:
             row = next(reader, None)
         except csv.Error as error:
@@ -122,13 +126,3 @@ def _check_header(header: list[str], delimiter: str) -> None:
     check_distinct(header)
     if "" in header:
         raise DataError(f"column {header.index('') + 1} of {len(header)} has no name in the header: give it one")
-
-
-def check_distinct(names: list[str]) -> None:
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f'the column "{twice}" is given twice')
-
-
-def _counted(row: list[str]) -> str:
-    return f"{len(row)} field{'s' if len(row) > 1 else ''}"

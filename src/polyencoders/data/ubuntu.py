@@ -1,20 +1,19 @@
-"""The Ubuntu Dialogue Corpus, v1 and v2, as CSV: what is said next, of ten utterances (Lowe et al., SIGDIAL 2015).
-
-Knows both tables of it: labelled pairs to train on, and right answers with nine wrong ones to validate and test.
-"""
+"""Reads the Ubuntu Dialogue Corpus, v1 and v2, as CSV: what is said next, of ten utterances (Lowe et al., 2015)."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from polyencoders.data.examples import Example, shortened
-from polyencoders.data.sides import Side, Source, read_sides
-from polyencoders.data.tables import csv_rows
+from polyencoders.data.lines import located
+from polyencoders.data.sources import Source, Split, read_splits
+from polyencoders.data.tables import named_rows
 from polyencoders.errors import DataError
 
-_NAMES: dict[Side, list[str]] = {"train": ["train*.csv"], "validation": ["val*.csv"], "test": ["test*.csv"]}
+_NAMES: dict[Split, list[str]] = {"train": ["train*.csv"], "validation": ["val*.csv"], "test": ["test*.csv"]}
 # v2 marks the ends of utterances and of turns, v1 the ends of turns.
 _END_OF_TURN = re.compile(r"__eot__|__EOS__")
 _END_OF_UTTERANCE = re.compile(r"__eou__")
@@ -26,21 +25,21 @@ def read_ubuntu(path: str | os.PathLike[str]) -> list[Example]:
     Parameters
     ----------
     path
-        CSV under a header, plain or gzipped. Three columns, the third with 0 and 1: a context, an utterance, and
-        whether it was said next (``train.csv``). More: a context, what was said next, and wrong answers (``valid.csv``,
-        ``test.csv``).
+        CSV under a header, plain or gzipped. Three columns: a context, an utterance, and 1 where it was said next, 0
+        where it was not (``train.csv``). More columns: a context, what was said next, and wrong answers
+        (``valid.csv``, ``test.csv``).
 
     Returns
     -------
     list of Example
-        In the file's order. The query is the context's turns; marks of ends (``__eou__``, ``__eot__``, ``__EOS__``) are
-        left out. Rows labelled 0, whose utterance is a random one, are left out, as there is no right answer in them,
-        and so are answers without a word. Candidates are the right answer and the wrong ones, in the file's order.
+        In the file's order. The query is the context's turns, without the marks of ends (``__eou__``, ``__eot__``,
+        ``__EOS__``). Rows labelled 0, whose utterance is a random one, hold no right answer and are left out. So are
+        answers without a word. The candidates are the right answer and the wrong ones, in the file's order.
 
     Raises
     ------
     DataError
-        When the file or one of its rows cannot be used; the message begins with the file and the line number.
+        When the file or one of its rows cannot be used. The message begins with the file and the line number.
 
     Examples
     --------
@@ -53,19 +52,9 @@ def read_ubuntu(path: str | os.PathLike[str]) -> list[Example]:
     """
     path = Path(path)
     examples = []
-    header: list[str] | None = None
-    for number, row in csv_rows(path):
-        try:
-            if header is None:
-                header = row
-                if len(row) < 3 or row[0].strip().casefold() != "context":
-                    raise DataError(f"expected a header Context, Utterance, Label or the like, given {shortened(row)}")
-                continue
-            if len(row) != len(header):
-                raise DataError(f"{len(row)} fields, expected {len(header)}, as the header has: {shortened(row)}")
-            example = _pair(row) if len(header) == 3 else _listed(row)
-        except DataError as error:
-            raise DataError(f"{path}:{number}: {error}") from None
+    for number, row in named_rows(path, ",", _check_header):
+        with located(f"{path}:{number}"):
+            example = _example(*row.values())
         if example is not None:
             examples.append(example)
     if not examples:
@@ -75,30 +64,26 @@ def read_ubuntu(path: str | os.PathLike[str]) -> list[Example]:
 
 def source(path: str, seed: int) -> Source:
     """``ubuntu:PATH``: a table, or a folder with ``train.csv``, ``valid.csv`` and ``test.csv``, or v1's names."""
-    folder = Path(path)
-    if not folder.is_dir():
-        return Source(read_ubuntu(folder))
-    return read_sides(folder, _NAMES, lambda file: Source(read_ubuntu(file)), seed)
+    return read_splits(Path(path), _NAMES, lambda file: Source(read_ubuntu(file)), seed)
 
 
-def _pair(row: list[str]) -> Example | None:
-    context, utterance, label = row
+def _check_header(names: Collection[str]) -> None:
+    header = list(names)
+    if len(header) < 3 or header[0].strip().casefold() != "context":
+        raise DataError(f"expected a header Context, Utterance, Label or the like, given {shortened(header)}")
+
+
+def _example(context: str, said: str, *others: str) -> Example | None:
+    """Returns None for a row without a right answer."""
+    turns = [turn for text in _END_OF_TURN.split(context) if (turn := _utterance(text))]
+    answer = _utterance(said)
+    if len(others) > 1:
+        listed = [text for text in (answer, *map(_utterance, others)) if text]
+        return Example(turns, answer, candidates=listed) if answer else None
+    (label,) = others
     if label.strip() not in ("0", "1", "0.0", "1.0"):
         raise DataError(f"the third column is a label: expected 0 or 1, given {shortened(label)}")
-    answer = _utterance(utterance)
-    return Example(_turns(context), answer) if float(label) and answer else None
-
-
-def _listed(row: list[str]) -> Example | None:
-    context, *utterances = row
-    answers = [_utterance(text) for text in utterances]
-    if not answers[0]:
-        return None
-    return Example(_turns(context), answers[0], candidates=[text for text in answers if text])
-
-
-def _turns(context: str) -> list[str]:
-    return [turn for text in _END_OF_TURN.split(context) if (turn := _utterance(text))]
+    return Example(turns, answer) if float(label) and answer else None
 
 
 def _utterance(text: str) -> str:

@@ -1,6 +1,6 @@
-"""Ubuntu's chat, disentangled: which message a message answers, as people marked it (Kummerfeld et al., ACL 2019).
+"""Reads Ubuntu's chat, disentangled: people marked which message a message answers (Kummerfeld et al., ACL 2019).
 
-Knows the logs and annotations of https://github.com/jkkummerfeld/irc-disentanglement.
+The logs and annotations are those of https://github.com/jkkummerfeld/irc-disentanglement.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from polyencoders.data.examples import Example, shortened
 from polyencoders.data.lines import numbered_lines
-from polyencoders.data.sides import Conversations, Source, with_validation
+from polyencoders.data.sources import Source, check_turns, read_folders
 from polyencoders.errors import DataError
 
 _MESSAGE = re.compile(r"\[\d\d:\d\d\] <([^>]*)> (.*)")
@@ -20,7 +20,7 @@ _ADDRESSED = re.compile(r"(\S+?)[:,]\s*")
 
 
 def read_ubuntu_irc(path: str | os.PathLike[str], turns: int = 3) -> list[Example]:
-    """Reads replies from Ubuntu's chat: every marked link from a message to one before it is an example.
+    """Reads replies from Ubuntu's chat: every marked link from a message to an earlier one is an example.
 
     Parameters
     ----------
@@ -29,20 +29,20 @@ def read_ubuntu_irc(path: str | os.PathLike[str], turns: int = 3) -> list[Exampl
         ``X.annotation.txt`` (``1005 1006 -``: line 1006 of the log, counted from 0, answers line 1005); or one
         ``.annotation.txt`` file beside its log.
     turns
-        How much of the conversation makes the query, at most: the message that was answered, the one that it answered
-        itself, and so on; the latest of several. 1 or more.
+        The largest number of turns in a query, 1 or more: the message that was answered, the message that it answered
+        (the latest, if several), and so on.
 
     Returns
     -------
     list of Example
-        By file, then in the order of the annotations. Times and names of speakers are left out, and so is the name of
-        whom a message speaks to, where it begins with it: a reply is not to be found by the names in it. What the
-        server says, and messages that answer nobody, are no answers.
+        By file, then in the order of the annotations. Times and names of speakers are left out. So is a name with
+        which a message begins, to say whom it answers: a reply must not be found by the names in it. The server's
+        messages, and those that answer nobody, are no answers.
 
     Raises
     ------
     DataError
-        When there are no annotations, or a line cannot be used; the message begins with the file and the line number.
+        When there are no annotations, or a line cannot be used. The message begins with the file and the line number.
 
     Examples
     --------
@@ -53,25 +53,20 @@ def read_ubuntu_irc(path: str | os.PathLike[str], turns: int = 3) -> list[Exampl
     >>> read_ubuntu_irc(folder)
     [Example(query=('no sound!',), positives=('which card?',), negatives=(), candidates=None)]
     """
-    return [example for log in _logs(Path(path), turns) for example in log]
+    return _read(Path(path), turns).examples
 
 
 def source(path: str, seed: int) -> Source:
     """``ubuntu-irc:PATH``: the folder with ``train``, ``dev`` and ``test`` in it, or one of them."""
-    folder = Path(path)
-    if not (folder / "train").is_dir():
-        return Source.of(_logs(folder))
-    train, validation, test = (Source.of(_logs(folder / side)) for side in ("train", "dev", "test"))
-    return with_validation(train, validation.examples, test.examples, seed)
+    return read_folders(Path(path), _read, seed)
 
 
-def _logs(path: Path, turns: int = 3) -> Conversations:
-    if turns < 1:
-        raise DataError(f"turns={turns}: expected 1 or more turns before the answer")
+def _read(path: Path, turns: int = 3) -> Source:
+    check_turns(turns)
     files = sorted(path.glob("*.annotation.txt")) if path.is_dir() else [path]
     if not files:
         raise DataError(f"{path}: no annotations, expected files such as 2005-06-27_12.annotation.txt")
-    return [_examples(file, turns) for file in files]
+    return Source.of([_examples(file, turns) for file in files])
 
 
 def _examples(path: Path, turns: int) -> list[Example]:
@@ -85,19 +80,20 @@ def _examples(path: Path, turns: int) -> list[Example]:
         answered[reply] = max(before, answered.get(reply, -1))
     examples = []
     for before, reply in links:
-        if said[before] is None or said[reply] is None:
+        answer = said[reply]
+        if said[before] is None or answer is None:
             continue
         query: list[str] = []
         at: int | None = before
         while at is not None and len(query) < turns and (text := said[at]) is not None:
             query.insert(0, text)
             at = answered.get(at)
-        examples.append(Example(query, said[reply] or ""))
+        examples.append(Example(query, answer))
     return examples
 
 
 def _links(path: Path, lines: int) -> list[tuple[int, int]]:
-    """The links from one message to another, (what was answered, the answer), each once."""
+    """Reads each link once, as the numbers of the message that was answered and of its answer."""
     links: dict[tuple[int, int], None] = {}
     for number, line in numbered_lines(path):
         fields = line.split()
@@ -112,15 +108,12 @@ def _links(path: Path, lines: int) -> list[tuple[int, int]]:
 
 
 def _messages(log: list[str]) -> list[str | None]:
-    """What was said in each line, by whomever, to whomever; None for what the server says."""
+    """Returns what was said in each line, without the speaker and the person spoken to; None for the server's lines."""
     found = [_MESSAGE.fullmatch(line) or _ACTION.fullmatch(line) for line in log]
     speakers = {match[1].casefold() for match in found if match}
     messages: list[str | None] = []
     for match in found:
-        if match is None:
-            messages.append(None)
-            continue
-        text = match[2].strip()
+        text = match[2].strip() if match else ""
         addressed = _ADDRESSED.match(text)
         if addressed and addressed[1].casefold() in speakers:
             text = text[addressed.end() :].strip()

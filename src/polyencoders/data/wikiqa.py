@@ -1,6 +1,6 @@
-"""WikiQA: questions, and the sentences of a Wikipedia article's beginning, of which some answer (Yang et al., 2015).
+"""Reads WikiQA: questions, and sentences of a Wikipedia article of which some answer them (Yang et al., 2015).
 
-Knows it as parallel files of tokenised text: ``a.toks`` questions, ``b.toks`` sentences, ``sim.txt`` labels.
+The set is in parallel files of tokenised text: ``a.toks`` questions, ``b.toks`` sentences, ``sim.txt`` labels.
 """
 
 from __future__ import annotations
@@ -10,27 +10,28 @@ from itertools import groupby
 from pathlib import Path
 
 from polyencoders.data.examples import Example, shortened
-from polyencoders.data.lines import numbered_lines
-from polyencoders.data.sides import Source, with_validation
+from polyencoders.data.lines import located, numbered_lines
+from polyencoders.data.sources import Source, read_folders
 from polyencoders.errors import DataError
 
 _FILES = ("id.txt", "a.toks", "b.toks", "sim.txt")
 
 
 def read_wikiqa(path: str | os.PathLike[str]) -> list[Example]:
-    """Reads one side of WikiQA.
+    """Reads one split of WikiQA.
 
     Parameters
     ----------
     path
-        A folder with ``id.txt``, ``a.toks``, ``b.toks`` and ``sim.txt``: in each line a question's id, the question, a
-        sentence, and 1 where it answers the question, 0 where it does not. Lines of one question follow one another.
+        A folder with ``id.txt``, ``a.toks``, ``b.toks`` and ``sim.txt``. Their lines hold a question's id, the
+        question, a sentence, and 1 where it answers the question, 0 where it does not. Lines of one question follow one
+        another.
 
     Returns
     -------
     list of Example
-        A question each, in the files' order; its sentences are the candidates, in theirs. Questions that no sentence
-        answers have no right answer, and are left out, as is usual.
+        One for each question, in the files' order. Its sentences are the candidates, in their order. Questions that no
+        sentence answers are left out, as is usual.
 
     Raises
     ------
@@ -53,26 +54,21 @@ def read_wikiqa(path: str | os.PathLike[str]) -> list[Example]:
         lengths = ", ".join(f"{name} {len(column)}" for name, column in zip(_FILES, columns, strict=True))
         raise DataError(f"{folder}: the files differ in length: {lengths} lines")
     examples = []
-    rows = enumerate(zip(*columns, strict=True), start=1)
-    for _, group in groupby(rows, key=lambda row: row[1][0]):
+    rows = zip(range(1, len(columns[0]) + 1), *columns, strict=True)
+    for identity, group in groupby(rows, key=lambda row: row[1]):
         listed = list(group)
-        first = listed[0][0]
-        right, candidates = [], []
-        for number, (identity, question, sentence, label) in listed:
+        first, _, asked, *_ = listed[0]
+        for number, _, question, _, label in listed:
             if label not in ("0", "1"):
                 raise DataError(f"{folder / 'sim.txt'}:{number}: expected 0 or 1, given {shortened(label)}")
-            if question != listed[0][1][1]:
+            if question != asked:
                 raise DataError(
                     f"{folder / 'a.toks'}:{number}: another question than line {first} has, with id {identity}"
                 )
-            candidates.append(sentence)
-            if label == "1":
-                right.append(sentence)
+        right = [sentence for _, _, _, sentence, label in listed if label == "1"]
         if right:
-            try:
-                examples.append(Example(listed[0][1][1], right, candidates=candidates))
-            except DataError as error:
-                raise DataError(f"{folder / 'a.toks'}:{first}: {error}") from None
+            with located(f"{folder / 'a.toks'}:{first}"):
+                examples.append(Example(asked, right, candidates=[sentence for _, _, _, sentence, _ in listed]))
     if not examples:
         raise DataError(f"{folder}: no question has an answer")
     return examples
@@ -80,8 +76,4 @@ def read_wikiqa(path: str | os.PathLike[str]) -> list[Example]:
 
 def source(path: str, seed: int) -> Source:
     """``wikiqa:PATH``: the folder with ``train``, ``dev`` and ``test`` in it, or one of them."""
-    folder = Path(path)
-    if not (folder / "train").is_dir():
-        return Source(read_wikiqa(folder))
-    train, validation, test = (read_wikiqa(folder / side) for side in ("train", "dev", "test"))
-    return with_validation(Source(train), validation, test, seed)
+    return read_folders(Path(path), lambda folder: Source(read_wikiqa(folder)), seed)

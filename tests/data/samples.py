@@ -25,14 +25,6 @@ def error_of(read, *arguments, **options):
     return str(caught.value)
 
 
-PARLAI = (
-    "text:your persona: i bake.\\nhi there\tlabels:hello !|hey\treward:1\tlabel_candidates:no .|hello !|a__PIPE__b\n"
-    "text:what do you do ?\tlabels:i bake .\tid:7\tepisode_done:True\n"
-    "\n"
-    "text:only listening\n"
-    "text:still ?\teval_labels:yes .\tepisode_done:True\n"
-)
-
 CONVAI2 = (
     "1 your persona: i ski.\n"
     "2 your persona: i have two cats.\n"
@@ -183,14 +175,4 @@ SELF_DIALOGUE = (
     '"HITId","WorkerId","Answer.sentence1","Answer.sentence10","Answer.sentence2","Answer.sentence3","Approve"\n'
     '"3YZ","A2U","Seen  the film?","Bye.","Twice, in fact.\nReally.","","x"\n'
     '"3YY","A2V","Good?","","Very.","So?",""\n'
-)
-
-DEBIAN_PACKAGES = (
-    "Package: libtea1\nSource: tea (2.0-1)\nVersion: 2\nDescription: library that makes tea\n\n"
-    "Package: tea\nVersion: 2\nTag: a::b,\n c::d\nDescription: makes tea\n\n"
-    "Package: nodoc\nDescription: has no long description\n"
-)
-DEBIAN_TRANSLATION = (
-    "Package: libtea1\nDescription-md5: 1\nDescription-en: library that makes tea\n The library.\n\n"
-    "Package: tea\nDescription-md5: 2\nDescription-en: makes tea\n Makes  tea,\n hot.\n .\n  * Or iced.\n\n"
 )

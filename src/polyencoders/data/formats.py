@@ -1,0 +1,118 @@
+"""Loads a data set by its name: the built-in one, a JSON Lines file, or a set in one of the field's formats."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from polyencoders.data import (
+    babi,
+    beir,
+    clinc150,
+    convai2,
+    dailydialogpp,
+    dstc7,
+    labelled,
+    mutual,
+    scifact,
+    self_dialogue,
+    ubuntu,
+    ubuntu_irc,
+    wikiqa,
+)
+from polyencoders.data.chitchat import chitchat
+from polyencoders.data.jsonl import read_jsonl
+from polyencoders.data.lines import did_you_mean, located
+from polyencoders.data.sources import Source
+from polyencoders.data.splits import Splits
+from polyencoders.errors import DataError
+
+BUILT_IN = ("chitchat",)
+
+FORMATS: dict[str, Callable[[str, int], Source]] = {
+    "babi": babi.source,
+    "beir": beir.source,
+    "clinc150": clinc150.source,
+    "convai2": convai2.source,
+    "dailydialog++": dailydialogpp.source,
+    "dailydialog++-random": dailydialogpp.source_random,
+    "dstc7": dstc7.source,
+    "labelled": labelled.source,
+    "mutual": mutual.source,
+    "scifact": scifact.source,
+    "self-dialogue": self_dialogue.source,
+    "ubuntu": ubuntu.source,
+    "ubuntu-irc": ubuntu_irc.source,
+    "wikiqa": wikiqa.source,
+}
+"""What may stand before the colon in ``FORMAT:PATH``, and what reads it, given the path and a seed."""
+
+_EXPECTED = f"FORMAT:PATH with one of the formats {', '.join(FORMATS)}"
+
+
+def load_examples(source: str | os.PathLike[str], seed: int = 0) -> Splits:
+    """Loads a data set, split into training, validation and test.
+
+    Parameters
+    ----------
+    source
+        ``"chitchat"``, the path of a JSON Lines file (see `read_jsonl`), or ``"FORMAT:PATH"``, such as
+        ``"mutual:data/mutual"``. The formats are in docs/data.md.
+    seed
+        Splits a set that has no splits of its own (see `split_examples`) into about 80%, 10% and 10%. In a set with
+        only training and test, chooses what is held out for validation. The splits that a set comes with are kept.
+
+    Returns
+    -------
+    Splits
+        The examples of the three splits, and the list that every query ranks, where the set has one.
+
+    Raises
+    ------
+    DataError
+        When `source` is none of these, or what it names cannot be used.
+
+    Examples
+    --------
+    >>> load_examples("chitchta")
+    Traceback (most recent call last):
+    polyencoders.errors.DataError: chitchta: neither a file nor a built-in data set (chitchat); did you mean "chitchat"?
+    """
+    found = read_source(source, seed)
+    with located(os.fspath(source)):
+        return found.split(validation=0.1, test=0.1, seed=seed)
+
+
+def read_source(source: str | os.PathLike[str], seed: int = 0) -> Source:
+    """Reads what `load_examples` splits: a file's examples in one list, or a set with its own splits.
+
+    Parameters
+    ----------
+    source, seed
+        See `load_examples`.
+    """
+    name = os.fspath(source)
+    if name in BUILT_IN:
+        return Source([], chitchat())
+    if Path(source).is_dir():
+        raise DataError(f"{name}: a directory, expected a file, or a format before it, {_EXPECTED}")
+    if Path(source).exists():
+        return Source(read_jsonl(source))
+    kind, colon, path = name.partition(":")
+    if colon and kind in FORMATS:
+        if not path:
+            raise DataError(f"{name}: expected a path after the colon, as in {kind}:PATH")
+        return FORMATS[kind](path, seed)
+    if colon and len(kind) > 1:  # C:\\data is a path
+        raise DataError(
+            f"{name}: no file of this name, and no format {kind!r}{did_you_mean(kind, FORMATS)}; expected {_EXPECTED}"
+        )
+    if name in FORMATS:
+        raise DataError(f"{name}: a format; expected a path after it, {name}:PATH")
+    match = difflib.get_close_matches(name, BUILT_IN, n=1)
+    raise DataError(
+        f"{name}: neither a file nor a built-in data set ({', '.join(BUILT_IN)})"
+        + (f'; did you mean "{match[0]}"?' if match else "")
+    )
