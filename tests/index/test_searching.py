@@ -16,7 +16,7 @@ from polyencoders.index.documents import document
 from polyencoders.scoring import kernel
 
 KINDS = ("normal", "clustered", "uneven", "zeros and twins")
-PATHS = ["native", "torch"] if kernel.native() else ["torch"]
+PATHS = ["native", "numpy"] if kernel.native() else ["numpy"]
 N, DIMENSION = 900, 16
 FILTERS = {
     None: lambda metadata: True,
@@ -78,8 +78,8 @@ def rows(n, first=0):
 
 def take(monkeypatch, path):
     """The path of every search until the patch is undone."""
-    if path == "torch":
-        monkeypatch.setenv(kernel.CHOICE, "torch")
+    if path == "numpy":
+        monkeypatch.setenv(kernel.CHOICE, "numpy")
     else:
         monkeypatch.delenv(kernel.CHOICE, raising=False)
 
