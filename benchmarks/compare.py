@@ -8,30 +8,26 @@ Writes benchmarks/results/compare.{json,jsonl,png,md}; the last line printed is 
 
 from __future__ import annotations
 
-import argparse
+from report import RESULTS, parser
+
+# isort: split
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 from polyencoders.cli import compare
 from polyencoders.training import TrainingOptions
 
-RESULTS = Path(__file__).parent / "results"
 TUNED = ("bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "arc-ii", "cross", "cross-warm")
 FROZEN = ("bi", "bi-attention", "poly-4", "poly-16")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="under a minute, into a temporary folder")
-    parser.add_argument("--work", type=Path, default=Path("models/compare"), help="where models are kept")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="every architecture is trained with each")
-    arguments = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("--work", type=Path, default=Path("models/compare"), help="where models are kept")
+    command.add_argument("--seeds", type=int, nargs="+", default=[0], help="every architecture is trained with each")
+    arguments = command.parse_args()
     if arguments.quick:
         with tempfile.TemporaryDirectory() as folder:
             options = TrainingOptions(steps=2, batch_size=8, validation_queries=8, candidates=4)

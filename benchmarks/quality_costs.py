@@ -3,30 +3,23 @@
     python benchmarks/quality_costs.py            # some minutes; two threads at most
     python benchmarks/quality_costs.py --quick    # under a minute, 100 documents; writes nothing
 
-Models as they are built, untrained: their weights do not matter here. Built-in conversations; documents are encoded
-beforehand, except by cross-encoders, which cannot; models take turns, and a number is the median of nine rounds.
-Writes benchmarks/results/quality_costs.json, which `quality.py` shows with its tables; the last line printed is the
+The models are untrained: their weights do not matter here. Documents are from the built-in conversations, and encoded
+beforehand except by cross-encoders. Models take turns; figures are medians of nine rounds. Writes
+benchmarks/results/quality_costs.{json,md}, which `quality.py` shows with its tables; the last line printed is the
 summary as one JSON object.
 """
 
 from __future__ import annotations
 
-import os
+from report import Report, parser, table
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-import argparse
-import json
+# isort: split
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from machine import machine
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model
 from polyencoders.cli.display import quieten
 from polyencoders.cli.latency import measure_latency
@@ -35,16 +28,13 @@ from quality_maxsim import MaxSim
 from quality_methods import GROUPS, METHODS, UNTRAINED, WARM
 from quality_tasks import some
 
-RESULTS = Path(__file__).parent / "results"
 LENGTH = 128
 HALF = 2
-"""Bytes of a number: vectors are kept in half precision."""
+"""Bytes of a number in half precision, in which vectors are stored."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer documents and methods, writes no results")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__).parse_args()
     quieten()
     torch.set_num_threads(min(2, torch.get_num_threads()))
     number, rounds = (100, 2) if arguments.quick else (1000, 9)
@@ -68,20 +58,15 @@ def main() -> None:
     for name, model in models.items():
         rows[name]["bytes"] = HALF * model.get_embedding_dimension() if hasattr(model, "encode_document") else 0
     rows["maxsim"] = maxsim(queries, documents, rounds)
-    found = {
-        "machine": machine("quality_costs.py", "torch", "sentence-transformers", "transformers"),
-        "documents": number,
-        "rows": {name: rows[name] for name in names},
-        "table": table({name: rows[name] for name in names}, number),
-    }
-    print("\n".join(found["table"]))
-    if not arguments.quick:
-        (RESULTS / "quality_costs.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(found["rows"]))
+    rows = {name: rows[name] for name in names}
+    lines = costs(rows, number)
+    report = Report("quality_costs", ("torch", "sentence-transformers", "transformers"), arguments.quick)
+    report.keep({"documents": number, "rows": rows, "table": lines})
+    report.publish("What each architecture costs", lines, rows)
 
 
 def maxsim(queries: list[Any], documents: list[str], rounds: int) -> dict[str, float]:
-    """One query's encoding, and its MaxSim with the tokens' vectors of all documents, padded beforehand."""
+    """The time to encode a query, and of its MaxSim with all documents, whose token vectors are padded beforehand."""
     scorer = MaxSim(DEFAULT_BACKBONE, LENGTH, None)
     vectors = scorer.model.encode_document(documents, show_progress_bar=False)
     padded = torch.nn.utils.rnn.pad_sequence(list(vectors), batch_first=True)
@@ -97,20 +82,15 @@ def maxsim(queries: list[Any], documents: list[str], rounds: int) -> dict[str, f
     return {"encoding": statistics.median(encoding[1:]), "scoring": statistics.median(scoring[1:]), "bytes": stored}
 
 
-def table(rows: dict[str, Any], number: int) -> list[str]:
-    """A line a method."""
-    lines = [
-        f"| | ms to encode a query | ms to score {number:,} documents | share of the cross-encoder's time | bytes a "
-        "document (half precision) |",
-        "|---|---|---|---|---|",
-    ]
-    whole = rows["cross"]["scoring"]
+def costs(rows: dict[str, Any], number: int) -> list[str]:
+    cells = []
     for name, row in rows.items():
         encoding = f"{row['encoding']:.1f}" if row["encoding"] else "–"
-        share = "1" if name == "cross" else f"1/{whole / (row['encoding'] + row['scoring']):,.0f}"
+        fraction = f"1/{rows['cross']['scoring'] / (row['encoding'] + row['scoring']):,.0f}"
         stored = f"{row['bytes']:,.0f}" if row["bytes"] else "0: the text alone"
-        lines.append(f"| {name} | {encoding} | {row['scoring']:,.2f} | {share} | {stored} |")
-    return lines
+        cells.append((name, encoding, f"{row['scoring']:,.2f}", "1" if name == "cross" else fraction, stored))
+    header = ("", "ms to encode a query", f"ms to score {number:,} documents", "of the cross-encoder's time")
+    return table((*header, "bytes a document (half precision)"), cells)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """The tasks of `quality.py`: published sets, unpacked from their archives, and what is ranked in each.
 
-Knows readers and protocols; nothing of models. The sets are no part of the project: an archive a set, `NAME.tar.gz`, in
-the folder that `--data` names.
+The sets are no part of the project: each is an archive `NAME.tar.gz` in the folder that `--data` names.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import random
 import tarfile
 import zipfile
@@ -16,22 +17,23 @@ from pathlib import Path
 from polyencoders.data import Example, Splits, load_examples
 from polyencoders.evaluation import given_candidates, given_corpus, sampled_candidates
 from polyencoders.evaluation.protocols import Task
+from report import CACHE, ROOT
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What a set's queries rank, and how that is measured.
+    """What the queries of a set rank, and how that is measured.
 
     Attributes
     ----------
     archive
-        The set's, without its ending; None for the built-in one.
+        The name of the set's archive, without its ending; None: the built-in conversations.
     source
-        What `load_examples` reads, in the unpacked archive.
+        The source for `load_examples`, in the unpacked archive.
     ranked
-        Test examples and the set's one list to a task.
+        Makes a task of test examples and of the set's documents.
     extra
-        A measure of its own beside those that all have.
+        A measure beside those that all tasks have.
     """
 
     archive: str | None
@@ -65,11 +67,18 @@ RANKINGS = {
     "banking77": Ranking("banking77", "labelled:banking77/banking_data", _listed),
     "clinc150": Ranking("clinc150", "clinc150:clinc150/data/data_full.json", _listed),
 }
-"""By name. Two rankings of one source share their training."""
+"""Rankings by name. Two of one source share their training."""
+
+
+def add_data_options(command: argparse.ArgumentParser) -> None:
+    """Add `--data` and `--unpacked`, the folders of the archives and of what is in them."""
+    default = os.environ.get("POLYENCODERS_BENCHMARK_DATA") or ROOT.parent / "shared" / "data"
+    command.add_argument("--data", type=Path, default=Path(default), help="the folder of the archives")
+    command.add_argument("--unpacked", type=Path, default=CACHE / "quality")
 
 
 def load(name: str, archives: Path, unpacked: Path) -> Splits:
-    """A task's examples; its archive is unpacked where that has not been done.
+    """The examples of a task. Its archive is unpacked the first time.
 
     Raises
     ------
@@ -83,7 +92,9 @@ def load(name: str, archives: Path, unpacked: Path) -> Splits:
     if not done.exists():
         archive = archives / f"{ranking.archive}.tar.gz"
         if not archive.exists():
-            raise SystemExit(f"{archive}: no such archive; --data names the folder of the sets, --tasks fewer of them")
+            raise SystemExit(
+                f"{archive}: no such archive; --data names the folder of the archives, --tasks the tasks to run"
+            )
         unpacked.mkdir(parents=True, exist_ok=True)
         with tarfile.open(archive) as packed:
             packed.extractall(unpacked, filter="data")
@@ -96,5 +107,5 @@ def load(name: str, archives: Path, unpacked: Path) -> Splits:
 
 
 def some(examples: Sequence[Example], number: int) -> list[Example]:
-    """That many examples, drawn by seed 0; all, where there are fewer."""
+    """At most so many examples, drawn by seed 0."""
     return random.Random(0).sample(list(examples), min(number, len(examples)))

@@ -1,78 +1,62 @@
-"""More than one machine: encoding, training and searching on two nodes beside one, with a node killed on the way.
+"""More than one machine: encoding and training on two nodes beside one, with a node killed on the way.
 
-    python benchmarks/scale_out.py            # ten minutes for encode, nine for train, and search
+    python benchmarks/scale_out.py            # ten minutes for encode, nine for train
     python benchmarks/scale_out.py --quick    # a minute; few documents and steps, shows that it runs
-    python benchmarks/scale_out.py --parts encode train    # some of: encode, train, search
+    python benchmarks/scale_out.py --parts train    # some of: encode, train
     python benchmarks/scale_out.py --parts encode --documents 50000 --layers 2
 
-`encode`: 200,000 different short texts (people's replies, and pairs of them) into an index, with the first two layers
-of all-MiniLM-L6-v2 (all six take three times as long): by one process with one thread; by two Ray nodes with one
-processor each; and by two of which one is killed halfway. Each node is a process with its own network namespace where
-the machine allows it. The indexes are compared document by document, to the last bit.
+`encode`: 200,000 different short texts into an index, with the first two layers of all-MiniLM-L6-v2: by one process
+with one thread, by two Ray nodes with one processor each, and by two of which one is killed halfway. Each node has its
+own network namespace where the machine allows it. The indexes are compared document by document, to the last bit.
 `train`: a poly-encoder in two processes and in one with the same batches: loss, gradients, validation, weights.
-`search`: see scale_out_search.py.
+`scale_out_search.py` measures searching.
 
-Writes benchmarks/results/scale_out.{json,md}, keeping the parts that were not run; the last line printed is the summary
-as one JSON object. Ends with 1 when a result is not that of one machine. Nothing else should run meanwhile.
+Writes benchmarks/results/scale_out.{json,md} and keeps the parts that were not run; the last line printed is the
+summary as one JSON object. Exits with 1 if a result is not that of one machine. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
 
-import os
+from report import Report, parser, table
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-import argparse
-import json
+# isort: split
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import scale_out_encode
 import scale_out_train
-from machine import machine
 
-RESULTS = Path(__file__).parent / "results"
-PARTS = ("encode", "train", "search")
+PARTS = ("encode", "train")
+RUNS = {
+    "one process": "one process, `index add`",
+    "one node": "one node, `--ray`",
+    "two nodes": "two nodes, `--ray`",
+    "one killed": "two nodes, one killed after {:,} documents",
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few documents, nothing is written")
-    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="none: only the tables again")
-    parser.add_argument("--documents", type=int, help="to encode [default: 200,000]")
-    parser.add_argument("--layers", type=int, help="of all-MiniLM-L6-v2's six [default: 2]")
-    arguments = parser.parse_args()
-    path = RESULTS / "scale_out.json"
-    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() and not arguments.quick else {}
+    command = parser(__doc__, PARTS)
+    command.add_argument("--documents", type=int, help="to encode [default: 200,000]")
+    command.add_argument("--layers", type=int, help="of all-MiniLM-L6-v2's six [default: 2]")
+    arguments = command.parse_args()
+    quick = arguments.quick
+    report = Report("scale_out", ("torch", "sentence-transformers", "ray", "lancedb", "pylance"), quick)
     for part in arguments.parts:
         with tempfile.TemporaryDirectory(prefix="scale_out-") as work:
-            results[part] = _measured(part, arguments, Path(work))
-        if not arguments.quick:
-            results["machine"] = machine("scale_out.py", "torch", "sentence-transformers", "ray", "lancedb", "pylance")
-            RESULTS.mkdir(exist_ok=True)
-            path.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    if not arguments.quick:
-        (RESULTS / "scale_out.md").write_text(markdown(results), encoding="utf-8")
-    print(markdown(results))
-    wrong = problems(results)
-    print(json.dumps({"problems": wrong, **{part: summary for part in PARTS if (summary := _short(results, part))}}))
+            if part == "encode":
+                documents = arguments.documents or (2_000 if quick else 200_000)
+                layers = arguments.layers or (1 if quick else 2)
+                report.keep({part: scale_out_encode.measure(quick, Path(work), documents, layers)})
+            else:
+                report.keep({part: scale_out_train.measure(quick, Path(work))})
+    results, wrong = report.results, problems(report.results)
+    lines = encode_lines(results["encode"]) if "encode" in results else []
+    lines += train_lines(results["train"]) if "train" in results else []
+    report.publish("More than one machine", lines, {"problems": wrong, **summary(results)})
     if wrong:
         raise SystemExit(1)
-
-
-def _measured(part: str, arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
-    if part == "encode":
-        documents = arguments.documents or (2_000 if arguments.quick else 200_000)
-        layers = arguments.layers or (1 if arguments.quick else 2)
-        return scale_out_encode.measure(arguments.quick, work, documents, layers)
-    if part == "train":
-        return scale_out_train.measure(arguments.quick, work)
-    import scale_out_search
-
-    return dict(scale_out_search.measure(arguments.quick, work))
 
 
 def problems(results: dict[str, Any]) -> list[str]:
@@ -94,98 +78,68 @@ def problems(results: dict[str, Any]) -> list[str]:
     return wrong
 
 
-def markdown(results: dict[str, Any]) -> str:
-    """Tables of all parts."""
-    blocks = ["# More than one machine", ""]
-    if encode := results.get("encode"):
-        how = "each in its own network namespace" if encode["namespaces"] else "both on the loopback device"
-        blocks += [
-            "## Encoding",
-            "",
-            f"{encode['documents']:,} documents, the first {encode['layers']} layers of {encode['backbone']}, chunks "
-            f"of {encode['chunk']:,}. Nodes have one processor each, {how}; all are one machine's.",
-            "",
-            "| | documents | seconds | documents a second | seconds until the first chunk | documents that differ |",
-            "|---|---|---|---|---|---|",
-        ]
-        for name in ("one process", "one node", "two nodes", "one killed"):
-            if run := encode.get(name):
-                called = {
-                    "one process": "one process, `index add`",
-                    "one node": "one node, `--ray`",
-                    "two nodes": "two nodes, `--ray`",
-                }.get(name, "")
-                called = called or f"two nodes, one killed after {run['killed at']:,} documents"
-                differ = run.get("vectors that differ", "–")
-                rate = run["documents"] / run["seconds"]
-                blocks.append(
-                    f"| {called} | {run['documents']:,} | {run['seconds']:.0f} | {rate:,.0f} | {run['first']:.0f} | "
-                    f"{differ} |"
-                )
-        largest = max(
-            (encode[name]["largest difference"] or 0 for name in ("two nodes", "one killed") if name in encode),
-            default=0,
+def encode_lines(encode: dict[str, Any]) -> list[str]:
+    how = "each in its own network namespace" if encode["namespaces"] else "both on the loopback device"
+    runs = {name: encode[name] for name in RUNS if name in encode}
+    rows = [
+        (
+            RUNS[name].format(run.get("killed at", 0)),
+            f"{run['documents']:,}",
+            f"{run['seconds']:.0f}",
+            f"{run['documents'] / run['seconds']:,.0f}",
+            f"{run['first']:.0f}",
+            run.get("vectors that differ", "–"),
         )
-        blocks += ["", f"Largest difference of a number of a vector from one process's: {largest:g}.", ""]
+        for name, run in runs.items()
+    ]
+    header = ("", "documents", "seconds", "documents a second", "seconds until the first chunk")
+    largest = max(run.get("largest difference") or 0 for run in runs.values())
+    return [
+        "## Encoding",
+        "",
+        f"{encode['documents']:,} documents, the first {encode['layers']} layers of {encode['backbone']}, chunks "
+        f"of {encode['chunk']:,}. Nodes have one processor each, {how}; all are on one machine.",
+        "",
+        *table((*header, "documents that differ"), rows),
+        f"Largest difference of a number in a vector from one process's: {largest:g}.",
+        "",
+    ]
+
+
+def train_lines(train: dict[str, Any]) -> list[str]:
+    runs = [train[name] for name in ("one process", "two processes")]
+    rows = [
+        ("first loss", *(f"{run['loss of the first batch']:.6f}" for run in runs)),
+        (
+            runs[0]["metric"],
+            *(" → ".join(f"{value:.3f}" for value in (run["before"], *run["history"])) for run in runs),
+        ),
+        ("seconds", *(f"{run['seconds']:.0f}" for run in runs)),
+    ]
+    return [
+        "## Training",
+        "",
+        f"{train['steps']} steps of {train['batch']} queries, poly-4 on all-MiniLM-L6-v2, float32, without "
+        "dropout; one thread a process.",
+        "",
+        *table(("", "one process", "two processes"), rows),
+        f"Largest difference of a gradient of the first batch: {train['largest difference of a gradient']:.1e} (the "
+        f"largest is {train['largest gradient']:.2g}); of a weight at the end: "
+        f"{train['largest difference of a weight']:.1e}.",
+        "",
+    ]
+
+
+def summary(results: dict[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    if encode := results.get("encode"):
+        shown = ("documents", "seconds", "vectors that differ")
+        runs = {name: encode[name] for name in RUNS if name in encode}
+        out["encode"] = {name: {key: run[key] for key in shown if key in run} for name, run in runs.items()}
     if train := results.get("train"):
-        one, two = train["one process"], train["two processes"]
-        blocks += [
-            "## Training",
-            "",
-            f"{train['steps']} steps of {train['batch']} queries, poly-4 on all-MiniLM-L6-v2, float32, without "
-            "dropout; one thread a process.",
-            "",
-            "| | one process | two processes |",
-            "|---|---|---|",
-            f"| first loss | {one['loss of the first batch']:.6f} | {two['loss of the first batch']:.6f} |",
-            f"| {one['metric']} | {_listed(one)} | {_listed(two)} |",
-            f"| seconds | {one['seconds']:.0f} | {two['seconds']:.0f} |",
-            "",
-            "Largest difference of a gradient of the first batch: "
-            f"{train['largest difference of a gradient']:.1e} (the largest is {train['largest gradient']:.2g}); "
-            "of a weight at the end: "
-            f"{train['largest difference of a weight']:.1e}.",
-            "",
-        ]
-    if search := results.get("search"):
-        import scale_out_search
-
-        figures = json.dumps(scale_out_search.summary(search), indent=1)
-        blocks += [
-            "## Searching",
-            "",
-            "What each figure is, `scale_out_search.py` says.",
-            "",
-            f"```json\n{figures}\n```",
-            "",
-        ]
-    if about := results.get("machine"):
-        blocks += [", ".join(f"{name} {value}" for name, value in about.items()) + ".", ""]
-    return "\n".join(blocks)
-
-
-def _listed(run: dict[str, Any]) -> str:
-    return " → ".join(f"{value:.3f}" for value in (run["before"], *run["history"]))
-
-
-def _short(results: dict[str, Any], part: str) -> dict[str, Any]:
-    """The figures of a part that matter most."""
-    found = results.get(part)
-    if not found:
-        return {}
-    if part == "search":
-        import scale_out_search
-
-        return dict(scale_out_search.summary(found))
-    if part == "encode":
-        return {
-            name: {key: run[key] for key in ("documents", "seconds", "vectors that differ") if key in run}
-            for name, run in found.items()
-            if isinstance(run, dict)
-        }
-    return {key: value for key, value in found.items() if key.startswith("largest")} | {
-        name: round(found[name]["seconds"], 1) for name in ("one process", "two processes")
-    }
+        out["train"] = {key: value for key, value in train.items() if key.startswith("largest")}
+        out["train"] |= {name: round(train[name]["seconds"], 1) for name in ("one process", "two processes")}
+    return out
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Documents encoded by a cluster of two nodes beside one machine; one of the nodes killed halfway. For `scale_out.py`.
+"""Encoding by a cluster of two nodes beside one machine, and with one node killed halfway. For `scale_out.py`.
 
-Each index is filled by a process of its own: this file, started with `--fill`, which says on its standard output how
-far it is.
+This file, started with `--fill`, fills an index and prints its progress.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ BACKBONE = "all-MiniLM-L6-v2"
 
 
 def measure(quick: bool, work: Path, documents: int, layers: int) -> dict[str, Any]:
-    """What `scale_out.py` writes down of it."""
+    """The results of the part `encode`."""
     chunk = 256 if quick else 4_096
     folder = work / "encode"
     shutil.rmtree(folder, ignore_errors=True)
@@ -56,7 +55,7 @@ def measure(quick: bool, work: Path, documents: int, layers: int) -> dict[str, A
 def _filled(
     nodes: TwoNodes | None, index: Path, data: Path, model: Path, chunk: int, kill_at: int | None = None
 ) -> dict[str, Any]:
-    """An index filled, and how that went."""
+    """Fill an index in a process of its own; gives its figures."""
     command = [sys.executable, __file__, "--fill", str(index), str(data), str(model), "--chunk", str(chunk)]
     started = time.perf_counter()
     if nodes is None:
@@ -72,7 +71,7 @@ def _filled(
         said = json.loads(line)
         if "encoded" in said:
             if "first" not in found:
-                found["first"] = time.perf_counter() - started  # the processes and the model are there by then
+                found["first"] = time.perf_counter() - started  # by then, the processes and the model are loaded
             if nodes is not None and kill_at is not None and said["encoded"] >= kill_at:
                 nodes.kill_worker()
                 found |= {"killed at": said["encoded"], "killed after": time.perf_counter() - started}
@@ -86,7 +85,7 @@ def _filled(
 
 
 def _differences(one: Path, two: Path) -> dict[str, Any]:
-    """How many documents differ between two indexes, and by how much a vector's numbers do."""
+    """The number of documents that differ between two indexes, and the largest difference of a number in a vector."""
     import lance
 
     from polyencoders.index import verify
@@ -108,7 +107,7 @@ def _differences(one: Path, two: Path) -> dict[str, Any]:
 
 
 def _write_documents(path: Path, number: int) -> None:
-    """Short replies of people, and others that are two of them; all different."""
+    """Short replies, and texts that are two of them; all different."""
     from polyencoders.data import chitchat_replies
 
     replies = list(dict.fromkeys(reply["text"] for reply in chitchat_replies() if len(reply["text"]) < 60))

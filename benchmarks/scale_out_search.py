@@ -1,33 +1,29 @@
-"""Search over shards on Ray beside one machine: the same answers, what each part of the time is, and a shard killed.
+"""Search over shards on Ray beside one machine: the same answers, the parts of the time, and a shard killed.
 
     python benchmarks/scale_out_search.py            # some minutes, once the vectors are made
     python benchmarks/scale_out_search.py --quick    # under a minute; few documents, shows that it runs
 
-A cluster of this machine alone is started, and ended. `identical`: all queries over four shards and on one machine,
-exact and fast; answers are equal when hits, scores, certificates, bounds and the number of documents looked at are, to
-the last bit. `one machine`, `shards`: a query at a time, in milliseconds (medians), with the parts of it: shards share
-this machine's processors, so beside the time in which they all scan at once stands that of one which scans alone, as on
-a machine of its own. `loss`: two clients ask all the time while a shard's process is killed; questions then wait for it
-(`waits`), are refused after half a second (`refuses`), are answered without it after that (`partial`), or go to its
-replica (`replicas`).
+The cluster is this machine alone. `identical`: all queries over four shards and on one machine, exact and fast; hits,
+scores, certificates, bounds and the number of documents looked at must be equal to the last bit. `one machine`,
+`shards`: one query at a time, medians in milliseconds. Shards share this machine's processors, so the time of a shard
+that scans alone is measured, too. `loss`: two clients search while the process of a shard is killed. Queries wait for
+it (`waits`), are refused after half a second (`refuses`), are answered without it after half a second (`partial`), or
+go to its replica (`replicas`).
 
-Writes benchmarks/results/scale_out_search.json and the tables of docs/scaling.md; `--draw` only the latter, from the
-former. The last line printed is the summary as one JSON object. Nothing else
-should run meanwhile.
+Writes benchmarks/results/scale_out_search.{json,md} and the tables of docs/scaling.md; the last line printed is the
+summary as one JSON object. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-import argparse
+from report import CACHE, Report, parser, put, table
+
+# isort: split
 import itertools
-import json
-import shutil
 import statistics
 import sys
 import tempfile
@@ -37,6 +33,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +43,13 @@ import torch
 from ray.cloudpickle import dumps
 from ray.cluster_utils import Cluster
 
-from machine import machine
-from pages import put
 from polyencoders.data import chitchat_replies
 from polyencoders.distributed import PartialAnswer, ShardedIndex, connect
 from polyencoders.distributed.shard import Shard
 from polyencoders.errors import ClusterError
 from polyencoders.index import Answer, Index
-from trained_vectors import CACHE, TEMPERATURE, TrainedVectors
+from trained_vectors import TEMPERATURE, TrainedVectors
 
-RESULTS = Path(__file__).parent / "results"
 K, CODES, SHARDS = 10, 4, (1, 2, 4)
 MODES = ("exact", "fast")
 KILLED = {
@@ -65,25 +59,25 @@ KILLED = {
     "replicas": "it has a replica",
 }
 HOW = {"waits": (60.0, False), "refuses": (0.5, False), "partial": (0.5, True)}
-"""By name: seconds for which a lost shard is waited for, and whether an answer may then leave its documents out."""
+"""Seconds to wait for a lost shard, and whether an answer may then leave its documents out, by name."""
 HERE = "127.0.0.2"
-"""Not 127.0.0.1, for which Ray takes the address that other machines use, so that it would be open to them."""
+"""Not 127.0.0.1: Ray would replace it by the address that other machines use, and be open to them."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of it."""
+    """How much is measured."""
 
     vectors: TrainedVectors
     documents: int = 200_000
     timed: int = 200
-    """Queries that are put one at a time."""
+    """The number of queries that are timed one at a time."""
     calm: float = 5.0
     """Seconds before and after a shard is killed."""
 
 
 def measure(quick: bool, work: Path) -> dict[str, Any]:
-    """All of it, in a folder for indexes; `quick`: within 40 seconds, of few documents."""
+    """All figures, with vectors and indexes in a folder. `quick`: of few documents, within 40 seconds."""
     plan = planned(quick, work)
     path = made(plan, work)
     codes = plan.vectors.codes(384, CODES)
@@ -119,14 +113,14 @@ def measure(quick: bool, work: Path) -> dict[str, Any]:
 
 
 def planned(quick: bool, work: Path) -> Plan:
-    """What is measured, with vectors that are kept in a folder."""
+    """The plan, with vectors that are kept in a folder."""
     few = TrainedVectors(work / "vectors", documents=500, examples=64, queries=40, steps=20)
     some = TrainedVectors(work / "vectors", documents=20_000, examples=2_000, queries=1_000, steps=300)
     return Plan(few, 30_000, 15, 0.5) if quick else Plan(some)
 
 
 def made(plan: Plan, work: Path) -> Path:
-    """The index: replies of the built-in conversations, vectors as near to one another as theirs."""
+    """The index: replies of the built-in conversations, with vectors as near to one another as theirs."""
     path = work / f"scale-out-{plan.documents}"
     if not path.exists():
         replies = itertools.cycle(chitchat_replies())
@@ -140,8 +134,8 @@ def made(plan: Plan, work: Path) -> Path:
 
 @contextmanager
 def _cluster(processors: int) -> Iterator[str]:
-    """The address of a cluster of this machine, with as many processors as it is told of."""
-    warnings.filterwarnings("ignore", message="lancedb fork support")  # of processes that become others at once
+    """The address of a cluster of this machine, which counts as so many processors."""
+    warnings.filterwarnings("ignore", message="lancedb fork support")  # the forked processes exec at once
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:  # short: sockets
         (Path(folder) / "ray").mkdir()
@@ -171,7 +165,7 @@ def _cluster(processors: int) -> Iterator[str]:
 def _spread(address: str, path: Path, **how: Any) -> Iterator[ShardedIndex]:
     spread = ShardedIndex.on(address, path, threads=1, **how)
     try:
-        len(spread)  # every shard has read its share
+        len(spread)  # every shard has read its slice
         yield spread
     finally:
         spread.close()
@@ -181,7 +175,7 @@ def _spread(address: str, path: Path, **how: Any) -> Iterator[ShardedIndex]:
 
 
 def _compared(spread: ShardedIndex, index: Index, codes: np.ndarray) -> dict[str, Any]:
-    """How many answers differ from one machine's, in what."""
+    """The number of answers that differ from one machine's, by what differs."""
     found: dict[str, Any] = {"shards": len(spread.shards), "queries": len(codes)}
     for name, how in {"exact": {}, "fast": {"mode": "fast"}, "fast, 1%": {"mode": "fast", "share": 0.01}}.items():
         ours = spread.search(codes, K, temperature=TEMPERATURE, **how)
@@ -204,7 +198,7 @@ def _compared(spread: ShardedIndex, index: Index, codes: np.ndarray) -> dict[str
 
 
 def _alone(index: Index, codes: np.ndarray, threads: int) -> dict[str, Any]:
-    """A query at a time on one machine."""
+    """The times of single queries on one machine."""
     torch.set_num_threads(threads)
     out = {}
     for mode in MODES:
@@ -219,7 +213,7 @@ def _alone(index: Index, codes: np.ndarray, threads: int) -> dict[str, Any]:
 
 
 def _spread_out(spread: ShardedIndex, index: Index, codes: np.ndarray) -> dict[str, Any]:
-    """A query at a time over shards: what it takes, where, and what goes over the wire."""
+    """The times of single queries over shards, by part, and the bytes on the wire."""
     parts = len(spread.shards)
     layout = index.snapshot.segments[0].layout
     assert layout is not None
@@ -245,7 +239,7 @@ def _spread_out(spread: ShardedIndex, index: Index, codes: np.ndarray) -> dict[s
                 asked_first.append(sum(one.seconds for one in before))
                 sent.append(sum(one.sent for one in asked))
                 received.append(sum(one.received for one in asked))
-                # The first shard's part again in this process, where nothing else wants the processor.
+                # The first shard's part again, in this process, while nothing else runs.
                 alone.append(here.search(*last.arguments).seconds)
                 (share,) = here._slices.values()
                 screened.append(share.segments[0].documents.work["screened"])
@@ -270,7 +264,7 @@ def _spread_out(spread: ShardedIndex, index: Index, codes: np.ndarray) -> dict[s
 
 @dataclass(frozen=True)
 class Asked:
-    """One question to all shards."""
+    """A call of all shards."""
 
     method: str
     arguments: tuple[Any, ...]
@@ -279,7 +273,7 @@ class Asked:
 
     @property
     def sent(self) -> int:
-        """Bytes of the question, to all shards."""
+        """Bytes of the arguments, to all shards."""
         return len(self.answers) * len(dumps(self.arguments))
 
     @property
@@ -290,7 +284,7 @@ class Asked:
 
 @contextmanager
 def _watched(spread: ShardedIndex) -> Iterator[list[Asked]]:
-    """What the shards are asked meanwhile."""
+    """Records the calls of the shards while the block runs."""
     asked: list[Asked] = []
     ask = spread.shards.ask
 
@@ -308,7 +302,7 @@ def _watched(spread: ShardedIndex) -> Iterator[list[Asked]]:
 
 
 def _on_the_loopback(spread: ShardedIndex, codes: np.ndarray, mode: str) -> float:
-    """Bytes a query that the system counts on its loopback, without what flows when nothing is asked."""
+    """Bytes a query on the loopback device, without those of an idle cluster."""
     seconds = 0.02 * len(codes)
     started, before = time.perf_counter(), _loopback()
     time.sleep(seconds)
@@ -333,7 +327,7 @@ def _ms(seconds: list[float]) -> float:
 
 
 def _killed(spread: ShardedIndex, index: Index, codes: np.ndarray, calm: float) -> dict[str, Any]:
-    """What two clients are told while a shard's process is killed; wrong is what differs without saying so."""
+    """The answers to two clients while a shard's process is killed. Wrong: it differs and does not say so."""
     truth = index.search(codes, K, temperature=TEMPERATURE)
     told: list[tuple[float, float, str]] = []
     stop = threading.Event()
@@ -360,7 +354,7 @@ def _killed(spread: ShardedIndex, index: Index, codes: np.ndarray, calm: float) 
     while again is None:
         time.sleep(0.01)
         lost = [end for _, end, what in told if end > killed and what != "whole"]
-        # Whole again: the first whole answer to a question put after the last one that was not.
+        # Whole again: the first whole answer to a query sent after the last answer that was not whole.
         since = max([killed, *lost])
         later = [end for began, end, what in list(told) if began > since and what == "whole"]
         slow = [end - began for began, end, _ in list(told) if end > killed]
@@ -389,87 +383,61 @@ def _judged(answer: Answer, truth: Answer) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few documents, into a temporary folder")
-    parser.add_argument("--draw", action="store_true", help="only the tables, from the results that are there")
-    parser.add_argument("--work", type=Path, default=CACHE / "scale-out", help="where vectors and the index are kept")
-    arguments = parser.parse_args()
-    kept = RESULTS / "scale_out_search.json"
-    if arguments.draw:
-        put("scale-out-search", tables(json.loads(kept.read_text(encoding="utf-8"))), "docs/scaling.md")
-        return
-    if arguments.quick:
-        folder = Path(tempfile.mkdtemp())
-        try:
-            result = measure(True, folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    else:
-        arguments.work.mkdir(parents=True, exist_ok=True)
-        result = measure(False, arguments.work)
-        result["machine"] = machine("scale_out_search.py", "ray", "torch", "lancedb", "numpy")
-        kept.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        put("scale-out-search", tables(result), "docs/scaling.md")
-    print(json.dumps(result, indent=1))
-    print(json.dumps(summary(result)))
+    command = parser(__doc__)
+    command.add_argument("--draw", action="store_true", help="only the tables, from the results that are there")
+    command.add_argument("--work", type=Path, default=CACHE / "scale-out", help="where vectors and the index are kept")
+    arguments = command.parse_args()
+    report = Report("scale_out_search", ("ray", "torch", "lancedb", "numpy"), arguments.quick)
+    if not arguments.draw:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            work = Path(folder) if arguments.quick else arguments.work
+            work.mkdir(parents=True, exist_ok=True)
+            report.keep(measure(arguments.quick, work))
+    lines = tables(report.results)
+    blocks = partial(put, "scale-out-search", lines, "docs/scaling.md")
+    report.publish("Search over shards", lines, summary(report.results), blocks=blocks)
 
 
 def tables(result: dict[str, Any]) -> list[str]:
-    """The figures in Markdown, a line each."""
-    alone = {threads: {mode: row[mode]["ms"] for mode in MODES} for threads, row in result["one machine"].items()}
-    lines = [
-        "| one query, ms | whole | slowest shard | a shard alone | which tiles | fan-out, merge | bytes, pickled "
-        "| of the system |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    """The tables of the documentation."""
+    rows: list[tuple[str, ...]] = []
+    parts = (
+        "",
+        " in the slowest shard",
+        " of the first shard alone",
+        " of asking which tiles",
+        " of fan-out and merge",
+    )
     for mode in MODES:
-        lines += [
-            f"| {mode}, one machine, {threads} thread{'s' if threads != '1' else ''} | {row[mode]:.1f} | | | | | | |"
-            for threads, row in alone.items()
-        ]
+        for threads, row in result["one machine"].items():
+            label = f"{mode}, one machine, {threads} thread{'s' if threads != '1' else ''}"
+            rows.append((label, f"{row[mode]['ms']:.1f}", *[""] * 6))
         for number, shards in result["shards"].items():
             row = shards[mode]
-            parts = [
-                row[f"ms{name}"]
-                for name in (
-                    "",
-                    " in the slowest shard",
-                    " of the first shard alone",
-                    " of asking which tiles",
-                    " of fan-out and merge",
-                )
-            ]
-            said = " | ".join(f"{part:.1f}" for part in parts)
-            wire = f"{row['bytes sent'] + row['bytes received']:,.0f} | {row['bytes on the loopback']:,.0f}"
-            lines.append(f"| {mode}, {number} shard{'s' if number != '1' else ''} | {said} | {wire} |")
-    same = result["identical"]
+            times = [f"{row[f'ms{part}']:.1f}" for part in parts]
+            wire = f"{row['bytes sent'] + row['bytes received']:,.0f}", f"{row['bytes on the loopback']:,.0f}"
+            rows.append((f"{mode}, {number} shard{'s' if number != '1' else ''}", *times, *wire))
+    same, about = result["identical"], result["corpus"]
     differ = sum(row["answers that differ"] for row in same.values() if isinstance(row, dict))
-    lines += [
-        "",
-        f"{same['queries']:,} queries over {same['shards']} shards, exact and fast at two shares: **{differ} answers "
-        "that differ** from one machine's.",
-        "",
-        "| a shard is killed | whole answers | partial | refused | wrong | longest wait, s | whole again after, s |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, what in KILLED.items():
-        row = result["loss"][name]
-        counted = " | ".join(str(row["answers"][kind]) for kind in ("whole", "partial", "failed", "wrong"))
-        again = f"{row['longest wait, seconds']:.1f} | {row['seconds until whole again']:.1f}"
-        lines.append(f"| {what} | {counted} | {again} |")
-    about = result["corpus"]
+    lost = []
+    for name, row in result["loss"].items():
+        answers = [row["answers"][kind] for kind in ("whole", "partial", "failed", "wrong")]
+        waits = f"{row['longest wait, seconds']:.1f}", f"{row['seconds until whole again']:.1f}"
+        lost.append((KILLED[name], *answers, *waits))
+    header = ("one query, ms", "whole", "slowest shard", "a shard alone", "which tiles", "fan-out, merge")
+    answers = ("whole answers", "partial", "refused", "wrong", "longest wait, s", "whole again after, s")
     return [
-        *lines,
+        *table((*header, "bytes, pickled", "of the system"), rows),
+        f"{same['queries']:,} queries over {same['shards']} shards, exact and fast at two fractions: **{differ} "
+        "answers that differ** from one machine's.",
         "",
+        *table(("a shard is killed", *answers), lost),
         f"{about['documents']:,} documents of {about['dimension']} dimensions, {about['codes']} codes a query, "
-        f"k = {about['k']}; a thread each. "
-        + ", ".join(f"{name} {value}" for name, value in result["machine"].items())
-        + ".",
+        f"k = {about['k']}; a thread each.",
     ]
 
 
 def summary(result: dict[str, Any]) -> dict[str, Any]:
-    """What matters of it."""
     most = str(max(SHARDS))
     return {
         "documents": result["corpus"]["documents"],

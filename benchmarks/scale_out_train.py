@@ -1,6 +1,6 @@
 """Training in two processes beside training in one with the same batch. For `scale_out.py`.
 
-Both are this file, started with `--train`; the two by torchrun, and talking through gloo.
+This file, started with `--train`, trains: in one process, or in two by torchrun that communicate through gloo.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from safetensors.torch import load_file
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 BATCH = 32
 NOTHING_TO_LEARN = "key.bias"
-"""A softmax does not change when all that goes into it moves alike: their gradients are rounding, of which Adam makes
-steps."""
+"""Weights without effect: a softmax ignores a constant. Their gradients are rounding, from which Adam makes steps."""
 
 
 def measure(quick: bool, work: Path) -> dict[str, Any]:
-    """What `scale_out.py` writes down of it."""
+    """The results of the part `train`."""
     folder = work / "train"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -84,8 +83,8 @@ def _train(out: Path, steps: int) -> None:
     model = PolyEncoder(get_model_path(), m=4, device="cpu", query_length=64, document_length=64)
     _without_dropout(model)
     splits = load_examples("chitchat")
-    share = BATCH // state.num_processes
-    mine = splits.train[:BATCH][state.process_index * share : (state.process_index + 1) * share]
+    size = BATCH // state.num_processes
+    mine = splits.train[:BATCH][state.process_index * size : (state.process_index + 1) * size]
     columns = []
     for task, texts in (("query", [one.query for one in mine]), ("document", [one.positives[0] for one in mine])):
         encoded = model.preprocess(texts, task=task)
@@ -98,7 +97,7 @@ def _train(out: Path, steps: int) -> None:
     found["loss"] = loss.detach()[None]
     if state.num_processes > 1:
         for tensor in found.values():
-            torch.distributed.all_reduce(tensor)  # what DistributedDataParallel does, and divides
+            torch.distributed.all_reduce(tensor)  # then divided, as DistributedDataParallel does
             tensor /= state.num_processes
     first = float(found.pop("loss"))
     model.zero_grad()
@@ -120,7 +119,7 @@ def _train(out: Path, steps: int) -> None:
 
 
 def _without_dropout(model: Any) -> None:
-    """Each process would draw its own."""
+    """Turn dropout off: each process would draw its own."""
     import torch
 
     for module in model.modules():

