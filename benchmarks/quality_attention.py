@@ -1,10 +1,8 @@
 """Attempts to make documents choose among the codes of a query: losses, an annealed temperature, further layers.
 
-After ordinary training every document attends to all codes nearly alike, and one vector would have done. What others
-have proposed for models of several vectors, carried over to codes; the rows `poly-4, ...` of `quality.py --group
-attention` say what came of it. None of it is in the library: none paid.
-
-Knows codes, weights and the score; nothing of tasks.
+After ordinary training each document attends to all codes nearly alike, so that one vector would be enough. These are
+proposals for other models of several vectors, applied to codes. `quality.py --group attention` measures them in the
+rows `poly-4, ...`. None helped, so none is in the library.
 """
 
 from __future__ import annotations
@@ -23,8 +21,8 @@ from polyencoders.models.dual import router
 from polyencoders.scoring.torch_score import code_weights, present_codes
 from polyencoders.training.in_batch import InBatchCrossEntropy
 
-SHARE = 0.1
-"""Of the losses below in the sum with the cross-entropy."""
+WEIGHT = 0.1
+"""The weight of the losses below in the sum with the cross-entropy."""
 
 
 class _WithWeights(InBatchCrossEntropy):
@@ -36,14 +34,14 @@ class _WithWeights(InBatchCrossEntropy):
         with torch.autocast(codes.device.type, enabled=False):
             inner = torch.einsum("qmd,nd->qnm", codes, documents)
             weights = code_weights(inner, present_codes(codes)[:, None], self.model.temperature)
-            return loss + SHARE * self.of_weights(weights)
+            return loss + WEIGHT * self.of_weights(weights)
 
     def of_weights(self, weights: Tensor) -> Tensor:
         raise NotImplementedError
 
 
 class MutualInformation(_WithWeights):
-    """`E_pairs[H(w)] - H(E_pairs[w])`: each pair chooses, and all codes are chosen equally often.
+    """`E_pairs[H(w)] - H(E_pairs[w])`: each pair chooses a code, and all codes are chosen equally often.
 
     Ding and Zhai, Retrieval with Learned Similarities, WWW 2025 (arXiv 2407.15462), for a mixture of logits.
     """
@@ -53,10 +51,9 @@ class MutualInformation(_WithWeights):
 
 
 class LocalLoss(_WithWeights):
-    """`-log max_i w_i` of each right pair: one code is for this document, and the others are not.
+    """`-log max_i w_i` of each right pair: one code fits the document, and the others do not.
 
-    MVR, Zhang et al., ACL 2022 (arXiv 2203.08372), with the sides exchanged: there a document has several vectors, here
-    a query.
+    MVR, Zhang et al., ACL 2022 (arXiv 2203.08372). There a document has several vectors, here a query.
     """
 
     def of_weights(self, weights: Tensor) -> Tensor:
@@ -71,24 +68,24 @@ LOSSES = {"mutual information": MutualInformation, "local": LocalLoss}
 
 
 class Annealing(TrainerCallback):
-    """The softmax over the codes goes from soft to hard while a model is trained, its temperature from 1 to the last.
+    """The temperature of the softmax over the codes falls from 1 to the model's own during the first half of training.
 
-    `max(last, exp(-r t))`, as in MVR, with r such that half of the steps are annealed. Validation is at the last.
+    It is `max(last, exp(-r t))`, as in MVR. Validation is at the model's own temperature.
     """
 
     def __init__(self, model: Any) -> None:
         self.model, self.last = model, model.temperature
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        share = state.global_step / (0.5 * state.max_steps)
-        self.model._own["temperature"] = max(self.last, math.exp(share * math.log(self.last)))
+        progress = state.global_step / (0.5 * state.max_steps)
+        self.model._own["temperature"] = max(self.last, math.exp(progress * math.log(self.last)))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.model._own["temperature"] = self.last
 
 
 class _AfterCodes(Module):
-    """Something added to codes `(b, m, d)`; it starts as nothing."""
+    """A layer whose output is added to the codes `(b, m, d)`; it starts as zero."""
 
     config_keys: list[str] = ["dimension"]  # noqa: RUF012 as in the base class
 
@@ -117,7 +114,7 @@ class _AfterCodes(Module):
 
 
 class Mlp(_AfterCodes):
-    """Each code through a hidden layer of twice its width."""
+    """A hidden layer of twice the width, for each code."""
 
     def __init__(self, dimension: int) -> None:
         super().__init__(dimension)
@@ -128,7 +125,7 @@ class Mlp(_AfterCodes):
 
 
 class SelfAttention(_AfterCodes):
-    """Each code reads the others: one head of attention over the codes of a query."""
+    """One head of attention over the codes of a query."""
 
     def __init__(self, dimension: int) -> None:
         super().__init__(dimension)
@@ -140,9 +137,9 @@ class SelfAttention(_AfterCodes):
 
 
 class ScaledTogether(_AfterCodes):
-    """Codes divided by the length of their mean, in place of each by its own: a longer one keeps its say.
+    """Codes divided by the length of their mean, instead of each by its own length: a longer code keeps its weight.
 
-    For a high temperature the score is then `bi-attention`'s, of which the poly-encoder is otherwise no extension.
+    At a high temperature the score is then that of `bi-attention`.
     """
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -153,10 +150,10 @@ class ScaledTogether(_AfterCodes):
 
 
 class KeysAndValues(ScaledTogether):
-    """The first half of the codes says which of the second half a document attends to, as in any other attention.
+    """The first half of the codes are keys, the second half values, as in ordinary attention.
 
     `w = softmax(k_i . c / temperature)`, `score = sum_i w_i (v_i . c)`: a wrong document does not get the code that
-    suits it best, but that of the documents of its kind.
+    suits it best.
     """
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -184,7 +181,7 @@ LAYERS = {"MLP": Mlp, "self-attention": SelfAttention, "scaled together": Scaled
 
 
 def put_after_codes(model: Any, layer: str) -> None:
-    """Put one of `LAYERS` behind the codes, before they are scaled to length 1 or, if it scales them, in its place."""
+    """Put one of `LAYERS` after the codes, before their normalisation, or instead of it if the layer scales them."""
     query_side, document_side = list(model.route("query")), list(model.route("document"))
     place = query_side.index(model.query_codes) + 1
     replaced = int(issubclass(LAYERS[layer], ScaledTogether))

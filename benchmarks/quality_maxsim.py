@@ -1,7 +1,7 @@
-"""ColBERT-style late interaction from the same backbone, sentence-transformers' own: what one vector a token reaches.
+"""ColBERT-style late interaction, one vector a token, by sentence-transformers' `MultiVectorEncoder`.
 
-Trained as the others are, by cross-entropy over the batch, the checkpoint chosen by the same validation lists. Knows
-sentence-transformers' `MultiVectorEncoder`; nothing of the project's models.
+It has the same backbone as the other methods and is trained in the same way: by cross-entropy over the batch, with the
+checkpoint chosen by the same validation lists.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ from polyencoders.training.train import validation_lists
 from polyencoders.training.trainer import take_off_what_accelerate_left
 
 SCALE = 20.0
-"""Of the mean over a query's tokens of its best cosine, as of the other architectures' cosines."""
+"""The factor of the score in the loss, as for the cosines of the other architectures."""
 
 
 class MaxSim:
     """`score = mean_i max_j (q_i . d_j)` over a query's tokens i and a document's tokens j, each of length 1.
 
-    The mean, not ColBERT's sum: queries of any length then have scores of one scale, and each ranks as by the sum.
+    The mean ranks like ColBERT's sum, and gives queries of all lengths scores of one scale.
 
     Parameters
     ----------
     backbone
-        A transformer's name or folder.
+        The name or folder of a transformer.
     length
-        The most tokens of a text.
+        The tokens of a text at most.
     device
-        None: the best there is.
+        None: the best available.
     frozen
-        Whether the backbone stays as it is, its outputs kept, and only the map of a token's output is trained. That
-        map is then square and starts as the identity, as the other architectures' on a frozen backbone do.
+        Whether only the map of a token's output is trained. The map is then square and starts as the identity, as for
+        the other architectures on a frozen backbone.
     """
 
     dimensions = 128
-    """Of a token's vector where the backbone is tuned: the paper's, and `MultiVectorEncoder`'s own."""
+    """The dimensions of a token's vector if the backbone is tuned, as in the paper and in `MultiVectorEncoder`."""
 
     def __init__(self, backbone: str, length: int, device: str | None, frozen: bool = False) -> None:
         self.length, self.frozen = length, frozen
@@ -73,7 +73,7 @@ class MaxSim:
             transformer.requires_grad_(False)
             transformer.forward = _kept(transformer)
         else:
-            # A random map forgets what the backbone knows; its first dimensions, rotated, keep most of it.
+            # An orthogonal map keeps most of what the backbone knows; a random one does not.
             nn.init.orthogonal_(project.linear.weight)
         modules = [transformer, project, MultiVectorMask(), Normalize(module_input_name="token_embeddings")]
         self.model = MultiVectorEncoder(modules=modules, device=device, similarity_fn_name="meanmaxsim")
@@ -81,7 +81,7 @@ class MaxSim:
     def train(
         self, examples: Sequence[Example], validation: Sequence[Example], options: TrainingOptions
     ) -> TrainingResult:
-        """Train it, at each of the rates that `train` would try, and keep the best checkpoint."""
+        """Train at each of the rates that `train` would try, and keep the best checkpoint."""
         rows = training_dataset(examples)
         table = rows.map(lambda row: {"query": self.text(row["query"])}, features=_as_text(rows.features))
         evaluator = _evaluator(self, validation, options)
@@ -140,14 +140,14 @@ class MaxSim:
         )
 
     def text(self, query: Any) -> str:
-        """Turns as one text that fits: of a long one the end, as in the project's models."""
+        """The turns as one text; of a long one the end, as in the project's models."""
         words = (query if isinstance(query, str) else " ".join(query)).split()
         return " ".join(words[-3 * self.length // 4 :])
 
     def score_lists(
         self, queries: Sequence[Any], documents: Sequence[Sequence[str]], batch_size: int = 32, **ignored: Any
     ) -> list[np.ndarray[Any, Any]]:
-        """Scores of each query's documents."""
+        """The scores of each query's documents."""
         queries = [self.text(query) for query in queries]
         texts, places = distinct([text for listed in documents for text in listed])
         options: dict[str, Any] = {"batch_size": batch_size, "show_progress_bar": False}
@@ -162,7 +162,7 @@ class MaxSim:
 
 
 def _kept(transformer: Transformer) -> Callable[..., dict[str, Any]]:
-    """Its `forward`, done once per text: outputs are kept in half precision, by the text's tokens."""
+    """The `forward` of the transformer, computed once for each text; outputs are kept in half precision."""
     forward = transformer.forward
     kept: dict[bytes, Tensor] = {}
 
@@ -173,7 +173,7 @@ def _kept(transformer: Transformer) -> Callable[..., dict[str, Any]]:
         missing = [row for row, key in enumerate(keys) if key not in kept]
         if missing:
             device = features["input_ids"].device
-            transformer.eval()  # the trainer has it drop out otherwise
+            transformer.eval()  # otherwise dropout is on during training
             texts = {name: features[name][missing] for name in ("input_ids", "attention_mask")}
             with autocast_to_bf16(transformer, device, bf16_is_native(device)):
                 outputs = forward(texts, **keywords)["token_embeddings"].half()
@@ -188,7 +188,7 @@ def _kept(transformer: Transformer) -> Callable[..., dict[str, Any]]:
 
 
 def _as_text(features: Any) -> Any:
-    """The columns' types, with queries as texts."""
+    """The types of the columns, with queries as texts."""
     from datasets import Features, Value
 
     return Features({**features, "query": Value("string")})
@@ -201,7 +201,7 @@ def _loss(model: MultiVectorEncoder) -> nn.Module:
 
 
 def _evaluator(scorer: MaxSim, validation: Sequence[Example], options: TrainingOptions) -> RankingEvaluator:
-    """The very lists that the other architectures' checkpoints are chosen by."""
+    """The validation lists of the other architectures, for the scorer."""
     lists = validation_lists(validation, options)
     assert isinstance(lists, RankingEvaluator)
 

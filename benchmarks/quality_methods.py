@@ -1,7 +1,4 @@
-"""The methods of `quality.py`: an architecture, its settings, and what is different in its training.
-
-Knows names and numbers; nothing of tasks or of how a run is done.
-"""
+"""The methods of `quality.py`: architectures, their settings, and changes of their training."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import Any
 from polyencoders.training import Distillation, HardNegatives, TrainingOptions
 
 UNTRAINED = ("bm25", "as it comes")
-"""What is measured without training."""
+"""Methods that are not trained."""
 
 
 @dataclass(frozen=True)
@@ -22,19 +19,19 @@ class Method:
     Attributes
     ----------
     architecture
-        A short name, as the command line has it; or `maxsim`.
+        A name as on the command line, or `maxsim`.
     settings
-        Of the architecture.
+        Settings of the architecture.
     options
         Changes of the set's `TrainingOptions`.
     taught
-        The method among `METHODS` that it learns from: a cross-encoder trained on the same task.
+        The method that teaches it, a cross-encoder trained on the same task.
     distillation
-        How it learns from that.
+        How it is taught.
     mined
-        Whether examples that bring no negatives get hard ones, found with the backbone as it comes.
+        Whether hard negatives are mined with the backbone as it comes, for sets without negatives.
     loss, layer, annealed
-        Attempts at attention that chooses: names in `quality_attention.py`, and whether the temperature is annealed.
+        Names in `quality_attention.py`, and whether the temperature is annealed.
     """
 
     architecture: str
@@ -51,10 +48,10 @@ class Method:
 NO_BIAS = {"position_bias": False}
 EACH, SHARED = {"maps": "each", **NO_BIAS}, {"maps": "shared", **NO_BIAS}
 SIZES = (1, 4, 16, 64, 360)
-"""Numbers of codes in the paper's ablation, with 4 beside them."""
+"""Numbers of codes: those of the paper's ablation, and 4."""
 
 _RIVALS = {"bi": Method("bi"), "bi-attention": Method("bi-attention-4", EACH), "poly-4": Method("poly-4", EACH)}
-"""Those that every way of training is tried on. `bi-attention` is `poly-4` with its codes averaged, the control."""
+"""The methods of all ablations. `bi-attention` is the control: `poly-4` with its codes averaged."""
 
 POSITIONS = {
     "bi-attention, positions": Method("bi-attention-4", {"maps": "each"}),
@@ -62,7 +59,7 @@ POSITIONS = {
     "poly-4, positions": Method("poly-4", {"maps": "each"}),
     "poly-16, positions": Method("poly-16", {"maps": "each"}),
 }
-"""With a position bias; the ablations are without."""
+"""Methods with a position bias. The ablations have none."""
 
 TOP = "bi-attention, positions, top 2 layers"
 _STUDENTS = {
@@ -70,20 +67,20 @@ _STUDENTS = {
     **{name: POSITIONS[name] for name in ("bi-attention, positions", "poly-4, positions")},
     TOP: Method("bi-attention-4", {"maps": "each"}, {"freeze": "all-but-top-2"}),
 }
-"""Those that a good cross-encoder teaches; the last has layers that can learn to read, on two cores."""
+"""The methods that a good cross-encoder teaches; the last also trains two layers of its backbone."""
 
 LONGER = "cross of 1,500 steps"
-"""A cross-encoder that has had time: the `cross` of a small set is at its beginning."""
+"""A cross-encoder trained for longer: the `cross` of a small set has not converged."""
 
 WARM = "cross-warm, hard negatives"
-"""A cross-encoder that starts as the bi-encoder it is to teach."""
+"""A cross-encoder that starts as the bi-encoder that it teaches."""
 
 _BIASES = (0.0, -1.0, -4.0)
-"""In place of -2: of the attention between the two texts."""
+"""Biases of the attention between the two texts; the default is -2."""
 
 _FEW = {"negatives": 3, "steps": 400, "evaluate_every": 100}
 _READ = Distillation(hard_negatives=None, random_negatives=4)
-"""Lists of the examples' own or mined negatives, and what is missing to four: a slow teacher reads 20,000 pairs."""
+"""Four negatives an example: its own or mined ones, and random ones. A slow teacher reads 20,000 pairs."""
 
 _HARD = HardNegatives(number=4)
 _LAYERS = {"no embeddings": "embeddings", "top 2 layers": "all-but-top-2", "top layer": "all-but-top-1"}
@@ -106,7 +103,7 @@ _CHOOSING = {
         for t in (0.05, 0.2, 1.0)
     },
 }
-"""Attempts to make documents choose among the codes."""
+"""Attempts to make documents choose among the codes: see `quality_attention.py`."""
 
 METHODS: dict[str, Method] = {
     **_RIVALS,
@@ -188,22 +185,33 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *(f"poly-4, {told}" for told in ("hard negatives", "batch 128", "taught")),
     ),
 }
-"""Rows of a table, in its order: the main one, and the ablations."""
+"""The methods of each table, in order: the main table, and the ablations."""
 
 
 @dataclass(frozen=True)
 class Set:
-    """How much is trained, for how long; what a cross-encoder's training has in place of it."""
+    """What is trained, and for how long.
+
+    Attributes
+    ----------
+    title
+        The title of the section in the report.
+    options
+        The options of all trainings.
+    cross
+        Changes of the options for cross-encoders.
+    without
+        Methods that make no sense in this set.
+    """
 
     title: str
     options: TrainingOptions
     cross: Mapping[str, Any]
     without: tuple[str, ...] = ()
-    """Methods that make no sense in it."""
 
     @property
     def frozen(self) -> bool:
-        """Whether codes and maps alone are trained."""
+        """Whether only codes and maps are trained."""
         return "backbone" in self.options.frozen
 
 
@@ -248,4 +256,4 @@ SETS = {
         _SHORT_CROSS,
     ),
 }
-"""`tuned` is for a GPU. Ablations are run at one learning rate: a third of the time."""
+"""`tuned` is for a GPU. Ablations run at one learning rate, in a third of the time."""

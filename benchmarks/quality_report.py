@@ -159,7 +159,7 @@ def notes(rows: list[Row], details: bool) -> list[str]:
         values = ", ".join(f"{name} {own:.2f} of {most:.2f}" for name, (own, most, _) in entropies.items())
         lines += [
             "",
-            f"Entropy of the documents' attention over the codes, of the highest there is, in nats: {values}.",
+            f"Entropy of the documents' attention over the codes, of the highest possible, in nats: {values}.",
         ]
     trained = [{**row, "R@1": row["metrics"]["Success@1"]} for row in trained]
     if averaged := _by_method(trained, "averaged", "R@1"):

