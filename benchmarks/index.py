@@ -44,6 +44,7 @@ from polyencoders.index import Index
 from polyencoders.models import BiEncoder
 from polyencoders.models.encoding import encode_documents
 from polyencoders.scoring.torch_score import score_all_pairs
+from timing import medians
 from trained_vectors import TEMPERATURE, TrainedVectors
 
 BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
@@ -169,7 +170,7 @@ def corpus(plan: Plan) -> list[dict[str, Any]]:
                 "n": len(documents),
                 "open": opened * 1e3,
                 "first": first * 1e3,
-                "ms": timed(contenders, plan.rounds, len(codes)),
+                "ms": medians(contenders, plan.rounds, "timing", len(codes)),
                 "recall": recall,
             }
         )
@@ -195,7 +196,7 @@ def million(plan: Plan) -> list[dict[str, Any]]:
     for number in PROBES:
         cells.nprobe = number
         found = [set(found) for found in cells.search(one, K)[1].tolist()]
-        took = timed({"IVF": lambda i: cells.search(one[i : i + 1], K)}, plan.rounds, len(one))
+        took = medians({"IVF": lambda i: cells.search(one[i : i + 1], K)}, plan.rounds, "timing", len(one))
         probes.append({"nprobe": number, "ms": took["IVF"], "recall": _recall(found, theirs)})
     rows = []
     for m in plan.codes:
@@ -208,7 +209,7 @@ def million(plan: Plan) -> list[dict[str, Any]]:
         }
         for fraction in FRACTIONS:
             contenders[f"fast {fraction}"] = _searching(index, codes, mode="fast", share=fraction)
-        ms = timed(contenders, plan.rounds, len(codes))
+        ms = medians(contenders, plan.rounds, f"m={m}, timing", len(codes))
         exact = index.search(codes, K, temperature=TEMPERATURE)
         truth = [{hit.id for hit in answer} for answer in exact]
         curve = []
@@ -279,21 +280,6 @@ def memory(plan: Plan) -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[Plan], Any]] = {"adding": adding, "corpus": corpus, "million": million, "memory": memory}
-
-
-def timed(contenders: dict[str, Callable[[int], Any]], rounds: int, queries: int) -> dict[str, float]:
-    """Medians in milliseconds. The contenders take turns; slow ones have fewer rounds."""
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
-    for search in contenders.values():
-        search(0)
-    for turn in tqdm(range(rounds), desc="timing", leave=False):
-        for name, search in contenders.items():
-            if turn >= 5 and statistics.median(taken[name]) > 0.2:
-                continue
-            started = time.perf_counter()
-            search(turn % queries)
-            taken[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) * 1e3 for name, values in taken.items()}
 
 
 def _on_one_thread(flat: Any, queries: np.ndarray) -> Any:

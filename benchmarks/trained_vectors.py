@@ -181,8 +181,8 @@ def extend(corpus: NDArray[np.float32], n: int, seed: int = 0) -> NDArray[np.flo
     """The given documents, and then points between one of them and a similar one, `(n, d)`.
 
     A made document is `normalise(x + u (y - x))`, with x random, y the nearest of 256 random documents, and u uniform
-    in [0.25, 0.75]. It lies among the documents, as near to them as they are to one another. (A document with noise would
-    be easier to search: noise shrinks all inner products alike.)
+    in [0.25, 0.75]. It lies among the documents, as near to them as they are to one another. (A document with noise
+    would be easier to search: noise shrinks all inner products alike.)
     """
     generator = np.random.default_rng(seed)
     extended = np.empty((n, corpus.shape[1]), dtype=np.float32)

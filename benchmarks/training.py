@@ -42,7 +42,7 @@ ARCHITECTURES = ("bi", "poly-4", "cross")
 LENGTH, NEGATIVES = 128, 7
 
 
-class Clock(TrainerCallback):
+class StepTimes(TrainerCallback):
     """The times at which the steps of a trainer end."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ def main() -> None:
 
 def ours(architecture: str, examples: Sequence[Example], steps: int, seed: int) -> list[float]:
     """The seconds of each step of `train`."""
-    clock, model = Clock(), built(architecture)
+    clock, model = StepTimes(), built(architecture)
     options = TrainingOptions(
         steps=steps,
         batch_size=8 if reads_pairs(architecture) else 32,
@@ -125,7 +125,7 @@ def padding(architecture: str, examples: Sequence[Example]) -> float:
 
 def peer(architecture: str, examples: Sequence[Example], steps: int, seed: int) -> list[float]:
     """The seconds of each step of sentence-transformers' trainer, on a model of its own."""
-    clock, pairs = Clock(), reads_pairs(architecture)
+    clock, pairs = StepTimes(), reads_pairs(architecture)
     path = resolve_backbone(DEFAULT_BACKBONE)
     if pairs:
         model: Any = st.CrossEncoder(path, num_labels=1, max_length=2 * LENGTH)

@@ -132,7 +132,7 @@ class Task:
 
     def _upgraded(self, run: dict[str, Any], pairs: Sequence[Example], steps: int | None) -> dict[str, Any]:
         options = ways(OURS[run["method"]], run["seed"], steps)
-        clock = Clock()
+        clock = ValidationTimes()
         started = time.perf_counter()
         self.made += 1
         index = Index.open(self.folder / "index", self.folder / "model", accept_documents_from=self.folder / "model")
@@ -170,7 +170,7 @@ class Task:
         return {name: one.mean for name, one in zip(("R@1", "MRR"), report.metrics.values(), strict=True)}
 
 
-class Clock(TrainerCallback):
+class ValidationTimes(TrainerCallback):
     """The seconds since training began and the measure, at each validation."""
 
     def __init__(self) -> None:
