@@ -264,15 +264,13 @@ def memory(plan: Plan) -> dict[str, Any]:
         added[str(number)] = _measured(
             f"""
             import numpy as np
-            from pathlib import Path
             from polyencoders.index import Index
-            from polyencoders.index.adding import add
             index = Index.from_vectors({str(target)!r}, np.zeros((1, 384), dtype=np.float32))
             generator = np.random.default_rng(0)
             def encode(texts, advance):
                 return generator.normal(size=(len(texts), 384)).astype(np.float32)
-            add(index._writer, ({{"text": f"document {{i}} " * 20, "year": i}} for i in range({number})), encode)
-            index._changed()
+            documents = ({{"text": f"document {{i}} " * 20, "year": i}} for i in range({number}))
+            index.add(documents, encode=encode)
             """
         )
         shutil.rmtree(target)

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from known_documents import (
     LAID_OUT_FROM,
+    add,
     changed,
     create,
-    documents,
     first_state,
     problems_of,
     small_layouts,
@@ -29,7 +29,7 @@ def damage(folder: Path, draw: random.Random, quick: bool = False) -> dict[str, 
         index = create(path, state)
         for value in range(1, 7):
             replaced = dict.fromkeys(draw.sample(sorted(state), 60), value)
-            index.add(documents(replaced))
+            add(index, replaced)
             changed(state, replaced)
             gone = draw.sample(sorted(state), 10)
             index.delete(gone)

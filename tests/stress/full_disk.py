@@ -20,12 +20,11 @@ from known_documents import (
     Change,
     D,
     Journal,
+    add,
     changed,
     counts_sent,
     create,
-    documents,
     first_state,
-    open_writable,
     problems_of,
     settled,
     small_layouts,
@@ -81,7 +80,7 @@ def _full(folder: Path, draw: random.Random, rounds: int, grow: Callable[[int], 
         wrong += [f"with room: {one}" for one in verify(path)]
         with small_layouts():
             again = {id: value for chunk in pending for id, value in chunk.items()} or {f"0-again.{turn}": turn}
-            open_writable(path).add(documents(again))
+            add(Index.open(path), again)
             changed(state, again)
         wrong += [f"going on: {one}" for one in verify(path) + problems_of(Index.open(path), state, draw)]
         problems += [f"round {turn}: {one}" for one in wrong]
@@ -94,13 +93,13 @@ def _fill(path: Path, journal: Path, first: int, largest: int | None, pipe: Any)
     with counts_sent(pipe) as counts, small_layouts():
         if largest is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
-        log, index = Journal(journal), open_writable(path)
+        log, index = Journal(journal), Index.open(path)
         for value in range(first, first + 10_000):
             size = 200 if largest is None else 200 * (value - first + 1)  # where files are limited, ever larger ones
             change: Change = {f"{value % 20}-{value}.{place}": value for place in range(size)}
             log.write({"chunks": [change]})
             try:
-                index.add(documents(change))
+                add(index, change)
             except IndexingError as error:
                 message = str(error)
                 break
@@ -113,7 +112,7 @@ def _fill(path: Path, journal: Path, first: int, largest: int | None, pipe: Any)
             raise AssertionError(f"not one line: {message}")
         for _ in range(5):  # tried again, it fails again or succeeds as a whole
             try:
-                index.add(documents(change))
+                add(index, change)
                 log.write({"done": True})
                 break
             except IndexingError:

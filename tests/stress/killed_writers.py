@@ -16,12 +16,10 @@ from known_documents import (
     Change,
     Journal,
     State,
+    add,
     changed,
     create,
-    document,
-    documents,
     first_state,
-    open_writable,
     problems_of,
     settled,
     small_layouts,
@@ -79,8 +77,8 @@ def kills(folder: Path, draw: random.Random, quick: bool = False, runs: int | No
         if run + 1 < runs:
             waiting = _waiting_writer(path, folder / f"{run + 1}.jsonl", state, first, draw)
     with small_layouts():  # the index can still be written
-        index = open_writable(path)
-        index.add([document("0-last", first)])
+        index = Index.open(path)
+        add(index, {"0-last": first})
         state["0-last"] = first
         index.compact(timedelta(milliseconds=1))
         problems += verify(path) + problems_of(index, state, draw)
@@ -108,7 +106,7 @@ def _write_until_killed(path: Path, journal: Path, state: State, first: int, see
     pipe.recv()
     draw, log = random.Random(seed), Journal(journal)
     with small_layouts():
-        index = open_writable(path)
+        index = Index.open(path)
         for value in range(first, first + 1_000_000):
             kind, chunks, size = _operation(draw, state, value)
             log.write({"begun": kind, "chunks": chunks})
@@ -147,4 +145,4 @@ def _apply(index: Index, kind: str, chunks: list[Change], size: int, draw: rando
     elif kind == "delete":
         index.delete(list(chunks[0]))
     else:
-        index.add([row for chunk in chunks for row in documents(chunk)], chunk=size)
+        add(index, {id: value for chunk in chunks for id, value in chunk.items()}, chunk=size)

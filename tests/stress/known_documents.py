@@ -72,15 +72,9 @@ def scores_of(codes: np.ndarray, texts: list[str]) -> np.ndarray:
 
 @contextmanager
 def small_layouts() -> Iterator[None]:
-    """Layouts and fast searches of few documents, and vectors without a model."""
-
-    def encode(model: Any, texts: list[str], bf16: Any, advance: Callable[[int], object]) -> np.ndarray:
-        advance(len(texts))
-        return vectors_of(texts)
-
+    """Layouts and fast searches of few documents."""
     with (
         patch.object(index_module, "LAID_OUT_FROM", LAID_OUT_FROM),
-        patch.object(index_module, "encode_documents", encode),
         patch.object(searching, "LEAST", 50),
     ):
         yield
@@ -88,16 +82,17 @@ def small_layouts() -> Iterator[None]:
 
 def create(path: Path, state: State) -> Index:
     rows = documents(state)
-    return _with_model(Index.from_vectors(path, vectors_of(row["text"] for row in rows), rows))
+    return Index.from_vectors(path, vectors_of(row["text"] for row in rows), rows)
 
 
-def open_writable(path: Path) -> Index:
-    return _with_model(Index.open(path))
+def add(index: Index, state: Change, **options: Any) -> Any:
+    """Add the documents of a state, with the vectors of their texts."""
 
+    def encode(texts: list[str], advance: Callable[[int], object]) -> np.ndarray:
+        advance(len(texts))
+        return vectors_of(texts)
 
-def _with_model(index: Index) -> Index:
-    index.model = object()  # type: ignore[assignment]
-    return index
+    return index.add(documents(state), encode=encode, **options)
 
 
 def changed(state: State, change: Change) -> None:

@@ -15,10 +15,9 @@ from tqdm import tqdm
 from known_documents import (
     TOLERANCE,
     D,
+    add,
     counts_sent,
     create,
-    document,
-    open_writable,
     scores_of,
     small_layouts,
     start,
@@ -73,15 +72,15 @@ def _write(path: Path, seconds: float, writer: int, seed: int, pipe: Any) -> Non
     """Add, replace and delete whole batches, each in one version."""
     draw = random.Random(seed)
     with counts_sent(pipe) as counts, small_layouts():
-        index = open_writable(path)
+        index = Index.open(path)
         ends, compacted = _end(pipe, seconds), time.time()
         value = writer
         while time.time() < ends:
             value += 2  # no other writer has it
             batches = draw.sample(range(BATCHES), draw.choice((1, 1, 2, 3)))
             if draw.random() < 0.75:
-                rows = [document(f"{batch}-{place}", value) for batch in batches for place in range(SIZE)]
-                done = index.add(rows, chunk=SIZE)
+                change = {f"{batch}-{place}": value for batch in batches for place in range(SIZE)}
+                done = add(index, change, chunk=SIZE)
                 counts["batches written"] += len(batches)
                 counts["documents added"] += done.added
                 counts["documents replaced"] += done.replaced
