@@ -1,8 +1,8 @@
-"""The screenshots of docs/serving-page.md: the page of `polyencoders serve` on what `polyencoders demo` left behind.
+"""Takes the screenshots of docs/serving-page.md: the page of `polyencoders serve` on the index of `polyencoders demo`.
 
     python benchmarks/page_screenshots.py --index models/demo-index --compare sentence-transformers/all-MiniLM-L6-v2
 
-Needs polyencoders[dev] and a Chromium. Serves in a process of its own, on a free port.
+Needs polyencoders[dev] and a Chromium. The server runs in its own process, on a free port.
 """
 
 from __future__ import annotations
@@ -23,25 +23,23 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 
 
 def asked(page: Page) -> None:
-    """Ask twice: the first query of a process warms it up."""
+    """Ask twice: the first query of a process is slower."""
     for _ in range(2):
-        page.wait_for_timeout(500)
         page.evaluate("document.querySelector('#pe-found section')?.remove()")
         page.fill("#pe-ask textarea", QUERY)
         page.press("#pe-ask textarea", "Enter")
         page.wait_for_selector("#pe-found section")
-    page.wait_for_timeout(500)
 
 
 def take(page: Page, folder: Path, name: str, height: int) -> None:
-    """The upper part of the page."""
+    """Take the upper part of the page."""
     page.set_viewport_size({"width": page.viewport_size["width"], "height": height})
     page.mouse.move(0, 0)
     page.screenshot(path=folder / f"page-{name}.png")
 
 
 def main() -> None:
-    """Serve, ask, look."""
+    """Serve, ask, take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--index", default="models/demo-index")
     parser.add_argument("--compare", action="append", default=[])
@@ -66,7 +64,7 @@ def main() -> None:
                 for width, scheme in ((1100, "light"), (390, "dark")):
                     page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
                     page.goto(found[0])
-                    page.wait_for_selector("#pe-ask textarea")
+                    page.wait_for_selector("#pe-served b")
                     asked(page)
                     if width < 500:
                         page.click("summary.pe-hit >> nth=0")
@@ -75,7 +73,6 @@ def main() -> None:
                     take(page, given.output, "search", 780)
                     page.click(".pe-reading summary")
                     page.click("summary.pe-hit >> nth=0")
-                    page.wait_for_timeout(300)
                     take(page, given.output, "why", 860)
                     page.click("text=Models side by side")
                     page.wait_for_selector(".pe-compare")

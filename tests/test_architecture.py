@@ -113,7 +113,6 @@ def test_importing_polyencoders_is_light(run_python):
         "sentence_transformers",
         "datasets",
         "numpy",
-        "gradio",
         "haystack",
         "lancedb",
         "langchain_core",

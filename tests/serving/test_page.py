@@ -1,4 +1,4 @@
-"""The page in a real browser, against the index and the models themselves; and what of Gradio cannot be reached."""
+"""The page in a real browser, against the index and the models themselves; and what cannot be reached through it."""
 
 import os
 import re
@@ -19,7 +19,6 @@ from polyencoders.index import Index
 from polyencoders.models.query_reading import read_query
 from polyencoders.serving.settings import Limits, Settings
 
-pytest.importorskip("gradio", reason="needs polyencoders[serve]")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of polyencoders[dev]")
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -55,7 +54,7 @@ def visit(browser):
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(server.url)
-        page.wait_for_selector("#pe-ask textarea")
+        page.wait_for_selector("#pe-served b")
         opened.append((page, server, hosts, complaints))
         return SimpleNamespace(page=page, complaints=complaints)
 
@@ -66,9 +65,15 @@ def visit(browser):
         assert not complaints
 
 
+def refused(visited, *statuses):
+    """What the browser complained of so far: the server refused requests with these statuses, and nothing else."""
+    said = [re.fullmatch(r"Failed to load resource: .* status of (\d+) .*", text) for text in visited.complaints]
+    visited.complaints.clear()
+    assert [int(one[1]) for one in said] == list(statuses)
+
+
 def ask(page, query, wait=".pe-hits"):
     """Type a query, press Enter, and wait for an answer that was not there before."""
-    page.wait_for_timeout(200)  # a field filled in the moment before may not be taken up yet, as it is at a hand's pace
     page.evaluate("document.querySelector('#pe-found section, #pe-found p')?.setAttribute('data-old', '')")
     page.fill("#pe-ask textarea", query)
     page.press("#pe-ask textarea", "Enter")
@@ -120,7 +125,6 @@ def test_conversations_and_options(searching, visit, index, poly):
     page.click("text=Options")
     page.fill("#pe-options input[type=text], #pe-options textarea", "lang = 'de' AND year > 2000")
     page.click("#pe-options >> text=fast")
-    # Last: filled the moment it opens, the number was once set back to what it starts with.
     page.fill("#pe-options input[type=number]", "3")
     page.press("#pe-options input[type=number]", "Tab")
     ask(page, QUERY)
@@ -166,7 +170,7 @@ def test_why(searching, visit, index, poly):
 
 @needs_chromium
 def test_models_side_by_side(serve, index, models, visit, poly, replies):
-    from polyencoders.serving.page.comparing import CANDIDATES
+    from polyencoders.serving.routes.explain import CANDIDATES
 
     bi, cross = BiEncoder(str(models / "bi")), CrossEncoder(str(models / "cross"))
     changed = BiEncoder(str(models / "bi"))
@@ -224,8 +228,8 @@ def test_what_others_wrote_is_shown_and_not_run(serve, index, poly, visit):
         {"text": "</script><script>hit=5</script>?", "lang": "en", "year": 2},
     ]
     Index.open(index, poly).add(documents)
-    server = serve(index=index, page=True, bf16=False)
-    page = visit(server).page
+    visited = visit(serve(index=index, page=True, bf16=False))
+    page = visited.page
     ask(page, NASTY)
     assert NASTY in [text for text, _ in shown_hits(page)]
     assert "<b onclick=hit=4>x" in page.inner_text(".pe-hits")
@@ -239,6 +243,7 @@ def test_what_others_wrote_is_shown_and_not_run(serve, index, poly, visit):
     page.fill("#pe-options input[type=text], #pe-options textarea", NASTY)
     ask(page, QUERY, ".pe-notice")
     assert "<script>" in page.inner_text(".pe-notice")
+    refused(visited, 422)
     assert page.evaluate("typeof hit") == "undefined"
     assert not page.query_selector_all("#pe-found script, #pe-found img")
 
@@ -272,7 +277,8 @@ def test_an_example_is_one_click_away(searching, visit, index, poly):
 
 @needs_chromium
 def test_what_is_wrong_is_said_in_a_sentence(serve, index, visit, tmp_path):
-    page = visit(serve(index=index, page=True, limits=Limits(text=100, turns=3, hits=20))).page
+    visited = visit(serve(index=index, page=True, limits=Limits(text=100, turns=3, hits=20)))
+    page = visited.page
     ask(page, "  ", ".pe-notice")
     assert page.inner_text(".pe-notice") == "Type a query first."
     ask(page, "x" * 101, ".pe-notice")
@@ -293,20 +299,28 @@ def test_what_is_wrong_is_said_in_a_sentence(serve, index, visit, tmp_path):
     assert "nobody" in said
     assert "Traceback" not in said
     assert str(tmp_path) not in said
+    refused(visited, 413, 413, 413, 422)
+    page.fill("#pe-options input[type=number]", "1.5")
+    ask(page, QUERY, ".pe-notice")
+    assert page.inner_text(".pe-notice") == "Hits, under Options, must be a whole number."
 
 
 @needs_chromium
 def test_a_busy_server_says_when_to_come_back(serve, index, visit):
-    page = visit(serve(index=index, page=True, limits=Limits(wait=-1))).page
+    visited = visit(serve(index=index, page=True, limits=Limits(wait=-1)))
+    page = visited.page
     ask(page, QUERY, ".pe-notice")
     assert re.search(r"busy: come back in \d+ s", page.inner_text(".pe-notice"))
+    refused(visited, 429)
 
 
 @needs_chromium
 def test_a_browser_asks_its_user_for_the_key(serve, index, visit):
     server = serve(index=index, page=True, key="a secret")
     assert httpx.get(server.url).status_code == 401
-    assert httpx.post(f"{server.url}/gradio_api/run/predict", json={}).status_code == 401
+    for path in ("page.css", "page.js", "page.json"):
+        assert httpx.get(f"{server.url}/{path}").status_code == 401
+    assert httpx.post(f"{server.url}/explain", json={"query": QUERY}).status_code == 401
     page = visit(server, http_credentials={"username": "any", "password": "a secret"}).page
     ask(page, QUERY)
     assert len(shown_hits(page)) == 10
@@ -328,21 +342,20 @@ def test_an_open_page_keeps_no_request_open(searching, visit):
 @pytest.mark.parametrize(
     "path",
     [
-        "gradio_api/file=/etc/passwd",
-        "gradio_api/file/etc/passwd",
         "file=/etc/passwd",
-        "gradio_api/info",
-        "gradio_api/openapi.json",
-        "gradio_api/heartbeat/x",
-        "gradio_api/queue/data?session_hash=x",
-        "gradio_api/proxy=https://example.org",
-        "gradio_api/runs",
-        "gradio_api/vibe-code",
+        "proxy=https://example.org",
         "monitoring",
+        "index.html",
+        "__init__.py",
+        "page.css/../__init__.py",
+        "page.js%2f..%2f__init__.py",
         "static/..%2f..%2f..%2froutes.py",
         "assets/../../../../routes.py",
         "static//etc/passwd",
+        "//etc/passwd",
+        "..%2f..%2f..%2f..%2f..%2fetc/passwd",
         "docs",
+        "redoc",
     ],
 )
 def test_what_the_page_does_not_use_is_not_there(page_server, path):
@@ -352,29 +365,72 @@ def test_what_the_page_does_not_use_is_not_there(page_server, path):
     assert "fastapi" not in answer.text
 
 
-@pytest.mark.parametrize(
-    "path", ["upload", "queue/join", "vibe-edit", "process_recording", "call/ask", "component_server"]
-)
+@pytest.mark.parametrize("path", ["", "page.css", "page.js", "page.json", "upload", "static/x"])
 def test_nothing_can_be_left_there(page_server, path):
-    answer = page_server.client.post(f"/gradio_api/{path}", files={"files": b"x"})
-    assert answer.status_code == 404
+    for method in ("POST", "PUT", "DELETE"):
+        answer = page_server.client.request(method, f"/{path}", files={"files": b"x"})
+        assert answer.status_code in (404, 405)
+    assert page_server.client.post("/explain", files={"files": b"x"}).status_code == 422
 
 
-def test_what_is_no_call_of_the_page_is_refused(page_server):
-    for body in (
-        {"fn_index": 99, "data": []},
-        {"fn_index": 1, "data": [1]},
-        {"data": []},
+def test_what_is_no_question_is_refused(page_server):
+    for wrong in (
+        {},
         [],
-        {"fn_index": "x"},
-        {"fn_index": [], "data": 1},
         "x",
+        {"query": QUERY},
+        {"query": "", "documents": ["a"]},
+        {"query": [], "documents": ["a"]},
+        {"query": {"a": 1}, "documents": ["a"]},
+        {"query": QUERY, "documents": []},
+        {"query": QUERY, "documents": [""]},
+        {"query": QUERY, "documents": "a"},
+        {"query": QUERY, "documents": ["a"], "k": 0},
+        {"query": QUERY, "documents": ["a"], "k": 1.5},
+        {"query": QUERY, "documents": ["a"], "where": "lang = 'en'"},
+        {"query": QUERY, "documents": ["a"], "mode": "quick"},
+        {"query": QUERY, "documents": ["a"], "compare": "x"},
     ):
-        answer = page_server.client.post("/gradio_api/run/predict", json=body)
-        assert answer.status_code == 422, body
-    strange = [None, ["a"], {"a": 1}, float(1 << 62), "fast"]
-    answer = page_server.client.post("/gradio_api/run/predict", json={"fn_index": 1, "data": strange})
-    assert "pe-notice" in answer.json()["data"][0]
+        answer = page_server.client.post("/explain", json=wrong)
+        assert answer.status_code == 422, wrong
+        assert answer.json()["error_type"] == "Validation"
+    many = {"query": QUERY, "documents": ["a"] * (Limits().documents + 1)}
+    long = {"query": "x" * (Limits().text + 1), "documents": ["a"]}
+    for too_large in (many, long, {"query": QUERY, "documents": ["a"], "k": 1 << 62}):
+        assert page_server.client.post("/explain", json=too_large).status_code == 413
+
+
+def test_reasons_over_http(serve, index, poly):
+    """Those of given documents, and those of an index, which may rank given documents as well."""
+    server = serve(index=index, page=False, bf16=False)
+    documents = ["a letter", "tea and bread"]
+    for asked in ({"documents": documents}, {"k": 3}, {"k": 3, "mode": "fast", "where": "lang = 'de'"}):
+        answer = server.client.post("/explain", json={"query": ["Hello!", QUERY], **asked}).json()
+        (ranking,) = answer["rankings"]
+        assert len(ranking["hits"]) == (2 if "documents" in asked else 3)
+        assert (ranking["certified"] is None) == ("documents" in asked)
+        reading = read_query(poly, ["Hello!", QUERY])
+        assert answer["reading"]["text"] == reading.text
+        np.testing.assert_allclose(answer["reading"]["shares"], reading.shares, atol=1e-4)
+        for hit in ranking["hits"]:
+            why = hit["why"]
+            assert why["score"] == pytest.approx(hit["score"], abs=1e-5)
+            assert sum(why["words"]) == pytest.approx(1, abs=1e-3)
+            products = reading.codes @ poly.encode_document([hit["text"]])[0]
+            np.testing.assert_allclose(why["inner_products"], products, atol=1.5e-3)  # an index may hold bf16
+    line = 'polyencoders_requests_total{route="/explain",status="200"} 3.0'
+    assert line in server.client.get("/metrics").text
+
+
+def test_models_are_compared_over_http(serve, models):
+    server = serve(model=str(models / "poly"), compare=(str(models / "cross"),), bf16=False)
+    documents = ["a letter", "tea and bread", "rain"]
+    answer = server.client.post("/explain", json={"query": QUERY, "documents": documents, "compare": True}).json()
+    assert [ranking["model"] for ranking in answer["rankings"]] == ["poly", "poly, averaged", "cross"]
+    assert answer["reading"] is None
+    for ranking in answer["rankings"]:
+        assert {hit["text"] for hit in ranking["hits"]} == set(documents)
+        assert all(hit["why"] is None for hit in ranking["hits"])
 
 
 def test_the_api_is_where_it_was(page_server, serve, models):
@@ -393,8 +449,21 @@ def test_the_api_is_where_it_was(page_server, serve, models):
         ), path
     described = page_server.client.get("/openapi.json").json()
     assert described == bare.client.get("/openapi.json").json()
-    headers = page_server.client.get("/").headers
-    assert "default-src 'self'" in headers["content-security-policy"]
+
+
+def test_the_browser_is_told_to_load_and_run_nothing_else(page_server):
+    for path in ("", "page.css", "page.js"):
+        answer = page_server.client.get(f"/{path}")
+        assert answer.status_code == 200
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'self'" in policy
+        assert "unsafe" not in policy
+        assert "require-trusted-types-for 'script'" in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|https?://", answer.text)
+    assert page_server.client.head("/").status_code == 200
+    page = page_server.client.get("/").text
+    assert not re.search(r"\son\w+=|style=|<style|<script(?! src=\"page.js\" defer></script>)", page)
 
 
 @pytest.fixture(scope="module")
@@ -406,13 +475,13 @@ def page_server(models):
         yield server
 
 
-def test_without_the_page_gradio_is_not_imported(run_python, models):
+def test_without_the_page_it_is_not_imported(run_python, models):
     code = """
 import sys
 from polyencoders.serving.app import Server
 from polyencoders.serving.settings import Settings
 Server(Settings(model=sys.argv[1], page=False)).current.close()
-print("gradio" in sys.modules)
+print("polyencoders.serving.page" in sys.modules)
 """
     assert run_python(code, models / "poly").strip() == "False"
 
@@ -428,7 +497,8 @@ from starlette.testclient import TestClient
 from polyencoders.serving.app import Server
 from polyencoders.serving.settings import Settings
 with TestClient(Server(Settings(model=sys.argv[1])), base_url="http://localhost") as client:
-    assert client.get("/").status_code == 200
+    for path in ("/", "/page.css", "/page.js", "/page.json"):
+        assert client.get(path).status_code == 200
     import time; time.sleep(2)
 print(called)
 """

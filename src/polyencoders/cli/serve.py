@@ -60,9 +60,6 @@ def run(
     try:
         import uvicorn  # noqa: F401
 
-        if page:
-            import gradio  # noqa: F401
-
         from polyencoders.serving.app import Server
         from polyencoders.serving.run import bound, log_as_json, serve
         from polyencoders.serving.settings import Limits, Settings

@@ -16,7 +16,7 @@ from polyencoders.serving import refusals
 from polyencoders.serving.batching import BusyError
 from polyencoders.serving.books import Bookkeeper, Books
 from polyencoders.serving.gate import App, Gate, Receive, Scope, Send
-from polyencoders.serving.routes import embeddings, operations, rerank, search
+from polyencoders.serving.routes import embeddings, explain, operations, rerank, search
 from polyencoders.serving.served import Current, OpenIndex, open_here
 from polyencoders.serving.settings import Settings
 
@@ -54,13 +54,13 @@ class Server:
             docs_url=None,  # its page loads scripts from elsewhere
             redoc_url=None,
         )
-        for part in (rerank, search, embeddings, operations):
+        for part in (rerank, search, explain, embeddings, operations):
             self.api.include_router(part.router)
         refusals.install(self.api)
         if settings.page:
             from polyencoders.serving.page import mount
 
-            mount(self.api, self.current.use, settings)
+            mount(self.api)
         gate = Gate(self.api, settings)
         self._app: App = Bookkeeper(gate, books)
         state = self.api.state

@@ -73,5 +73,5 @@ def log_as_json() -> None:
         JsonFormatter("%(levelname)s %(name)s %(message)s", timestamp=True, rename_fields={"levelname": "level"})
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for chatty in ("httpx", "sentence_transformers", "gradio", "uvicorn.error"):
+    for chatty in ("httpx", "sentence_transformers", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,51 +1,59 @@
-"""The page at `/`: ask, see the hits and why, compare models. Needs Gradio.
+"""The page at `/`: three static files, which ask the server's JSON routes.
 
-It is what is served where no route of the API is. Of Gradio only what this page uses can be reached.
+The browser may load nothing from elsewhere, run no script but `page.js`, and make no HTML of texts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import asyncio
+import re
 from importlib.resources import files
+from typing import Any
 
-import gradio
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 
-from polyencoders.serving.page.confined import Confined
-from polyencoders.serving.page.layout import THEME, blocks
-from polyencoders.serving.served import Served
-from polyencoders.serving.settings import Settings
+from polyencoders.serving.routes.common import ServedNow, TheLimits
+from polyencoders.serving.routes.explain import kind_of
+
+FILES = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+HEADERS = {
+    "content-security-policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-cache",
+}
+EXAMPLES = 4
+"""Texts of the index that are offered as queries."""
+CONVERSATION = ["Hi! How was your weekend?", "Good, we went hiking in the mountains.", "Nice! Do you go often?"]
+WITHOUT_INDEX = ["When will my order come?", "It does not start", "Can I get my money back?"]
 
 
-def mount(api: FastAPI, use: Callable[[], AbstractContextManager[Served]], settings: Settings) -> None:
-    """Put the page where nothing else of the API is.
+def mount(api: FastAPI) -> None:
+    """Add the page's files, and `/page.json`, to the application."""
+    for path, (name, kind) in FILES.items():
+        _add_file(api, path, files(__name__).joinpath(name).read_bytes(), kind)
+    api.add_api_route("/page.json", about, include_in_schema=False)
 
-    Parameters
-    ----------
-    api
-        The application, with its own routes.
-    use
-        What is served now, for as long as the block lasts.
-    settings
-        Of the server: the limits, and whether there is an index.
-    """
-    page = blocks(use, settings)
-    gradio.mount_gradio_app(
-        api,
-        page,
-        path="/",
-        footer_links=[],
-        run_history=False,
-        show_error=False,
-        max_file_size=0,
-        ssr_mode=False,
-        enable_monitoring=False,
-        pwa=False,
-        mcp_server=False,
-        theme=THEME,
-        css=files(__name__).joinpath("page.css").read_text(encoding="utf-8"),
-    )
-    # Gradio mounts itself in front of everything that has no route, and so of "method not allowed", too.
-    mounted = api.router.routes.pop().app  # type: ignore[attr-defined]
-    api.router.default = Confined(mounted, {number: len(function.inputs) for number, function in page.fns.items()})
+
+def _add_file(api: FastAPI, path: str, content: bytes, kind: str) -> None:
+    async def answer(request: Request) -> Response:
+        return Response(content, media_type=kind, headers=HEADERS)
+
+    api.add_route(path, answer, include_in_schema=False)
+
+
+async def about(served: ServedNow, limits: TheLimits) -> dict[str, Any]:
+    """What the page says about the server, and queries to try."""
+    said = {"model": served.engine.name, "kind": kind_of(served.engine), "most_hits": limits.hits}
+    if served.library is None:
+        return {**said, "index": None, "examples": WITHOUT_INDEX}
+    info, sample = await asyncio.to_thread(lambda library: (library.info(), library.sample(300)), served.library)
+    texts = [text for one in sample if (text := one["text"]) and 12 <= len(text) <= 60 and "\n" not in text]
+    texts.sort(key=lambda text: not re.search(r"[?？]\s*$", text))  # questions first
+    index = {"name": served.library.name, "documents": len(served.library), "columns": ["text", *info.metadata]}
+    return {**said, "index": index, "examples": [*texts[:EXAMPLES], CONVERSATION]}

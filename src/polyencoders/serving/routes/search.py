@@ -94,7 +94,7 @@ async def search(request: SearchRequest, served: ServedNow, limits: TheLimits) -
     encoded = time.perf_counter()
     (answer,) = await asyncio.to_thread(library.search, codes, request.k, request.where, request.mode, request.share)
     return SearchAnswer(
-        hits=[SearchHit(id=hit.id, score=hit.score, text=hit.text, metadata=_plain(hit.metadata)) for hit in answer],
+        hits=[SearchHit(id=hit.id, score=hit.score, text=hit.text, metadata=plain(hit.metadata)) for hit in answer],
         certified=answer.certified,
         error=answer.error if math.isfinite(answer.error) else None,
         looked_at=answer.looked_at,
@@ -192,10 +192,10 @@ async def get(id: str, served: ServedNow) -> dict[str, Any]:
     found = await asyncio.to_thread(_library(served).get, [id])
     if not found:
         raise HTTPException(404, "there is no document with this id")
-    return _plain(found[0])
+    return plain(found[0])
 
 
-def _plain(metadata: dict[str, Any]) -> dict[str, Any]:
+def plain(metadata: dict[str, Any]) -> dict[str, Any]:
     """Values that JSON has: dates as texts, and no number that is none."""
     return {name: _value(value) for name, value in metadata.items()}
 
