@@ -103,16 +103,12 @@ class QueryCodes(Module):
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Token outputs to codes."""
         outputs, mask = features["token_embeddings"], features["attention_mask"].bool()
-        y = self.attend(outputs, mask) if self.codes is not None else self.select(outputs, mask)
+        y = self.attention(outputs, mask) @ outputs
         if self.linear_maps is not None:
             # y_i <- A_i y_i; a zero (absent) code stays zero.
             y = torch.einsum("bmd,med->bme", y, self.linear_maps.expand(self.number_of_codes, -1, -1))
         features["sentence_embedding"] = y
         return features
-
-    def attend(self, outputs: Tensor, mask: Tensor) -> Tensor:
-        """`y_i = sum_j softmax_j(c_i . h_j + b_i(N - j)) h_j` over the real outputs: `(b, t, d) -> (b, m, d)`."""
-        return self.attention(outputs, mask) @ outputs
 
     def attention(self, outputs: Tensor, mask: Tensor) -> Tensor:
         """What each code is made of, before its map: the share of every output in it, `(b, t, d) -> (b, m, t)`.
@@ -125,42 +121,20 @@ class QueryCodes(Module):
             if self.biases is not None:
                 logits = logits + self.biases[:, distances(mask)].transpose(0, 1)
             return logits.masked_fill(~mask[:, None, :], torch.finfo(logits.dtype).min).softmax(-1)
-        index, present = self._chosen(mask)
-        shares = torch.zeros(*index.shape, mask.shape[1], dtype=outputs.dtype, device=outputs.device)
-        return shares.scatter(2, index[..., None], present[..., None].to(outputs.dtype))
+        return self._chosen(mask).to(outputs.dtype)
 
-    def select(self, outputs: Tensor, mask: Tensor) -> Tensor:
-        """The first m, the last m, or the last m and the first output: `(b, t, d) -> (b, m or m + 1, d)`."""
-        index, present = self._chosen(mask)
-        chosen = outputs.gather(1, index[..., None].expand(-1, -1, outputs.shape[-1]))
-        return chosen * present[..., None]
-
-    def _chosen(self, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Which output each code is, `(b, m)`, and whether there is one."""
-        # Real outputs to the front, in order, whichever side the padding is on.
-        order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
-        lengths = mask.sum(dim=1, keepdim=True)
-        position = torch.arange(self.m, device=mask.device)[None, :]
-        if self.kind != "first":
-            position = position + (lengths - self.m).clamp(min=0)
-        else:
-            position = position.expand(len(mask), -1)
-        present = position < lengths
+    def _chosen(self, mask: Tensor) -> Tensor:
+        """Which output each code is: `(b, m, t)`, true at one place, or at none where the code is absent."""
+        places = torch.arange(self.m, device=mask.device)[None, :]
+        lengths = mask.long().sum(dim=1, keepdim=True)
+        # The place of each code among the real outputs, counted from the first.
+        places = places.expand(len(mask), -1) if self.kind == "first" else places + (lengths - self.m).clamp(min=0)
         if self.kind == "last-and-first":
-            first = torch.zeros_like(lengths)
             # In a text of m outputs or fewer, h_1 is among the last m already and must not count twice.
-            position = torch.cat([first, position], dim=1)
-            present = torch.cat([lengths > self.m, present], dim=1)
-        return order.gather(1, position.clamp(max=order.shape[1] - 1)), present
-
-    def get_embedding_dimension(self) -> int:
-        """d, of each code."""
-        return self.embedding_dimension
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """Settings. Of no position bias nothing is said: models saved before there was one keep their fingerprint."""
-        settings: dict[str, Any] = super().get_config_dict()
-        return {name: value for name, value in settings.items() if name != "position_bias" or value}
+            first = torch.where(lengths > self.m, 0, -1)
+            places = torch.cat([first, places], dim=1)
+        counted = mask.long().cumsum(dim=1) - 1  # the place of each output, whichever side the padding is on
+        return (counted[:, None, :] == places[:, :, None]) & mask[:, None, :]
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Settings and weights, to the module's own folder."""
@@ -185,6 +159,7 @@ def distances(mask: Tensor) -> Tensor:
     >>> distances(torch.ones(1, 14, dtype=torch.bool)).tolist()
     [[10, 10, 9, 9, 8, 8, 7, 6, 5, 4, 3, 2, 1, 0]]
     """
-    after = mask.sum(dim=1, keepdim=True) - mask.cumsum(dim=1)
+    real = mask.long()
+    after = real.sum(dim=1, keepdim=True) - real.cumsum(dim=1)
     far = 8 + (4 * (after.clamp(min=8) / 8).log2()).long()
     return torch.where(after < 8, after, far).clamp(max=DISTANCES - 1)
