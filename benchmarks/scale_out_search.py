@@ -129,9 +129,6 @@ def made(plan: Plan, work: Path) -> Path:
     return path
 
 
-# -- a cluster ---------------------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def _cluster(processors: int) -> Iterator[str]:
     """The address of a cluster of this machine, which counts as so many processors."""
@@ -171,9 +168,6 @@ def _spread(address: str, path: Path, **how: Any) -> Iterator[ShardedIndex]:
         spread.close()
 
 
-# -- the same answers --------------------------------------------------------------------------------------------------
-
-
 def _compared(spread: ShardedIndex, index: Index, codes: np.ndarray) -> dict[str, Any]:
     """The number of answers that differ from one machine's, by what differs."""
     found: dict[str, Any] = {"shards": len(spread.shards), "queries": len(codes)}
@@ -192,9 +186,6 @@ def _compared(spread: ShardedIndex, index: Index, codes: np.ndarray) -> dict[str
             "answers that differ": sum(a != b for a, b in pairs),
         }
     return found
-
-
-# -- times -------------------------------------------------------------------------------------------------------------
 
 
 def _alone(index: Index, codes: np.ndarray, threads: int) -> dict[str, Any]:
@@ -321,9 +312,6 @@ def _loopback() -> int:
 
 def _ms(seconds: list[float]) -> float:
     return round(1_000 * statistics.median(seconds), 3)
-
-
-# -- a shard is killed -------------------------------------------------------------------------------------------------
 
 
 def _killed(spread: ShardedIndex, index: Index, codes: np.ndarray, calm: float) -> dict[str, Any]:
