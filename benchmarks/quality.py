@@ -178,7 +178,7 @@ class Plan:
             if method not in UNTRAINED:
                 model, trained = self._train(model, method, task, seed)
             with outputs_of(model, SETS[self.set].frozen):
-                if not isinstance(model, DualEncoder):
+                if not isinstance(model, DualEncoder) or chosen.layer == "keys":
                     ranked = as_lists(ranked, test, splits.corpus)
                 report = evaluate(model, ranked, measures)
                 listed = ranked if isinstance(ranked, CandidateTask) else shared_candidates(test[:20], splits.corpus)

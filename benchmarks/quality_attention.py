@@ -11,12 +11,14 @@ import math
 from functools import partial
 from typing import Any, Self
 
+import numpy as np
 import torch
 from sentence_transformers.base.modules import Module
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import TrainerCallback
 
+from polyencoders.encoders.ranking import distinct
 from polyencoders.models.dual import router
 from polyencoders.scoring.torch_score import code_weights, present_codes
 from polyencoders.training.in_batch import InBatchCrossEntropy
@@ -170,6 +172,15 @@ def _score_of_keys_and_values(model: Any, queries: Any, documents: Any) -> Tenso
     return ((keys / model.temperature).softmax(-1) * values).sum(-1)
 
 
+def _score_lists_of_keys_and_values(model: Any, queries: Any, documents: Any, *args: Any, **options: Any) -> list[Any]:
+    codes = model.encode_queries(queries)
+    texts, places = distinct([text for listed in documents for text in listed])
+    vectors = model.encode_documents(texts, bf16=False)
+    rows = np.split(np.array(places), np.cumsum([len(listed) for listed in documents])[:-1])
+    scored = [_score_of_keys_and_values(model, one[None], vectors[row]) for one, row in zip(codes, rows, strict=True)]
+    return [scores[0].numpy() for scores in scored]
+
+
 def _zeros(inputs: int, outputs: int) -> nn.Linear:
     layer = nn.Linear(inputs, outputs)
     nn.init.zeros_(layer.weight)
@@ -190,3 +201,4 @@ def put_after_codes(model: Any, layer: str) -> None:
     model[len(model) - 1] = router(query_side[shared:], document_side[shared:])
     if layer == "keys":
         model.similarity = partial(_score_of_keys_and_values, model)
+        model.score_lists = partial(_score_lists_of_keys_and_values, model)

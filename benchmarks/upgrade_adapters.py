@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
 from polyencoders.data import Example
+from polyencoders.encoders.protocols import Advance, Vectors, ignore
 from polyencoders.encoders.ranking import VectorRanking
 
 RATES = (2e-5, 2e-4, 2e-3)
@@ -38,15 +39,21 @@ class Adapted(VectorRanking):
     """A bi-encoder whose query vectors go through an adapter."""
 
     def __init__(self, model: Any, adapter: nn.Module) -> None:
-        self.model, self.adapter = model, adapter
+        self.model, self.adapter, self.temperature = model, adapter, model.temperature
         self.similarity = model.similarity
-        self.encode_document = model.encode_document
 
     @torch.inference_mode()
     def encode_query(self, queries: Sequence[Any], **options: Any) -> Tensor:
         """Vectors `(q, d)` of length 1, so that similarities are cosines."""
         vectors = self.model.encode_query(queries, convert_to_tensor=True, show_progress_bar=False)
         return nn.functional.normalize(self.adapter(vectors), dim=-1)
+
+    def encode_queries(self, queries: Sequence[Any], advance: Advance = ignore) -> Vectors:
+        """The same vectors as codes, `(q, 1, d)`."""
+        return self.encode_query(queries)[:, None].numpy()
+
+    def encode_documents(self, texts: Sequence[str], bf16: bool | None = None, advance: Advance = ignore) -> Vectors:
+        return self.model.encode_documents(texts, bf16, advance)
 
 
 def train_adapter(kind: str, model: Any, examples: Sequence[Example], chooser: Any, steps: int, seed: int) -> Adapted:
