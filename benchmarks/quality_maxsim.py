@@ -25,9 +25,9 @@ from transformers import EarlyStoppingCallback, PrinterCallback
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.data import Example, training_dataset
 from polyencoders.encoders.ranking import distinct
-from polyencoders.evaluation.evaluator import RankingEvaluator
 from polyencoders.models.precision import autocast_to_bf16, bf16_is_native
 from polyencoders.training import TrainingOptions, TrainingResult
+from polyencoders.training.evaluators import RankingEvaluator
 from polyencoders.training.rates import best_of_rates
 from polyencoders.training.train import validation_lists
 from polyencoders.training.trainer import take_off_what_accelerate_left

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from polyencoders.data import Example, Splits, load_examples
 from polyencoders.evaluation import given_candidates, given_corpus, sampled_candidates
-from polyencoders.evaluation.protocols import Task
+from polyencoders.evaluation.tasks import Task
 from report import CACHE, ROOT
 
 

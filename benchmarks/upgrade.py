@@ -35,9 +35,9 @@ from polyencoders.cli.display import quieten
 from polyencoders.cli.runs import append_runs, read_runs
 from polyencoders.data import Example
 from polyencoders.evaluation import evaluate, paired_difference
-from polyencoders.evaluation.protocols import CorpusTask
-from polyencoders.evaluation.retrieval import RetrievalEvaluator
+from polyencoders.evaluation.tasks import CorpusTask
 from polyencoders.index import Index
+from polyencoders.training.evaluators import RetrievalEvaluator
 from polyencoders.training.upgrade import missing_vectors, parts, upgrade, ways
 from quality import as_lists
 from quality_tasks import RANKINGS, add_data_options, load, some

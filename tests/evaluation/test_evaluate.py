@@ -8,10 +8,12 @@ import pytest
 import torch
 from rich.console import Console
 
+from polyencoders import PolyEncoder
 from polyencoders.data import Example
 from polyencoders.errors import PolyencodersError
 from polyencoders.evaluation import (
     CandidateTask,
+    CorpusTask,
     evaluate,
     given_candidates,
     rank_task,
@@ -76,6 +78,17 @@ def test_whole_corpus_equals_lists_of_the_whole_corpus(letter_encoder, monkeypat
     for found, expected in zip(ranks, rank_task(letter_encoder, lists), strict=True):
         np.testing.assert_array_equal(found, expected)
     assert evaluate(letter_encoder, task, ["R@10"]).metrics.keys() == {f"R@10/{len(task.corpus)}"}
+
+
+def test_an_encoder_ranks_a_whole_corpus_as_it_ranks_lists(tiny_backbone, monkeypatch):
+    model = PolyEncoder(tiny_backbone, device="cpu", m=3)
+    corpus = ["tea", "milk", "rain", "a cup of tea", "milk"]  # the last equals the second: a tie against the model
+    task = CorpusTask(["tea?", ["Hello.", "milk or rain?"]], corpus, [[0], [1]])
+    lists = CandidateTask(task.queries, [corpus] * 2, task.relevant)
+    monkeypatch.setattr(ranking, "_SCORES", 24)  # documents go by twos
+    for found, expected in zip(rank_task(model, task), rank_task(model, lists), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert rank_task(model, task)[1][0] > 1
 
 
 def test_whole_corpus_counts_to_1000_and_lists_to_their_end(table_ranker, letter_encoder):

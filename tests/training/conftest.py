@@ -6,7 +6,7 @@ from transformers import set_seed
 
 from polyencoders import ArcII, BiEncoder, CrossEncoder, PolyEncoder, WarmCrossEncoder
 from polyencoders.data import Example
-from polyencoders.evaluation import RankingEvaluator
+from polyencoders.training.evaluators import RankingEvaluator
 
 SUBJECTS = ["tea", "milk", "bread", "rain", "snow", "music", "chess", "trains", "birds", "maps", "soup", "ships"]
 

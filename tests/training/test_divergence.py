@@ -6,8 +6,8 @@ from transformers import TrainerCallback
 
 from polyencoders import PolyEncoder
 from polyencoders.errors import TrainingError
-from polyencoders.evaluation import RankingEvaluator
 from polyencoders.training import TrainingOptions, train
+from polyencoders.training.evaluators import RankingEvaluator
 
 
 class Poison(TrainerCallback):

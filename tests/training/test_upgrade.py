@@ -16,10 +16,10 @@ import torch
 from polyencoders import BiEncoder
 from polyencoders.data import Example
 from polyencoders.errors import ModelError, TrainingError
-from polyencoders.evaluation.retrieval import RetrievalEvaluator
 from polyencoders.index import Index, Maker, verify
 from polyencoders.models.requery import with_new_query_side
 from polyencoders.training import TrainingOptions
+from polyencoders.training.evaluators import RetrievalEvaluator
 from polyencoders.training.upgrade import upgrade
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath"]

@@ -28,7 +28,7 @@ from polyencoders.cli.latency import SIZES, Latency, measure_latency
 from polyencoders.cli.runs import append_runs, read_runs
 from polyencoders.data import Example, Splits, load_examples
 from polyencoders.evaluation import Report, evaluate, given_candidates, sampled_candidates, whole_corpus
-from polyencoders.evaluation.protocols import CorpusTask
+from polyencoders.evaluation.tasks import CorpusTask
 from polyencoders.files import whole_file
 from polyencoders.models.loading import load_model
 from polyencoders.training import TrainingOptions, train

@@ -22,7 +22,7 @@ from polyencoders.evaluation import (
     shared_candidates,
     whole_corpus,
 )
-from polyencoders.evaluation.protocols import Task
+from polyencoders.evaluation.tasks import Task
 from polyencoders.files import whole_file
 from polyencoders.models.loading import load_model
 

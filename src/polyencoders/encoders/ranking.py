@@ -267,7 +267,7 @@ def _pair_scores(model: Encoder, pairs: Sequence[tuple[Query, str]], show_progre
     texts, places = distinct([text for _, text in pairs])
     if not pairs:
         return np.empty(0, dtype=np.float32)
-    with _progress(len(queries) + len(texts), show_progress_bar) as advance:
+    with progress(len(queries) + len(texts), show_progress_bar) as advance:
         codes = model.encode_queries(queries, advance)
         vectors = model.encode_documents(texts, bf16=False, advance=advance)
     scores = np.empty(len(pairs), dtype=np.float32)
@@ -281,7 +281,8 @@ def _pair_scores(model: Encoder, pairs: Sequence[tuple[Query, str]], show_progre
 
 
 @contextmanager
-def _progress(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
+def progress(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
+    """Yield a function that advances a progress bar by a number of texts, or does nothing if none is shown."""
     if not shown:
         yield lambda done: None
         return

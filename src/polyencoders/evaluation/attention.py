@@ -1,4 +1,4 @@
-"""Whether documents tell a poly-encoder's codes apart: the entropy of their attention over them, on a ranking task."""
+"""The entropy of documents' attention over a poly-encoder's codes: low where documents tell the codes apart."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Any
 
 from polyencoders.encoders import distinct
 from polyencoders.encoders.protocols import reads_queries
-from polyencoders.evaluation.protocols import CandidateTask
+from polyencoders.evaluation.tasks import CandidateTask
 from polyencoders.scoring import attention_entropy, present_codes
 
 QUERIES = 100
-"""Queries of a task that are looked at, at most: a mean over some thousands of pairs is known to a hundredth."""
+"""At most so many queries are used. A mean over some thousands of pairs is known to a hundredth."""
 
 
 def attention(model: Any, task: CandidateTask) -> tuple[float, float] | None:
-    """Return the mean entropy of `w = softmax(s / temperature)` over the pairs of the lists, and its highest, in nats.
+    """Return the mean entropy of `w = softmax(s / temperature)` over the pairs of a task, and its maximum, in nats.
 
     Parameters
     ----------
     model
-        Any model. The result is None for all but poly-encoders.
+        Any model; the result is None unless it is a poly-encoder.
     task
         Queries with lists of documents.
 
     Returns
     -------
     tuple of float, or None
-        The entropy, and what it would be if all codes weighed the same.
+        The entropy, and the entropy if all codes weighed the same.
     """
     if not reads_queries(model):
         return None

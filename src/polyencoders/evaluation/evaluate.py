@@ -1,7 +1,4 @@
-"""A model, a task and measures in, a report out.
-
-Knows how the other files of this folder fit together, and how a report looks; nothing else.
-"""
+"""Measures how well a model ranks a task, and reports it."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ from numpy.typing import NDArray
 
 from polyencoders.evaluation.intervals import CONFIDENCE, Interval, bootstrap_interval
 from polyencoders.evaluation.metrics import CORPUS_DEPTH, check_measures, measure_ranks
-from polyencoders.evaluation.protocols import CorpusTask, Task
 from polyencoders.evaluation.ranking import rank_task
+from polyencoders.evaluation.tasks import CorpusTask, Task
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,22 +23,22 @@ MEASURES = ("R@1", "MRR")
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a model reached on a task.
+    """How well a model did on a task.
 
     Attributes
     ----------
     protocol
-        What was ranked: ``"sampled candidates"``, ``"given candidates"`` or ``"whole corpus"``.
+        What was ranked: `sampled candidates`, `given candidates`, `given corpus` or `whole corpus`.
     candidates
-        C, how many documents each query ranked; ``"19-20"`` where that varies.
+        C, the number of documents of each query; `19-20` where it varies.
     queries
-        q, how many queries.
+        q, the number of queries.
     seed
-        The seed of the sampled candidates, where they were sampled.
+        The seed of sampled candidates.
     metrics
-        By name (``"R@1/20"``, ``"MRR"``): the mean over queries and its 95% interval.
+        By name (`R@1/20`, `MRR`): the mean over queries and its 95% interval.
     values
-        By the same names: each query's value, shape ``(q,)``, in the task's order.
+        By the same names: each query's value, `(q,)`, in the task's order.
     """
 
     protocol: str
@@ -52,7 +49,7 @@ class Report:
     values: Mapping[str, NDArray[np.float64]]
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON has it, without the per-query values. What is not known (NaN) becomes None."""
+        """Return the report for JSON, without the values of each query. NaN becomes None."""
         return {
             "protocol": self.protocol,
             "candidates": self.candidates,
@@ -70,7 +67,7 @@ class Report:
         }
 
     def table(self) -> Table:
-        """The report as a table for the terminal."""
+        """Return the report as a table for the terminal."""
         from rich.table import Table
 
         among = f"{self.candidates:,}" if isinstance(self.candidates, int) else self.candidates
@@ -96,25 +93,25 @@ def evaluate(
     Parameters
     ----------
     model
-        Any model of this package. Ranking a whole corpus needs one that encodes documents on their own.
+        Any model. Only one that encodes documents on their own can rank a whole corpus.
     task
-        From `given_candidates`, `sampled_candidates` or `whole_corpus`.
+        From `given_candidates`, `sampled_candidates`, `whole_corpus`, ...
     measures
-        Any of ``R@k``, ``Success@k``, ``MRR``, ``MAP``, ``nDCG`` (the last three with or without a cut-off, as in
-        ``nDCG@10``). In a whole corpus a right answer below rank 1000 counts as not found, as in trec_eval; lists of
-        candidates are measured to their end.
+        Any of `R@k`, `Success@k`, `MRR`, `MAP`, `nDCG`; the last three with or without a cut-off, as in `nDCG@10`.
+        In a whole corpus a right answer below rank 1000 counts as not found, as in trec_eval. Lists of candidates are
+        measured to their end.
     batch_size
-        Texts, or pairs, the model reads at a time; the result does not depend on it.
+        Texts, or pairs, that the model reads at a time. The result does not depend on it.
 
     Returns
     -------
     Report
-        Means with 95% bootstrap intervals. ``R@k`` is named with the number of documents, as ``R@1/20``.
+        Means with 95% bootstrap intervals. The name of `R@k` includes the number of documents: `R@1/20`.
 
     Raises
     ------
     PolyencodersError
-        When the model cannot do the task, gives NaN, or a measure is not known.
+        The model cannot do the task or returns NaN, or a measure is not known.
 
     Examples
     --------
@@ -141,7 +138,7 @@ def evaluate(
 def task_values(
     model: Any, task: Task, measures: Sequence[str], batch_size: int, show_progress_bar: bool
 ) -> dict[str, NDArray[np.float64]]:
-    """Each query's value of each measure, shape ``(q,)``, by name as in a report; no intervals."""
+    """Return each query's value of each measure, `(q,)`, by name as in a report."""
     check_measures(measures)  # before the model works for an hour
     ranks = rank_task(model, task, batch_size, show_progress_bar)
     values = measure_ranks(ranks, measures, depth=CORPUS_DEPTH if isinstance(task, CorpusTask) else None)
@@ -149,5 +146,5 @@ def task_values(
 
 
 def metric_name(measure: str, task: Task) -> str:
-    """``R@1`` over lists of 20 is called ``R@1/20``: it means nothing without the number."""
+    """Return the name of a measure in a report: `R@1` over lists of 20 is `R@1/20`."""
     return f"{measure}/{task.candidates}" if measure.startswith(("R@", "Success@")) else measure

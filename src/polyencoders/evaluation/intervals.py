@@ -1,7 +1,4 @@
-"""How sure a mean is: bootstrap confidence intervals over queries, of one model or of the difference of two.
-
-Knows numbers only.
-"""
+"""Bootstrap confidence intervals over queries, for one model or for the difference of two."""
 
 from __future__ import annotations
 
@@ -34,30 +31,30 @@ class Interval:
 
 
 def bootstrap_interval(values: ArrayLike, seed: int = 0) -> Interval:
-    """The mean of per-query values and its 95% percentile bootstrap interval.
+    """Return the mean of per-query values and its 95% percentile bootstrap interval.
 
     Parameters
     ----------
     values
-        One number a query, shape ``(q,)``.
+        One number for each query, `(q,)`.
     seed
         The same seed gives the same interval.
 
     Returns
     -------
     Interval
-        Ends equal to the mean where all values are the same; NaN ends for a single query, which says nothing about
-        how much queries differ.
+        Its ends equal the mean where all values are the same. They are NaN for a single query, which does not show how
+        much queries differ.
 
     Raises
     ------
     DataError
-        When there are no values, or one is not finite.
+        There are no values, or one is not finite.
 
     Notes
     -----
-    Queries are taken to be independent. Turns of one conversation are not quite, so their intervals are a little
-    too narrow.
+    Queries are assumed to be independent. Turns of one conversation are not quite, so their intervals are slightly too
+    narrow.
 
     Examples
     --------
@@ -92,25 +89,25 @@ def bootstrap_interval(values: ArrayLike, seed: int = 0) -> Interval:
 
 
 def paired_difference(values: ArrayLike, baseline: ArrayLike, seed: int = 0) -> Interval:
-    """How much better `values` are than `baseline` on the same queries, with a 95% interval.
+    """Return how much better `values` are than `baseline` on the same queries, with a 95% interval.
 
     Parameters
     ----------
     values, baseline
-        One number a query, in the same order, shape ``(q,)`` each.
+        One number for each query, in the same order, `(q,)` each.
     seed
         The same seed gives the same interval.
 
     Returns
     -------
     Interval
-        Of the mean difference. Narrower than two intervals laid side by side, because what makes a query hard is hard
-        for both: an interval that leaves out 0 is a difference.
+        The mean difference. Its interval is narrower than the intervals of both, as hard queries are hard for both. If
+        it does not contain 0, there is a difference.
 
     Raises
     ------
     DataError
-        When the two differ in length, are empty, or hold numbers that are not finite.
+        The two differ in length, are empty, or contain numbers that are not finite.
 
     Examples
     --------

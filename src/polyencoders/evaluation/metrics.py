@@ -1,8 +1,7 @@
-"""Ranks of the right answers, and the measures of them. The measures are ``ir_measures``' own, over trec_eval.
+"""Ranks of right answers, and measures of ranks, computed by `ir_measures` (trec_eval).
 
-Ties rank against the model: a right answer scored like a wrong one is ranked below it. (trec_eval itself orders ties by
-document name, and many a published script by position, which rewards a model that scores everything alike.)
-Knows nothing of models or texts.
+Ties count against the model: a right answer is ranked below a wrong one with the same score. trec_eval orders ties by
+document name, and many published scripts by position, which rewards a model that scores everything alike.
 """
 
 from __future__ import annotations
@@ -17,32 +16,32 @@ from numpy.typing import NDArray
 from polyencoders.errors import PolyencodersError
 
 CORPUS_DEPTH = 1000
-"""How far down a whole corpus a right answer still counts as found, as in trec_eval."""
+"""The lowest rank in a whole corpus at which a right answer counts as found, as in trec_eval."""
 
 _MEASURE = re.compile(r"(?:R|Success)@[1-9]\d*|(?:RR|MRR|AP|MAP|nDCG)(?:@[1-9]\d*)?")
 _KNOWN = "R@k, Success@k, MRR, MAP, nDCG, MRR@k, MAP@k, nDCG@k"
-_BLOCK = 512  # queries handed to trec_eval at a time: bounds memory at 512 runs of CORPUS_DEPTH
+_BLOCK = 512  # queries given to trec_eval at a time, which bounds memory
 
 
 def pessimistic_ranks(scores: NDArray[Any], relevant: Sequence[int]) -> NDArray[np.int64]:
-    """The ranks of the right answers when ties go against them.
+    """Return the ranks of right answers, with ties counted against them.
 
     Parameters
     ----------
     scores
-        One query's scores, shape ``(n,)``; higher is better.
+        One query's scores, `(n,)`; higher is better.
     relevant
-        Positions of the r right answers in `scores`.
+        Positions of the r right answers.
 
     Returns
     -------
-    ndarray of int, shape ``(r,)``
-        Ranks from 1, ascending, all different: each right answer comes after every wrong one with the same score.
+    ndarray of int
+        `(r,)`: ranks from 1, ascending, all different. A right answer comes after every wrong one with the same score.
 
     Raises
     ------
     PolyencodersError
-        When a score is NaN, which has no rank.
+        A score is NaN.
 
     Examples
     --------
@@ -60,27 +59,27 @@ def pessimistic_ranks(scores: NDArray[Any], relevant: Sequence[int]) -> NDArray[
 def measure_ranks(
     ranks: Sequence[NDArray[np.int64]], measures: Sequence[str], depth: int | None = None
 ) -> dict[str, NDArray[np.float64]]:
-    """Each measure of each query, from the ranks of its right answers.
+    """Return each measure of each query, given the ranks of its right answers.
 
     Parameters
     ----------
     ranks
-        For each of q queries the ranks of all its right answers, as `pessimistic_ranks` gives them.
+        For each of q queries the ranks of all its right answers, from `pessimistic_ranks`.
     measures
-        Any of ``R@k`` (the share of a query's right answers in the first k; the hit rate where there is one),
-        ``Success@k``, ``MRR``, ``MAP``, ``nDCG``, the last three with or without a cut-off, as in ``nDCG@10``.
+        Any of `R@k` (the fraction of a query's right answers in the first k), `Success@k`, `MRR`, `MAP`, `nDCG`; the
+        last three with or without a cut-off, as in `nDCG@10`.
     depth
-        Right answers ranked below this count as not found (at least the largest cut-off). None looks at all of them.
+        Right answers below this rank count as not found; at least the largest cut-off. None: all count.
 
     Returns
     -------
-    dict of str to ndarray, shape ``(q,)``
-        By the names given in `measures`.
+    dict of str to ndarray
+        `(q,)` each, by the names given in `measures`.
 
     Raises
     ------
     PolyencodersError
-        When a measure is not one of those above.
+        A measure is not one of those above.
 
     Examples
     --------
@@ -94,8 +93,7 @@ def measure_ranks(
     if depth is None:
         depth = max((int(found[-1]) for found in ranks), default=0)
     depth = max([depth, *(int(name.partition("@")[2]) for name in measures if "@" in name)])
-    # Documents are named by their rank, so a query's run is "1", "2", ... down to its last right answer: what comes
-    # after it changes none of these measures.
+    # Documents are named by their rank. A run ends with its last right answer: later ranks change none of the measures.
     names = [str(rank) for rank in range(1, depth + 1)]
     run_scores = [-float(rank) for rank in range(1, depth + 1)]
     values = {name: np.zeros(len(ranks)) for name in measures}
@@ -115,7 +113,7 @@ def measure_ranks(
 
 
 def check_measures(measures: Sequence[str]) -> None:
-    """Refuses measures that are not known, or that depend on more than the ranks of the right answers.
+    """Refuse measures that are not known, or that depend on more than the ranks of right answers.
 
     >>> check_measures(["R@1/20"])
     Traceback (most recent call last):

@@ -1,37 +1,38 @@
-"""A model and a task in, the ranks of the right answers out. Memory stays bounded however large the corpus is.
-
-Knows only what models can be asked; nothing of what kind they are, or of measures.
-"""
+"""Ranks the right answers of a task by a model's scores, in bounded memory however large the corpus is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.data.examples import Query, shortened
+from polyencoders.encoders import Encoder, distinct
+from polyencoders.encoders.protocols import is_encoder
+from polyencoders.encoders.ranking import progress
 from polyencoders.errors import PolyencodersError
 from polyencoders.evaluation.metrics import pessimistic_ranks
-from polyencoders.evaluation.protocols import CandidateTask, CorpusTask, Task
+from polyencoders.evaluation.tasks import CandidateTask, CorpusTask, Task
+from polyencoders.scoring import attend, present_codes
 
 _QUERIES = 1024  # queries encoded at a time
 _SCORES = 2**24  # scores held at a time: 64 MB of float32
 
 
 def rank_task(model: Any, task: Task, batch_size: int = 64, show_progress_bar: bool = False) -> list[NDArray[np.int64]]:
-    """The ranks of each query's right answers, ties against the model.
+    """Return the ranks of each query's right answers. Ties count against the model.
 
     Parameters
     ----------
     model
-        For candidate lists: has ``score_lists``. For a whole corpus: has ``encode_query``, ``encode_document`` and
-        ``similarity``.
+        For lists of candidates: has `score_lists`. For a whole corpus: an `Encoder`, or a model that has
+        `encode_query`, `encode_document` and `similarity`.
     task
         What to rank.
     batch_size
-        Texts, or pairs, the model reads at a time.
+        Texts, or pairs, that the model reads at a time.
 
     Returns
     -------
@@ -41,7 +42,7 @@ def rank_task(model: Any, task: Task, batch_size: int = 64, show_progress_bar: b
     Raises
     ------
     PolyencodersError
-        When the model cannot do the task, or gives NaN or the wrong number of scores.
+        The model cannot do the task, or returns NaN or the wrong number of scores.
 
     Examples
     --------
@@ -52,58 +53,81 @@ def rank_task(model: Any, task: Task, batch_size: int = 64, show_progress_bar: b
     >>> rank_task(Longest(), CandidateTask(["Tea?"], [["Yes.", "No.", "Not now."]], [[0]]))
     [array([2])]
     """
-    if isinstance(task, CorpusTask):
-        return _rank_corpus(model, task, batch_size, show_progress_bar)
-    return _rank_lists(model, task, batch_size, show_progress_bar)
-
-
-def _rank_lists(model: Any, task: CandidateTask, batch_size: int, show_progress_bar: bool) -> list[NDArray[np.int64]]:
-    _require(model, ("score_lists",), "to rank lists of candidates")
-    scored = model.score_lists(task.queries, task.documents, batch_size=batch_size, show_progress_bar=show_progress_bar)
-    if len(scored) != len(task.queries):
-        raise PolyencodersError(f"{_name(model)} gave {len(scored)} lists of scores for {len(task.queries)} queries")
+    name = type(model).__name__
+    if isinstance(task, CandidateTask):
+        _require(model, ("score_lists",), "to rank lists of candidates")
+        options = {"batch_size": batch_size, "show_progress_bar": show_progress_bar}
+        scored = model.score_lists(task.queries, task.documents, **options)
+        if len(scored) != len(task.queries):
+            raise PolyencodersError(f"{name} gave {len(scored)} lists of scores for {len(task.queries)} queries")
+        lengths = [len(documents) for documents in task.documents]
+    else:
+        scored = _corpus_scores(model, task, batch_size, show_progress_bar)
+        lengths = [len(task.corpus)] * len(task.queries)
     return [
-        _ranks(model, i, query, _array(scores), len(documents), relevant)
-        for i, (query, scores, documents, relevant) in enumerate(
-            zip(task.queries, scored, task.documents, task.relevant, strict=True)
-        )
+        _ranks(name, i, query, _array(scores), n, relevant)
+        for i, (query, scores, n, relevant) in enumerate(zip(task.queries, scored, lengths, task.relevant, strict=True))
     ]
 
 
-def _rank_corpus(model: Any, task: CorpusTask, batch_size: int, show_progress_bar: bool) -> list[NDArray[np.int64]]:
-    _require(
-        model,
-        ("encode_query", "encode_document", "similarity"),
-        f"to rank a whole corpus (a cross-encoder would have to read all {len(task.queries):,} x {len(task.corpus):,} "
-        "pairs): evaluate it with given or sampled candidates instead",
-    )
+def _corpus_scores(model: Any, task: CorpusTask, batch_size: int, show_progress_bar: bool) -> Iterator[NDArray[Any]]:
+    """Yield each query's scores of the whole corpus. A text is encoded once, so equal texts get equal scores."""
+    texts, where = distinct(task.corpus)
+    places = np.asarray(where)
+    if is_encoder(model):
+        scored = _encoder_scores(model, task.queries, texts, show_progress_bar)
+    else:
+        _require(
+            model,
+            ("encode_query", "encode_document", "similarity"),
+            f"to rank a whole corpus (a cross-encoder would have to read all {len(task.queries):,} x "
+            f"{len(task.corpus):,} pairs): evaluate it with given or sampled candidates instead",
+        )
+        scored = _similarity_scores(model, task.queries, texts, batch_size, show_progress_bar)
+    for scores in scored:
+        yield scores[places] if scores.shape == (len(texts),) else scores
+
+
+def _encoder_scores(
+    model: Encoder, queries: Sequence[Query], texts: list[str], show_progress_bar: bool
+) -> Iterator[NDArray[np.float32]]:
+    # Matrix products: the reference goes row by row, which takes many times as long for so many pairs.
+    with progress(len(texts) + len(queries), show_progress_bar) as advance:
+        documents = model.encode_documents(texts, bf16=False, advance=advance)
+        for start in range(0, len(queries), _QUERIES):
+            codes_of_each = model.encode_queries(list(queries[start : start + _QUERIES]), advance)
+            block = max(1, _SCORES // (4 * codes_of_each.shape[1]))
+            for codes in codes_of_each:
+                there = present_codes(codes)
+                parts = [documents[first : first + block] for first in range(0, len(documents), block)]
+                scores = [attend(part @ codes.T, there, model.temperature) for part in parts]
+                yield np.concatenate(scores, dtype=np.float32)
+
+
+def _similarity_scores(
+    model: Any, queries: Sequence[Query], texts: list[str], batch_size: int, show_progress_bar: bool
+) -> Iterator[NDArray[Any]]:
     options = {"batch_size": batch_size, "show_progress_bar": show_progress_bar, "convert_to_tensor": True}
-    documents = model.encode_document(list(task.corpus), **options)
-    block = max(1, _SCORES // len(task.corpus))
-    ranks: list[NDArray[np.int64]] = []
-    for start in range(0, len(task.queries), _QUERIES):
-        queries = model.encode_query(list(task.queries[start : start + _QUERIES]), **options)
-        for first in range(0, len(queries), block):
-            for scores in _array(model.similarity(queries[first : first + block], documents)):
-                i = len(ranks)
-                ranks.append(_ranks(model, i, task.queries[i], scores, len(task.corpus), task.relevant[i]))
-    return ranks
+    documents = model.encode_document(texts, **options)
+    block = max(1, _SCORES // len(texts))
+    for start in range(0, len(queries), _QUERIES):
+        encoded = model.encode_query(list(queries[start : start + _QUERIES]), **options)
+        for first in range(0, len(encoded), block):
+            yield from _array(model.similarity(encoded[first : first + block], documents))
 
 
-def _ranks(
-    model: Any, i: int, query: Query, scores: NDArray[Any], n: int, relevant: Sequence[int]
-) -> NDArray[np.int64]:
+def _ranks(name: str, i: int, query: Query, scores: NDArray[Any], n: int, relevant: Sequence[int]) -> NDArray[np.int64]:
     where = f"query {i + 1} ({shortened(query)})"
     if scores.shape != (n,):
-        raise PolyencodersError(f"{_name(model)} gave scores of shape {scores.shape} for the {n} documents of {where}")
+        raise PolyencodersError(f"{name} gave scores of shape {scores.shape} for the {n} documents of {where}")
     try:
         return pessimistic_ranks(scores, relevant)
     except PolyencodersError as error:
-        raise PolyencodersError(f"{_name(model)}, {where}: {error}") from None
+        raise PolyencodersError(f"{name}, {where}: {error}") from None
 
 
 def _array(scores: Any) -> NDArray[Any]:
-    """Scores as numpy has them: off the accelerator, and out of bfloat16, which numpy lacks."""
+    """Return scores as a numpy array: off the accelerator, and out of bfloat16, which numpy lacks."""
     if hasattr(scores, "detach"):
         scores = scores.detach().cpu()
         scores = scores.float() if scores.element_size() < 4 else scores
@@ -113,8 +137,4 @@ def _array(scores: Any) -> NDArray[Any]:
 def _require(model: Any, methods: Sequence[str], purpose: str) -> None:
     missing = [method for method in methods if not hasattr(model, method)]
     if missing:
-        raise PolyencodersError(f"{_name(model)} has no {' or '.join(missing)}, needed {purpose}")
-
-
-def _name(model: Any) -> str:
-    return type(model).__name__
+        raise PolyencodersError(f"{type(model).__name__} has no {' or '.join(missing)}, needed {purpose}")

@@ -26,7 +26,7 @@ class PolyEncoderCardData(SentenceTransformerModelCardData):
         if isinstance(evaluator, TripletEvaluator):
             raise ValueError(
                 "TripletEvaluator knows cosine, dot, euclidean and manhattan, and a poly-encoder's score is none of "
-                "them; polyencoders.evaluation.RankingEvaluator ranks by the model's own"
+                "them; polyencoders.training.evaluators.RankingEvaluator ranks by the model's own"
             )
         if isinstance(evaluator, RerankingEvaluator) and evaluator.similarity_fct is cos_sim:
             raise ValueError(

@@ -31,12 +31,12 @@ from polyencoders.errors import TrainingError
 from polyencoders.evaluation import CandidateTask, given_candidates, sampled_candidates
 from polyencoders.evaluation.attention import attention
 from polyencoders.evaluation.evaluate import MEASURES, task_values
-from polyencoders.evaluation.evaluator import RankingEvaluator
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.poly_encoder import PolyEncoder
 from polyencoders.models.precision import bf16_is_native, in_full_precision
 from polyencoders.training.distillation_loss import DistillationLoss
+from polyencoders.training.evaluators import RankingEvaluator
 from polyencoders.training.freezing import freeze
 from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.grouping import grouped_by_length

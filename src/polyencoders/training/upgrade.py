@@ -21,11 +21,11 @@ from transformers import TrainerCallback, set_seed
 from polyencoders.data import Example, split_examples
 from polyencoders.errors import TrainingError
 from polyencoders.evaluation import Interval, bootstrap_interval, paired_difference
-from polyencoders.evaluation.retrieval import MEASURES, RetrievalEvaluator
 from polyencoders.index import Index, Maker
 from polyencoders.index.provenance import Model
 from polyencoders.models.encoding import encode_documents
 from polyencoders.models.requery import with_new_query_side
+from polyencoders.training.evaluators import RETRIEVAL_MEASURES, RetrievalEvaluator
 from polyencoders.training.options import TrainingOptions
 from polyencoders.training.result import TrainingResult
 from polyencoders.training.train import train
@@ -175,8 +175,8 @@ def upgrade(
     new.model_card_data.base_model = index.maker.name if index.maker is not None else None
 
     before, after = judge.values(model), judge.values(new)
-    difference = {name: paired_difference(after[name], before[name]) for name in MEASURES}
-    confirmed = difference[MEASURES[0]].low > 0
+    difference = {name: paired_difference(after[name], before[name]) for name in RETRIEVAL_MEASURES}
+    confirmed = difference[RETRIEVAL_MEASURES[0]].low > 0
     if confirmed:
         beside = Path(index.path)
         folder = folder or beside.with_name(f"{beside.name}-model-{Maker.of(new).queries[:8]}")
@@ -184,8 +184,8 @@ def upgrade(
         index.set_query_model(folder)
     return Upgrade(
         confirmed=confirmed,
-        before={name: bootstrap_interval(before[name]) for name in MEASURES},
-        after={name: bootstrap_interval(after[name]) for name in MEASURES},
+        before={name: bootstrap_interval(before[name]) for name in RETRIEVAL_MEASURES},
+        after={name: bootstrap_interval(after[name]) for name in RETRIEVAL_MEASURES},
         difference=difference,
         queries=len(judge.right),
         output_dir=folder if confirmed else None,

@@ -1,7 +1,4 @@
-"""What is ranked: given lists of candidates, sampled ones, or a whole corpus; and which of it is right.
-
-Knows examples; knows nothing of models, scores or measures.
-"""
+"""Tasks: what each query ranks (given candidates, sampled candidates, or a corpus), and which answers are right."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from polyencoders.errors import DataError
 
 @dataclass(frozen=True)
 class CandidateTask:
-    """Every query with a list of its own to rank.
+    """Queries, each with a list of its own to rank.
 
     Attributes
     ----------
@@ -25,16 +22,16 @@ class CandidateTask:
     documents
         The list to rank for each query.
     relevant
-        For each query the positions of the right answers in its list; at least one.
+        For each query the positions of its right answers in its list; at least one.
     protocol
-        What to call this in a report.
+        Its name in a report.
     seed
-        The seed the lists were sampled with, where they were.
+        The seed of sampled lists.
 
     Raises
     ------
     DataError
-        When the three lists differ in length, are empty, or a query has no right answer in its list.
+        The three differ in length or are empty, or a query has no right answer in its list.
     """
 
     queries: Sequence[Query]
@@ -50,14 +47,14 @@ class CandidateTask:
 
     @property
     def candidates(self) -> int | str:
-        """How many documents each query ranks: the C of R@k/C; ``"19-20"`` where the lists differ in length."""
+        """The number of documents of each query, the C of R@k/C; `19-20` where it varies."""
         fewest, most = min(map(len, self.documents)), max(map(len, self.documents))
         return most if fewest == most else f"{fewest}-{most}"
 
 
 @dataclass(frozen=True)
 class CorpusTask:
-    """Every query with the same, large list to rank.
+    """Queries that all rank the same corpus.
 
     Attributes
     ----------
@@ -66,14 +63,14 @@ class CorpusTask:
     corpus
         The n documents.
     relevant
-        For each query the positions of the right answers in the corpus; at least one.
+        For each query the positions of its right answers in the corpus; at least one.
     protocol
-        What to call this in a report.
+        Its name in a report.
 
     Raises
     ------
     DataError
-        When `queries` and `relevant` differ in length, are empty, or a query has no right answer in the corpus.
+        `queries` and `relevant` differ in length or are empty, or a query has no right answer in the corpus.
     """
 
     queries: Sequence[Query]
@@ -87,7 +84,7 @@ class CorpusTask:
 
     @property
     def candidates(self) -> int:
-        """How many documents each query ranks: the C of R@k/C."""
+        """The number of documents of the corpus, the C of R@k/C."""
         return len(self.corpus)
 
 
@@ -95,7 +92,7 @@ Task = CandidateTask | CorpusTask
 
 
 def given_candidates(examples: Sequence[Example]) -> CandidateTask:
-    """Ranks the candidates each example comes with.
+    """Return a task that ranks the candidates of each example.
 
     Parameters
     ----------
@@ -105,7 +102,7 @@ def given_candidates(examples: Sequence[Example]) -> CandidateTask:
     Raises
     ------
     DataError
-        When there are no examples, or one has no candidates.
+        There are no examples, or one has no candidates.
 
     Examples
     --------
@@ -126,17 +123,17 @@ def given_candidates(examples: Sequence[Example]) -> CandidateTask:
 
 
 def shared_candidates(examples: Sequence[Example], corpus: Sequence[str]) -> CandidateTask:
-    """Ranks one list for all, of every example for itself: what `given_corpus` ranks, for models that read pairs.
+    """Return the task of `given_corpus` as lists of candidates, for models that read pairs.
 
     Parameters
     ----------
     examples, corpus
-        See `given_corpus`. The task holds the list once.
+        As for `given_corpus`. The list is held in memory once.
 
     Raises
     ------
     DataError
-        When there are no examples, or one has a right answer that is not in the list.
+        There are no examples, or a right answer is not in the list.
 
     Examples
     --------
@@ -150,24 +147,24 @@ def shared_candidates(examples: Sequence[Example], corpus: Sequence[str]) -> Can
 def sampled_candidates(
     examples: Sequence[Example], candidates: int = 20, seed: int = 0, extra_documents: Iterable[str] = ()
 ) -> CandidateTask:
-    """Ranks one right answer among random answers to other queries: R@k/C of dialogue papers.
+    """Return a task that ranks one right answer among random answers to other queries: R@k/C of dialogue papers.
 
     Parameters
     ----------
     examples
-        Each becomes a query with one of its positives, drawn at random, at a random position.
+        Each becomes a query with one of its positives, chosen at random, at a random position.
     candidates
-        C, the length of each list: 2 or more. The other C - 1 documents are drawn without repetition from the distinct
-        positives of all examples, never one that answers the same query, there or in another example.
+        C, the length of each list, at least 2. The other C - 1 documents are drawn without repetition from the
+        distinct positives of all examples, never one that answers the same query in any example.
     seed
         The same seed and examples give the same lists.
     extra_documents
-        More documents to draw from, for when the examples are few.
+        More documents to draw from.
 
     Raises
     ------
     DataError
-        When there are no examples, or not enough distinct texts for C candidates.
+        There are no examples, or too few distinct texts for C candidates.
 
     Examples
     --------
@@ -190,7 +187,7 @@ def sampled_candidates(
                 f"{len(pool) - len(right)} wrong answers to draw from ({shortened(example.query[0])}); "
                 "ask for fewer candidates, or give more examples or extra_documents"
             )
-        # Enough draws that, whatever right answers are among them, C - 1 wrong ones remain.
+        # Enough draws for C - 1 wrong answers, however many right ones are among them.
         drawn = rng.choice(len(pool), size=candidates - 1 + len(right), replace=False).tolist()
         listed = [pool[i] for i in drawn if i not in right][: candidates - 1]
         position = int(rng.integers(candidates))
@@ -201,20 +198,20 @@ def sampled_candidates(
 
 
 def whole_corpus(examples: Sequence[Example], extra_documents: Iterable[str] = ()) -> CorpusTask:
-    """Ranks every document there is.
+    """Return a task that ranks every document of the examples.
 
     Parameters
     ----------
     examples
-        The corpus is every distinct positive, negative and candidate of theirs. Examples with the same query become
-        one query, all of whose positives are right answers.
+        Their distinct positives, negatives and candidates are the corpus. Examples with the same query become one
+        query, and all their positives are right answers.
     extra_documents
-        More documents to put in the corpus.
+        More documents of the corpus.
 
     Raises
     ------
     DataError
-        When there are no examples.
+        There are no examples.
 
     Examples
     --------
@@ -236,20 +233,20 @@ def whole_corpus(examples: Sequence[Example], extra_documents: Iterable[str] = (
 
 
 def given_corpus(examples: Sequence[Example], corpus: Sequence[str]) -> CorpusTask:
-    """Ranks a corpus that is given as it is, such as all replies that a system knows, or the names of all classes.
+    """Return a task that ranks a given corpus, such as all replies of a system, or the names of all classes.
 
     Parameters
     ----------
     examples
-        Each is a query of its own, also where another has the same text: a turn counts as often as it was said, and
-        what answers it elsewhere is wrong here (where `whole_corpus` joins the two).
+        Each is a query of its own, even where another has the same text: what answers that one is wrong here
+        (`whole_corpus` merges the two).
     corpus
-        The documents; one given twice is ranked once. Such as the `corpus` of `polyencoders.data.Splits`.
+        The documents, such as the `corpus` of `polyencoders.data.Splits`. One given twice is ranked once.
 
     Raises
     ------
     DataError
-        When there are no examples, or one has a right answer that is not in the corpus.
+        There are no examples, or a right answer is not in the corpus.
 
     Examples
     --------

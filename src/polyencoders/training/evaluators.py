@@ -1,0 +1,190 @@
+"""Evaluators as sentence-transformers' trainers call them: to rank a task, and to search an index."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sentence_transformers.base.evaluation import BaseEvaluator
+
+from polyencoders.data import Example
+from polyencoders.data.examples import right_answers
+from polyencoders.encoders import Encoder
+from polyencoders.errors import DataError
+from polyencoders.evaluation import Task, measure_ranks
+from polyencoders.evaluation.evaluate import MEASURES, metric_name, task_values
+from polyencoders.evaluation.metrics import check_measures
+from polyencoders.scoring import score_all_pairs
+
+logger = logging.getLogger(__name__)
+
+DEPTH = 100
+"""The lowest rank at which `RetrievalEvaluator` still counts a right answer as found."""
+
+RETRIEVAL_MEASURES = (f"MRR@{DEPTH}", "R@1", "R@10")
+
+_EQUAL = 1e-9
+"""Scores that differ by less are a tie: a document's own score may be computed in another order."""
+
+
+class RankingEvaluator(BaseEvaluator):
+    """Ranks a task and returns the means, for a trainer to log and to choose the best checkpoint by.
+
+    Parameters
+    ----------
+    task
+        From `given_candidates`, `sampled_candidates` or `whole_corpus`.
+    name
+        Put before each metric, as in `chitchat_R@1/20`.
+    measures
+        As for `evaluate`. The first is the primary metric.
+    batch_size
+        Texts, or pairs, that the model reads at a time.
+    write_csv
+        Whether each call adds a line to `RankingEvaluator_{name}_results.csv` in the output folder.
+
+    Attributes
+    ----------
+    primary_metric
+        The name of the first measure as the trainer sees it, known before the first call (the trainer's
+        `metric_for_best_model`, after `eval_`).
+
+    Examples
+    --------
+    >>> from polyencoders.evaluation import CandidateTask
+    >>> evaluator = RankingEvaluator(CandidateTask(["Tea?"], [["Yes.", "Not now."]], [[0]]), name="tea")
+    >>> evaluator.primary_metric
+    'tea_R@1/2'
+    >>> class Longest:
+    ...     def score_lists(self, queries, documents, *, batch_size=32, show_progress_bar=False):
+    ...         return [np.array([len(text) for text in texts]) for texts in documents]
+    >>> evaluator(Longest())
+    {'tea_R@1/2': 0.0, 'tea_MRR': 0.5}
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        name: str = "",
+        measures: Sequence[str] = MEASURES,
+        batch_size: int = 64,
+        show_progress_bar: bool = False,
+        write_csv: bool = True,
+    ) -> None:
+        super().__init__()
+        check_measures(measures)
+        self.task = task
+        self.name = name
+        self.measures = tuple(measures)
+        self.batch_size = batch_size
+        self.show_progress_bar = show_progress_bar
+        self.write_csv = write_csv
+        self.csv_file = f"RankingEvaluator{'_' + name if name else ''}_results.csv"
+        self.primary_metric = f"{name}_{metric_name(self.measures[0], task)}".removeprefix("_")
+
+    def __call__(
+        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
+    ) -> dict[str, float]:
+        """Return the mean of each measure by name; log it, write it to the CSV file, keep it for the model card."""
+        values = task_values(model, self.task, self.measures, self.batch_size, self.show_progress_bar)
+        means = {name: float(per_query.mean()) for name, per_query in values.items()}
+        when = f" after {steps} steps (epoch {epoch:g})" if steps != -1 else f" after epoch {epoch:g}" * (epoch != -1)
+        logger.info("%s%s: %s", self.name or self.task.protocol, when, means)
+        if output_path is not None and self.write_csv:
+            self._append(Path(output_path), [epoch, steps, *means.values()], list(means))
+        metrics = self.prefix_name_to_metrics(means, self.name)
+        if hasattr(model, "model_card_data"):
+            self.store_metrics_in_model_card_data(model, metrics, epoch, steps)
+        return metrics
+
+    def _append(self, folder: Path, row: list[float], names: list[str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / self.csv_file
+        is_new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if is_new:
+                writer.writerow(["epoch", "steps", *names])
+            writer.writerow(row)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Return what the model card says about this evaluation."""
+        return {
+            "protocol": self.task.protocol,
+            "queries": len(self.task.queries),
+            "candidates": self.task.candidates,
+            "seed": self.task.seed,
+        }
+
+
+class RetrievalEvaluator(BaseEvaluator):
+    """Searches an index, exactly, for the right answers of examples. Ties count against the model.
+
+    A text that equals a right answer is a right answer, whatever its id. Examples with the same query are merged. A
+    right answer that is not in the index is ranked as if it were.
+
+    Parameters
+    ----------
+    index
+        An `Index` that holds at least one document.
+    examples
+        Queries with their right answers.
+    vectors
+        By text: the document vectors of right answers that are not in the index.
+
+    Raises
+    ------
+    DataError
+        There are no examples, or a right answer has no vector.
+
+    Attributes
+    ----------
+    primary_metric
+        `MRR@100`.
+    """
+
+    def __init__(self, index: Any, examples: Sequence[Example], vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        super().__init__()
+        self.index = index
+        self.primary_metric = RETRIEVAL_MEASURES[0]
+        self.right = right_answers(examples)
+        if not self.right:
+            raise DataError("no queries to evaluate")
+        texts = list(dict.fromkeys(text for answers in self.right.values() for text in answers))
+        self.vectors = {**vectors, **index.stored(texts)}
+        missing = [text for text in texts if text not in self.vectors]
+        if missing:
+            raise DataError(f"{len(missing)} right answers are neither in the index nor among the vectors given")
+
+    def __call__(
+        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
+    ) -> dict[str, float]:
+        """Return the mean of each measure, by name."""
+        return {name: float(values.mean()) for name, values in self.values(model).items()}
+
+    def values(self, model: Encoder) -> dict[str, NDArray[np.float64]]:
+        """Return each query's value of each measure, `(q,)`. The model's document side must be the index's."""
+        queries = [query[0] if len(query) == 1 else list(query) for query in self.right]
+        codes = model.encode_queries(queries).astype(np.float64)
+        found = self.index.search(codes, k=DEPTH, temperature=model.temperature)
+        ranks = []
+        for query_codes, answer, right in zip(codes, found, self.right.values(), strict=True):
+            vectors = np.stack([self.vectors[text] for text in right]).astype(np.float64)
+            own = np.sort(score_all_pairs(query_codes[None], vectors, model.temperature)[0])[::-1]
+            wrong = np.array([hit.score for hit in answer if hit.text not in right])
+            above = [int(np.count_nonzero(wrong >= score - _EQUAL)) for score in own]
+            ranks.append(np.array(above, dtype=np.int64) + np.arange(1, len(own) + 1))
+        return measure_ranks(ranks, RETRIEVAL_MEASURES, depth=DEPTH)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Return what was measured, which tells one run's validation from another's."""
+        return {
+            "index": str(self.index.path),
+            "version": self.index.version,
+            "queries": [[list(query), list(right)] for query, right in self.right.items()],
+        }
