@@ -11,7 +11,6 @@ from polyencoders.data import (
     Example,
     load_examples,
     read_babi,
-    read_babi_candidates,
     read_convai2,
     read_dailydialogpp,
     read_dstc7,
@@ -21,7 +20,6 @@ from polyencoders.data import (
     read_ubuntu,
     read_ubuntu_irc,
 )
-from polyencoders.data.dstc7 import json_array
 from polyencoders.data.sources import turns_as_examples
 
 SPEC = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))
@@ -86,7 +84,7 @@ def test_babi_shares_one_list(tmp_path):
     path = put(tmp_path, "dialog-babi-task6-dstc2-candidates.txt", samples.BABI_CANDIDATES)
     splits = load_examples(f"babi:{tmp_path}")
     assert [len(side) for side in (splits.train, splits.validation, splits.test)] == [5, 5, 5]
-    assert splits.corpus == read_babi_candidates(path)
+    assert splits.corpus == tuple(line[2:] for line in path.read_text().splitlines())
     assert splits.corpus[-1] == "Sorry ?"
     assert all(example.candidates is None for example in splits.test)
     put(tmp_path, "dialog-babi-task5-trn.txt", samples.BABI)
@@ -100,10 +98,11 @@ def test_babi_refuses(tmp_path):
     assert error_of(read_babi, path) == f"{path}:1: 2 tabs, expected one, between user and system"
     path = put(tmp_path, "a.txt", "1 hi\tho\n2 \tho\n")
     assert error_of(read_babi, path).startswith(f"{path}:2: query, turn 3 of 3: the text is empty")
-    path = put(tmp_path, "candidates.txt", "1 hi\n2 ho\n")
-    assert error_of(read_babi_candidates, path) == f"{path}:2: expected 1, a space and a reply, given '2 ho'"
     assert "no conversations: the file is empty" in error_of(read_babi, put(tmp_path, "a.txt", "\n"))
-    assert "no candidates: the file is empty" in error_of(read_babi_candidates, put(tmp_path, "a.txt", "\n"))
+    path = put(tmp_path, "candidates.txt", "1 hi\n2 ho\n")
+    assert error_of(load_examples, f"babi:{tmp_path}") == f"{path}:2: expected 1, a space and a reply, given '2 ho'"
+    put(tmp_path, "candidates.txt", "\n")
+    assert "no candidates: the file is empty" in error_of(load_examples, f"babi:{tmp_path}")
 
 
 def dstc7_example(number):
@@ -137,39 +136,25 @@ def test_dstc7_answers_to_the_test_side_are_in_a_file_of_their_own(tmp_path):
 
 
 def test_dstc7_refuses(tmp_path):
-    good = json.dumps(samples.dstc7(1))
-    for bad, line, message in [
-        ("[]", 3, "expected an object with messages-so-far and options-for-next, given []"),
-        (json.dumps(samples.dstc7(1) | {"messages-so-far": []}), 3, "messages-so-far: expected a list of utterances"),
-        (json.dumps(samples.dstc7(1) | {"options-for-next": ["a"]}), 3, "options-for-next, 1 of 1: expected {"),
-        ('{"a": 1,\n"b" 2}', 4, "not valid JSON (Expecting ':' delimiter)"),
+    good = samples.dstc7(1)
+    for bad, message in [
+        ([], "expected an object with messages-so-far and options-for-next, given []"),
+        (good | {"messages-so-far": []}, "messages-so-far: expected a list of utterances"),
+        (good | {"options-for-next": ["a"]}, "options-for-next, 1 of 1: expected {"),
     ]:
-        path = put(tmp_path, "a.json", f"[{good},\n\n{bad}]")
-        assert error_of(read_dstc7, path).startswith(f"{path}:{line}: {message}")
-    assert "no dialogues: the list is empty" in error_of(read_dstc7, put(tmp_path, "a.json", " [ ] "))
-
-
-def test_json_arrays(tmp_path):
-    values = [1, 23456, -1.5e3, 'ä\u2028"]', {"a": [1, {"b": "}"}]}, [], None, True]
-    for indent in (None, 1):
-        path = put(tmp_path, "a.json", "\ufeff\n" + json.dumps(values, indent=indent, ensure_ascii=False) + "\n")
-        found = list(json_array(path))
-        assert [value for _, value in found] == values
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-        for number, value in found:
-            assert json.dumps(value, ensure_ascii=False)[:1] in lines[number - 1]
+        path = put(tmp_path, "a.json", [good, bad])
+        assert error_of(read_dstc7, path).startswith(f"{path}: dialogue 2 of 2: {message}")
     for content, message in [
-        ("", "expected [ of a JSON list, given the end of the file"),
-        ('{"a": 1}', "expected [ of a JSON list, given '{"),
-        ("[1 2]", "expected , or ] of a JSON list, given '2"),
-        ("[1, 2", "expected , or ] of a JSON list, given the end of the file"),
-        ('[1, "ab', "not valid JSON (Unterminated string"),
-        ("[" * 100_000, "not usable JSON"),
+        (" [ ] ", "no dialogues: the list is empty"),
+        ('{"a": 1}', "expected a list of dialogues, given {'a': 1}"),
+        ('[{"a": 1,\n"b" 2}]', "not valid JSON (Expecting ':' delimiter, line 2, column 5)"),
+        ("", "the file is empty, expected JSON"),
+        (b'["\xff"]', "1: not UTF-8"),
+        (gzip.compress(b"[" + b"1," * 10_000 + b"1]")[:-20], "the gzip file ends too early (truncated)"),
     ]:
-        assert message in error_of(lambda path: list(json_array(path)), put(tmp_path, "a.json", content))
-    assert "not UTF-8" in error_of(lambda path: list(json_array(path)), put(tmp_path, "a.json", b'["\xff"]'))
-    whole = gzip.compress(b"[" + b"1," * 10_000 + b"1]")
-    assert "truncated" in error_of(lambda path: list(json_array(path)), put(tmp_path, "a.json", whole[:-20]))
+        error = error_of(read_dstc7, put(tmp_path, "a.json", content))
+        assert message in error
+        assert "JSON Lines" not in error, "a list is right here"
 
 
 def test_ubuntu(tmp_path):

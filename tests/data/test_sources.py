@@ -1,6 +1,7 @@
 """Data by its name: what stands before the colon, what is said of what is not known, and how sides are found."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def test_every_format_is_in_the_documentation():
 
 def test_conversations_stay_whole():
     conversations = [[Example([f"hi {i}", f"and {j}"], "yes") for j in range(3)] for i in range(20)]
-    splits = Source.of(conversations, ("yes", "no")).split(0.1, 0.1, seed=1)
+    splits = replace(Source.of(conversations), corpus=("yes", "no")).split(0.1, 0.1, seed=1)
     sides = [{example.query[0] for example in side} for side in (splits.train, splits.validation, splits.test)]
     assert [len(side) for side in sides] == [16, 2, 2]
     assert len(set().union(*sides)) == 20

@@ -68,7 +68,7 @@ def test_load_examples(tmp_path):
     write_jsonl(examples_of(range(10)), path)
     assert repr(load_examples(path)) == "Splits(train=8, validation=1, test=1)"
     assert load_examples(path, seed=3) != load_examples(str(path))
-    with pytest.raises(DataError, match=r"chitchit: neither a file nor a built-in data set \(chitchat\); did you mean"):
+    with pytest.raises(DataError, match=r"chitchit: neither a file nor a built-in data set \(chitchat\), did you mean"):
         load_examples("chitchit")
     with pytest.raises(DataError, match=r"mine.json: neither a file nor a built-in data set \(chitchat\)$"):
         load_examples("mine.json")

@@ -5,7 +5,7 @@ Lines file, or a set in one of the field's formats (docs/data.md). `training_dat
 takes, `read_texts` reads documents to rank, and `read_documents` streams the documents of an index with their metadata.
 """
 
-from polyencoders.data.babi import read_babi, read_babi_candidates
+from polyencoders.data.babi import read_babi
 from polyencoders.data.beir import Retrieval, read_beir
 from polyencoders.data.chitchat import chitchat, chitchat_replies
 from polyencoders.data.clinc150 import read_clinc150
@@ -36,7 +36,6 @@ __all__ = [
     "class_names",
     "load_examples",
     "read_babi",
-    "read_babi_candidates",
     "read_beir",
     "read_clinc150",
     "read_convai2",

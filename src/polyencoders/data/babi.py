@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from polyencoders.data.examples import Example, shortened
-from polyencoders.data.lines import numbered_lines
+from polyencoders.data.lines import numbered_lines, parsed
 from polyencoders.data.numbered_dialogues import numbered_dialogues
 from polyencoders.data.sources import Source, Split, read_splits, split_file
 from polyencoders.errors import DataError
@@ -30,7 +30,7 @@ def read_babi(path: str | os.PathLike[str]) -> list[Example]:
     list of Example
         In the file's order. The query is everything said so far. ``<SILENCE>``, which stands for a user who says
         nothing, is kept, as there is nothing else before the system's first turn. There are no candidates: all
-        examples rank one list, which `read_babi_candidates` reads.
+        examples rank one list, which `load_examples` reads.
 
     Raises
     ------
@@ -48,48 +48,10 @@ def read_babi(path: str | os.PathLike[str]) -> list[Example]:
     return _read(Path(path)).examples
 
 
-def read_babi_candidates(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Reads the list that every query ranks, 2,407 replies in task 6.
-
-    Parameters
-    ----------
-    path
-        A file such as ``dialog-babi-task6-dstc2-candidates.txt``: lines ``1 the reply``.
-
-    Returns
-    -------
-    tuple of str
-        In the file's order, each text once.
-
-    Raises
-    ------
-    DataError
-        When a line is not as above, or there are none.
-
-    Examples
-    --------
-    >>> import pathlib, tempfile
-    >>> path = pathlib.Path(tempfile.mkdtemp(), "candidates.txt")
-    >>> _ = path.write_text("1 Hello!\\n1 api_call italian\\n")
-    >>> read_babi_candidates(path)
-    ('Hello!', 'api_call italian')
-    """
-    path = Path(path)
-    texts: dict[str, None] = {}
-    for number, line in numbered_lines(path):
-        match = re.fullmatch(r"1 (.*\S.*)", line.rstrip("\r\n"))
-        if match is None:
-            raise DataError(f"{path}:{number}: expected 1, a space and a reply, given {shortened(line.strip())}")
-        texts[match[1]] = None
-    if not texts:
-        raise DataError(f"{path}: no candidates: the file is empty")
-    return tuple(texts)
-
-
 def source(path: str, seed: int) -> Source:
     """``babi:PATH``: a folder with one task's files, its candidates among them, or a file of conversations."""
     listed = split_file(Path(path), ["*candidates.txt"])
-    corpus = () if listed is None else read_babi_candidates(listed)
+    corpus = () if listed is None else _candidates(listed)
     return replace(read_splits(Path(path), _NAMES, _read, seed), corpus=corpus)
 
 
@@ -101,3 +63,15 @@ def _is_said(fields: list[str]) -> bool:
     if len(fields) > 2:
         raise DataError(f"{len(fields) - 1} tabs, expected one, between user and system")
     return len(fields) == 2
+
+
+def _candidates(path: Path) -> tuple[str, ...]:
+    """Reads the list that every query ranks: lines ``1 the reply``, 2,407 in task 6."""
+
+    def reply(line: str) -> str:
+        match = re.fullmatch(r"1 (.*\S.*)", line.rstrip("\r\n"))
+        if match is None:
+            raise DataError(f"expected 1, a space and a reply, given {shortened(line.strip())}")
+        return match[1]
+
+    return tuple(dict.fromkeys(parsed(path, numbered_lines(path), reply, "no candidates: the file is empty")))

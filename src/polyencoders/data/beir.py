@@ -47,24 +47,11 @@ class Retrieval:
         return f"Retrieval({len(self.corpus)} documents, {len(self.queries)} queries, qrels: {counts})"
 
     def examples(self, split: str) -> list[Example]:
-        """Returns the queries of one split with their relevant documents.
+        """Returns the queries of one split with their relevant documents, in the order of the judgements.
 
-        Parameters
-        ----------
-        split
-            One of `qrels`.
-
-        Returns
-        -------
-        list of Example
-            In the order of the judgements. Positives are the documents judged above 0; negatives those judged 0 or
-            below, unless the same text is a positive. Queries without a positive are left out. There are no candidates:
-            every query ranks the corpus, with `given_corpus` of `polyencoders.evaluation`.
-
-        Raises
-        ------
-        DataError
-            When the set has no such split.
+        Positives are the documents judged above 0; negatives those judged 0 or below, unless the same text is a
+        positive. Queries without a positive are left out. There are no candidates: every query ranks the corpus, with
+        `given_corpus` of `polyencoders.evaluation`. A split that the set does not have is a DataError.
         """
         if split not in self.qrels:
             raise DataError(f"no judgements for {split!r}: there are {', '.join(self.qrels)}")

@@ -16,8 +16,7 @@ def chitchat(turns: int = 3) -> Splits:
 
     7,168 conversations have 138,737 messages, of which 12 are empty. Without those, 131,557 turns follow another, and
     each is an example. About 80% of the conversations are for training, 10% for validation, 10% for testing. A hash of
-    its words decides where a conversation is, so one that was recorded twice is on one split only. Greetings and the
-    like recur on every split, as they do between people.
+    its words says where a conversation is, so one that was recorded twice is on one split only. Greetings recur on all.
 
     Parameters
     ----------
@@ -38,7 +37,7 @@ def chitchat(turns: int = 3) -> Splits:
 
     Examples
     --------
-    >>> chitchat(turns=3).train[0].query  # doctest: +ELLIPSIS
+    >>> chitchat(turns=3).train[0].query
     ('Hello How are you doing today?',)
     """
     found = conversations()
@@ -51,8 +50,8 @@ def chitchat(turns: int = 3) -> Splits:
 def chitchat_replies() -> list[dict[str, str]]:
     """Returns the 125,220 distinct replies of all conversations, as documents to put into an index.
 
-    A reply is what followed another message: all but the first of a conversation. The replies come from training,
-    validation and test conversations alike. Keep this in mind when you measure on an index of them.
+    A reply is any message but the first of a conversation. The replies come from training, validation and test
+    conversations alike: keep this in mind when you measure on an index of them.
 
     Returns
     -------

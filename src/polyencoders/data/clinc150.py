@@ -1,7 +1,4 @@
-"""Reads CLINC150: what people ask an assistant, and the names of 150 intents (Larson et al., EMNLP 2019).
-
-The JSON is that of https://github.com/clinc/oos-eval. Questions out of scope have no right answer, and are left out.
-"""
+"""Reads CLINC150: what people ask an assistant, and the names of 150 intents (Larson et al., EMNLP 2019)."""
 
 from __future__ import annotations
 
@@ -24,13 +21,13 @@ def read_clinc150(path: str | os.PathLike[str]) -> dict[Split, list[Example]]:
     ----------
     path
         A file such as ``data_full.json``: ``{"train": [["how do you say hi in french", "translate"], ...], "val": ...,
-        "test": ..., "oos_train": ...}``. The lists out of scope (``oos_...``) are not read.
+        "test": ..., "oos_train": ...}``. Questions out of scope (``oos_...``) are left out.
 
     Returns
     -------
     dict of str to list of Example
-        ``train``, ``validation`` and ``test``: 15,000, 3,000 and 4,500 in ``data_full.json``. The positive is the
-        intent's name, as people write it. There are no candidates: every query ranks all names.
+        ``train``, ``validation`` and ``test``: 15,000, 3,000 and 4,500 in ``data_full.json``. The positive is
+        the intent's name, as people write it. There are no candidates: every query ranks all names.
 
     Raises
     ------

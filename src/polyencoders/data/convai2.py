@@ -1,7 +1,4 @@
-"""Reads ConvAI2 and PersonaChat: what a person with a given persona says next, of twenty replies (Zhang et al., 2018).
-
-The files are ParlAI's, such as ``train_self_original.txt``. In them the right answer is the last candidate.
-"""
+"""Reads ConvAI2 and PersonaChat: what a person with a given persona says next, of twenty replies."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ _NAMES: dict[Split, list[str]] = {
 
 
 def read_convai2(path: str | os.PathLike[str]) -> list[Example]:
-    """Reads ConvAI2 or PersonaChat: every reply is an example.
+    """Reads ConvAI2 or PersonaChat (Zhang et al., ACL 2018): every reply is an example.
 
     Parameters
     ----------
@@ -36,7 +33,7 @@ def read_convai2(path: str | os.PathLike[str]) -> list[Example]:
     -------
     list of Example
         In the file's order. The query is the lines of the persona, as they are, then everything said so far. The
-        candidates are in the file's order.
+        candidates are in the file's order, the right one last.
 
     Raises
     ------

@@ -1,17 +1,15 @@
-"""Reads DailyDialog++: five right, five adversarial and five random answers to a conversation (Sai et al., TACL 2020).
-
-The files are those of https://github.com/iitmnlp/DailyDialog-plusplus.
-"""
+"""Reads DailyDialog++: five right, five adversarial and five random answers to a conversation (Sai et al., 2020)."""
 
 from __future__ import annotations
 
 import os
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 from polyencoders.data.examples import Example, shortened
-from polyencoders.data.lines import located, numbered_lines, parse_json
+from polyencoders.data.lines import numbered_lines, parse_json, parsed
 from polyencoders.data.sources import Source, with_validation
 from polyencoders.errors import DataError
 
@@ -52,13 +50,9 @@ def read_dailydialogpp(path: str | os.PathLike[str], against: Wrong = "adversari
     (('Please.', 'Tea is a drink.'), ('Please.', 'On Monday.'))
     """
     path = Path(path)
-    examples: list[Example] = []
-    for number, line in numbered_lines(path):
-        with located(f"{path}:{number}"):
-            examples.append(_example(parse_json(line), f"{against}_negative_responses", len(examples)))
-    if not examples:
-        raise DataError(f"{path}: no examples: the file is empty, expected one JSON object a line")
-    return examples
+    wrong, numbers = f"{against}_negative_responses", count()
+    empty = "no examples: the file is empty, expected one JSON object a line"
+    return parsed(path, numbered_lines(path), lambda line: _example(parse_json(line), wrong, next(numbers)), empty)
 
 
 def _source(path: str, seed: int, against: Wrong) -> Source:

@@ -1,7 +1,6 @@
 """Streams the documents of an index from a file that may be larger than memory: JSON Lines, CSV, Parquet, plain text.
 
-Every error names the file, the line or row, what was given and what would be right. Metadata is not checked here: an
-index says itself which it takes.
+Metadata is not checked here: an index says itself which it takes.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ from polyencoders.errors import DataError, MissingExtraError
 _BATCH = 256
 _BUFFER = 1 << 20
 
-_Records = Iterator[tuple[int, dict[str, Any]]]
-"""The numbers of lines or rows, and what is in them."""
+_Records = Iterator[tuple[int, dict[str, Any]]]  # the numbers of lines or rows, and what is in them
 
 
 class DocumentFile:
@@ -38,7 +36,7 @@ class DocumentFile:
     text
         The field, or column, that holds the text.
     id
-        The field that holds the id, which must be there. None: the field ``id``, where the file has it.
+        The field that holds the id, a text or a whole number. It must be there. None: ``id``, where the file has it.
 
     Raises
     ------
@@ -65,6 +63,7 @@ class DocumentFile:
         self.path = Path(path)
         self.text = text
         self.id = id
+        self._id = "id" if id is None else id
         self._fraction = 0.0
 
     @property
@@ -84,19 +83,13 @@ class DocumentFile:
                 if has_id is None:
                     has_id = "id" in document
                 elif has_id != ("id" in document):
-                    raise DataError(
-                        f'no "{self._id}", which the documents before have: expected one in each, or in none'
-                        if has_id
-                        else f'an "{self._id}", which the documents before lack: expected one in each, or in none'
-                    )
+                    given = f'no "{self._id}"' if has_id else f'an "{self._id}"'
+                    others = "have" if has_id else "lack"
+                    raise DataError(f"{given}, which the documents before {others}: expected one in each, or in none")
             yield document
         if has_id is None:
             raise DataError(f"{self.path}: no documents: the file is empty, or has only a header or blank lines")
         self._fraction = 1.0
-
-    @property
-    def _id(self) -> str:
-        return "id" if self.id is None else self.id
 
     def _records(self, ending: str) -> _Records:
         if ending == ".parquet":
@@ -124,10 +117,8 @@ class DocumentFile:
     def _csv_records(self, delimiter: str) -> _Records:
         for number, record in named_rows(self.path, delimiter, self._check_names, self._advance):
             # An empty field is None, but not where the text or the id should be.
-            yield (
-                number,
-                {name: value if value or name in (self.text, self._id) else None for name, value in record.items()},
-            )
+            needed = (self.text, self._id)
+            yield number, {name: value if value or name in needed else None for name, value in record.items()}
 
     def _advance(self, fraction: float) -> None:
         self._fraction = fraction
@@ -157,18 +148,10 @@ def read_documents(path: str | os.PathLike[str], text: str = "text", id: str = "
 
     Parameters
     ----------
-    path
-        JSON Lines, CSV, TSV, Parquet, or a text on each line: see `DocumentFile`.
-    text
-        The field, or column, that holds the text.
+    path, text
+        See `DocumentFile`.
     id
-        The field that holds the id: a text or a whole number. A file may lack the field ``id``, but not a field of
-        another name that is given here. All other fields are metadata.
-
-    Returns
-    -------
-    DocumentFile
-        Yields a dict for each document, each time it is looped over.
+        The field that holds the id. It must be there, unless it is ``"id"``. All other fields are metadata.
 
     Examples
     --------
@@ -241,12 +224,8 @@ def _is_binary(kind: Any) -> bool:
         return _is_binary(kind.value_type)
     if types.is_nested(kind):
         return any(_is_binary(kind.field(i).type) for i in range(kind.num_fields))
-    return bool(
-        types.is_binary(kind)
-        or types.is_large_binary(kind)
-        or types.is_fixed_size_binary(kind)
-        or types.is_binary_view(kind)
-    )
+    tests = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
+    return any(test(kind) for test in tests)
 
 
 def _python_type(kind: Any) -> Any:
@@ -269,7 +248,6 @@ def _python_values(batch: Any, before: int) -> list[dict[str, Any]]:
                 try:
                     array[i].as_py()
                 except unusable as error:
-                    raise DataError(
-                        f"row {before + i + 1}: {name}: a value that Python cannot hold ({error})"
-                    ) from None
+                    row = before + i + 1
+                    raise DataError(f"row {row}: {name}: a value that Python cannot hold ({error})") from None
         raise

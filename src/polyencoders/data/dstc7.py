@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from polyencoders.data.examples import Example, shortened
-from polyencoders.data.lines import located, numbered_lines, read_text
+from polyencoders.data.lines import located, numbered_lines, read_json
 from polyencoders.data.sources import Source, Split, read_splits, split_file
 from polyencoders.errors import DataError
 
@@ -42,7 +40,7 @@ def read_dstc7(path: str | os.PathLike[str], answers: str | os.PathLike[str] | N
     ------
     DataError
         When the file or one of its dialogues cannot be used, or an answer is missing. The message begins with the file
-        and the line on which the dialogue begins.
+        and the number of the dialogue.
 
     Examples
     --------
@@ -56,12 +54,15 @@ def read_dstc7(path: str | os.PathLike[str], answers: str | os.PathLike[str] | N
     """
     path = Path(path)
     correct = None if answers is None else _answers(Path(answers))
-    examples = []
-    for number, record in json_array(path):
-        with located(f"{path}:{number}"):
-            examples.append(_example(record, correct))
-    if not examples:
+    records = read_json(path)
+    if not isinstance(records, list):
+        raise DataError(f"{path}: expected a list of dialogues, given {shortened(records)}")
+    if not records:
         raise DataError(f"{path}: no dialogues: the list is empty")
+    examples = []
+    for number, record in enumerate(records, start=1):
+        with located(f"{path}: dialogue {number} of {len(records)}"):
+            examples.append(_example(record, correct))
     return examples
 
 
@@ -73,43 +74,6 @@ def source(path: str, seed: int) -> Source:
         return Source(read_dstc7(file, answers if "_test_" in file.name else None))
 
     return read_splits(Path(path), _NAMES, read, seed)
-
-
-def json_array(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yields the elements of a JSON list one by one, each with the number of the line on which it begins.
-
-    Only the file's text and one element are in memory.
-    """
-    text = read_text(path)
-    parse = json.JSONDecoder().raw_decode
-    at, line, expected = 0, 1, ["["]
-
-    def next_mark() -> str:
-        """Moves past white space, and returns the character that follows; "" at the end."""
-        nonlocal at, line
-        start = at
-        while text[at : at + 1] in (" ", "\t", "\r", "\n"):
-            at += 1
-        line += text.count("\n", start, at)
-        return text[at : at + 1]
-
-    while True:
-        mark = next_mark()
-        if mark not in expected:
-            given = shortened(text[at : at + 40]) if mark else "the end of the file"
-            raise DataError(f"{path}:{line}: expected {' or '.join(expected)} of a JSON list, given {given}")
-        at += 1
-        if mark == "]" or (next_mark() == "]" and mark == "["):
-            return
-        try:
-            element, end = parse(text, at)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from None
-        except (RecursionError, ValueError) as error:  # nested too deep, a number of thousands of digits
-            raise DataError(f"{path}:{line}: not usable JSON ({shortened(str(error))[1:-1]})") from None
-        yield line, element
-        line += text.count("\n", at, end)
-        at, expected = end, [",", "]"]
 
 
 def _example(record: Any, correct: dict[str, list[str]] | None) -> Example:
@@ -149,8 +113,7 @@ def _answers(path: Path) -> dict[str, list[str]]:
     for number, line in numbered_lines(path):
         fields = line.rstrip("\r\n").split("\t")
         if len(fields) < 2:
-            raise DataError(
-                f"{path}:{number}: expected an example-id, a tab and a candidate-id, given {shortened(line)}"
-            )
+            given = shortened(line)
+            raise DataError(f"{path}:{number}: expected an example-id, a tab and a candidate-id, given {given}")
         answers.setdefault(fields[0].strip(), []).append(fields[1].strip())
     return answers

@@ -81,9 +81,9 @@ class Example:
         candidates: Sequence[str] | None = None,
     ) -> None:
         turns = _texts("query", "turn", query)
-        right = _distinct(_texts("positive", "text", positives))
-        wrong = _distinct(_texts("negative", "text", negatives))
-        listed = None if candidates is None else _distinct(_texts("candidates", "text", candidates))
+        right = tuple(dict.fromkeys(_texts("positive", "text", positives)))
+        wrong = tuple(dict.fromkeys(_texts("negative", "text", negatives)))
+        listed = None if candidates is None else tuple(dict.fromkeys(_texts("candidates", "text", candidates)))
         if not turns:
             raise DataError("query: an empty list of turns, expected at least one")
         if not right:
@@ -129,10 +129,6 @@ def check_text(label: str, text: object) -> None:
 
 def _kind(value: object) -> str:
     return "nothing (null)" if value is None else f"{type(value).__name__} {shortened(value)}"
-
-
-def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(texts))
 
 
 def right_answers(examples: Iterable[Example]) -> dict[tuple[str, ...], list[str]]:

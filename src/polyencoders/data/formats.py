@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -28,8 +27,6 @@ from polyencoders.data.lines import did_you_mean, located
 from polyencoders.data.sources import Source
 from polyencoders.data.splits import Splits
 from polyencoders.errors import DataError
-
-BUILT_IN = ("chitchat",)
 
 FORMATS: dict[str, Callable[[str, int], Source]] = {
     "babi": babi.source,
@@ -78,7 +75,7 @@ def load_examples(source: str | os.PathLike[str], seed: int = 0) -> Splits:
     --------
     >>> load_examples("chitchta")
     Traceback (most recent call last):
-    polyencoders.errors.DataError: chitchta: neither a file nor a built-in data set (chitchat); did you mean "chitchat"?
+    polyencoders.errors.DataError: chitchta: neither a file nor a built-in data set (chitchat), did you mean "chitchat"?
     """
     found = read_source(source, seed)
     with located(os.fspath(source)):
@@ -86,15 +83,9 @@ def load_examples(source: str | os.PathLike[str], seed: int = 0) -> Splits:
 
 
 def read_source(source: str | os.PathLike[str], seed: int = 0) -> Source:
-    """Reads what `load_examples` splits: a file's examples in one list, or a set with its own splits.
-
-    Parameters
-    ----------
-    source, seed
-        See `load_examples`.
-    """
+    """Reads what `load_examples` splits: examples in one list, or a set with its own splits."""
     name = os.fspath(source)
-    if name in BUILT_IN:
+    if name == "chitchat":
         return Source([], chitchat())
     if Path(source).is_dir():
         raise DataError(f"{name}: a directory, expected a file, or a format before it, {_EXPECTED}")
@@ -111,8 +102,5 @@ def read_source(source: str | os.PathLike[str], seed: int = 0) -> Source:
         )
     if name in FORMATS:
         raise DataError(f"{name}: a format; expected a path after it, {name}:PATH")
-    match = difflib.get_close_matches(name, BUILT_IN, n=1)
-    raise DataError(
-        f"{name}: neither a file nor a built-in data set ({', '.join(BUILT_IN)})"
-        + (f'; did you mean "{match[0]}"?' if match else "")
-    )
+    hint = did_you_mean(name, ["chitchat"])
+    raise DataError(f"{name}: neither a file nor a built-in data set (chitchat){hint}")

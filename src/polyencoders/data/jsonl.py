@@ -1,7 +1,4 @@
-"""Reads and writes examples as JSON Lines, and reads lists of texts. Files are plain or gzipped.
-
-Every error names the file, the line, what was given and what would be right.
-"""
+"""Reads and writes examples as JSON Lines, and reads lists of texts. Files are plain or gzipped."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from polyencoders.data.examples import Example, check_text, shortened
-from polyencoders.data.lines import JSON_SUFFIXES, did_you_mean, located, numbered_lines, parse_json, suffix
+from polyencoders.data.lines import JSON_SUFFIXES, did_you_mean, numbered_lines, parse_json, parsed, suffix
 from polyencoders.errors import DataError, PolyencodersError
 from polyencoders.files import whole_file
 
@@ -49,13 +46,8 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[Example]:
     ('Hi!', 'Tea?')
     """
     path = Path(path)
-    examples = []
-    for number, line in numbered_lines(path):
-        with located(f"{path}:{number}"):
-            examples.append(_example(parse_json(line)))
-    if not examples:
-        raise DataError(f"{path}: no examples: the file is empty, expected one JSON object a line")
-    return examples
+    empty = "no examples: the file is empty, expected one JSON object a line"
+    return parsed(path, numbered_lines(path), lambda line: _example(parse_json(line)), empty)
 
 
 def write_jsonl(examples: Iterable[Example], path: str | os.PathLike[str]) -> None:
@@ -127,14 +119,8 @@ def read_texts(path: str | os.PathLike[str]) -> list[str]:
     ['Tea is served at four.', 'Coffee is out.']
     """
     path = Path(path)
-    is_json = suffix(path) in JSON_SUFFIXES
-    texts = []
-    for number, line in numbered_lines(path):
-        with located(f"{path}:{number}"):
-            texts.append(_text(parse_json(line)) if is_json else line.strip())
-    if not texts:
-        raise DataError(f"{path}: no texts: the file is empty, expected one document a line")
-    return texts
+    parse = (lambda line: _text(parse_json(line))) if suffix(path) in JSON_SUFFIXES else str.strip
+    return parsed(path, numbered_lines(path), parse, "no texts: the file is empty, expected one document a line")
 
 
 def _example(record: Any) -> Example:
@@ -146,14 +132,13 @@ def _example(record: Any) -> Example:
                 f"unknown field {shortened(name)}{did_you_mean(name, _FIELDS)}; "
                 "the fields are query, positive or positives, negatives, candidates"
             )
+    given = f"given only {shortened(list(record))}"
     if "query" not in record:
-        raise DataError(f'no "query": expected a text or a list of turns; given only {shortened(list(record))}')
+        raise DataError(f'no "query": expected a text or a list of turns; {given}')
     if "positive" in record and "positives" in record:
         raise DataError('both "positive" and "positives": expected one of the two')
     if "positive" not in record and "positives" not in record:
-        raise DataError(
-            f'no "positive" (or "positives"): expected the right answer; given only {shortened(list(record))}'
-        )
+        raise DataError(f'no "positive" (or "positives"): expected the right answer; {given}')
     positives = record["positive"] if "positive" in record else record["positives"]
     negatives = record.get("negatives")  # exported tables may have null for what is absent
     return Example(record["query"], positives, () if negatives is None else negatives, record.get("candidates"))
@@ -161,12 +146,9 @@ def _example(record: Any) -> Example:
 
 def _record(example: Example) -> dict[str, Any]:
     """Returns the fields as one would write them by hand: a single text is no list, and empty fields are left out."""
-    query: Any = example.query[0] if len(example.query) == 1 else example.query
-    record: dict[str, Any] = {"query": query}
-    if len(example.positives) == 1:
-        record["positive"] = example.positives[0]
-    else:
-        record["positives"] = example.positives
+    record: dict[str, Any] = {"query": example.query[0] if len(example.query) == 1 else example.query}
+    one = len(example.positives) == 1
+    record |= {"positive": example.positives[0]} if one else {"positives": example.positives}
     if example.negatives:
         record["negatives"] = example.negatives
     if example.candidates is not None:

@@ -1,7 +1,4 @@
-"""Reads tables of short texts and the names of their classes: a text is a query, its class's name the document.
-
-The tables are CSV with a header, such as Banking77's (Casanueva et al., 2020).
-"""
+"""Reads tables of short texts and the names of their classes: a text is a query, its class's name the document."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from polyencoders.data.examples import Example
-from polyencoders.data.lines import located
+from polyencoders.data.lines import parsed
 from polyencoders.data.sources import Source, Split, read_splits
 from polyencoders.data.tables import has_columns, named_rows
 from polyencoders.errors import DataError
@@ -53,16 +50,15 @@ def read_labelled(path: str | os.PathLike[str], text: str | None = None, label: 
     """
     path = Path(path)
     wanted = [name for name in (text, label) if name is not None]
-    examples = []
-    for number, row in named_rows(path, "\t" if ".tsv" in path.suffixes else ",", has_columns(*wanted)):
-        with located(f"{path}:{number}"):
-            if len(row) < 2:
-                raise DataError(f"one column, {next(iter(row))!r}: expected texts and the names of their classes")
-            first, second, *_ = row
-            examples.append(Example(row[text or first], readable(row[label or second])))
-    if not examples:
-        raise DataError(f"{path}: no examples: the file is empty, or has only a header")
-    return examples
+
+    def example(row: dict[str, str]) -> Example:
+        if len(row) < 2:
+            raise DataError(f"one column, {next(iter(row))!r}: expected texts and the names of their classes")
+        first, second, *_ = row
+        return Example(row[text or first], readable(row[label or second]))
+
+    rows = named_rows(path, "\t" if ".tsv" in path.suffixes else ",", has_columns(*wanted))
+    return parsed(path, rows, example, "no examples: the file is empty, or has only a header")
 
 
 def class_names(*splits: list[Example]) -> tuple[str, ...]:

@@ -12,10 +12,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from polyencoders.data.examples import shortened
 from polyencoders.errors import DataError
+
+Row = TypeVar("Row")
+Value = TypeVar("Value")
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 _BLOCK = 1 << 13
@@ -72,18 +75,12 @@ def numbered_lines(
     longest: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[tuple[int, str]]:
-    """Yields the lines with their ends, numbered from 1. Splits at newlines only, as JSON may hold U+2028.
+    """Yields the lines of a file of UTF-8 with their ends, numbered from 1.
 
-    Parameters
-    ----------
-    path
-        A file of UTF-8, with or without a byte order mark, plain or gzipped (recognised by content).
-    blank
-        Whether to yield blank lines too.
-    longest
-        How many bytes a line may have, so that a file without newlines does not fill the memory.
-    progress
-        Called before each line with the fraction of the file's bytes read so far. Not called for a pipe.
+    The file may be gzipped, which its content says, and may begin with a byte order mark. Splits at newlines only, as
+    JSON may hold U+2028. Blank lines are left out unless `blank` is set. A line of more
+    than `longest` bytes is refused, so that a file without newlines does not fill the memory. `progress` is called
+    before each line with the fraction of the file's bytes read so far; not for a pipe.
     """
     number = 0
     with opened(path) as file:
@@ -116,21 +113,27 @@ def numbered_lines(
             raise DataError(f"{path}:{number + 1}: the gzip file is damaged ({error}): copy it again") from None
 
 
-def read_text(path: Path) -> str:
-    """Reads a whole file of UTF-8, plain or gzipped."""
-    return "".join(line for _, line in numbered_lines(path, blank=True))
+def parsed(path: Path, rows: Iterable[tuple[int, Row]], parse: Callable[[Row], Value], empty: str) -> list[Value]:
+    """Parses numbered lines or rows. Errors begin with path and number; no rows at all are the error `empty`."""
+    values = []
+    for number, row in rows:
+        with located(f"{path}:{number}"):
+            values.append(parse(row))
+    if not values:
+        raise DataError(f"{path}: {empty}")
+    return values
 
 
 def read_json(path: Path) -> Any:
     """Reads a file that is one JSON value. Errors begin with the file."""
-    text = read_text(path)
+    text = "".join(line for _, line in numbered_lines(path, blank=True))
     if not text.strip():
         raise DataError(f"{path}: the file is empty, expected JSON")
     with located(path):
-        return parse_json(text)
+        return parse_json(text, is_line=False)
 
 
-def parse_json(text: str, *, finite: bool = False) -> Any:
+def parse_json(text: str, *, finite: bool = False, is_line: bool = True) -> Any:
     """Parses a line of JSON, or a whole file of it.
 
     Raises a DataError when the text is not JSON, has a field twice, or cannot be held (nested too deep, a number of
@@ -142,7 +145,7 @@ def parse_json(text: str, *, finite: bool = False) -> Any:
     """
 
     def refused(name: str) -> NoReturn:
-        raise DataError(f"not valid JSON: {name[:20]} is no number, write null: {_quoted(text)}")
+        raise DataError(f"not valid JSON: {name[:20]} is no number, write null: {shortened(text.strip())}")
 
     def number(digits: str) -> float:
         value = float(digits)
@@ -158,11 +161,12 @@ def parse_json(text: str, *, finite: bool = False) -> Any:
         raise
     except json.JSONDecodeError as error:
         where = f"{error.msg}, {f'line {error.lineno}, ' if error.lineno > 1 else ''}column {error.colno}"
-        raise DataError(f"not valid JSON ({where}): {_quoted(text)}{_list_hint(text)}") from None
+        hint = _list_hint(text) if is_line else ""
+        raise DataError(f"not valid JSON ({where}): {shortened(text.strip())}{hint}") from None
     except RecursionError:
-        raise DataError(f"not usable JSON (nested too deep): {_quoted(text)}") from None
+        raise DataError(f"not usable JSON (nested too deep): {shortened(text.strip())}") from None
     except ValueError as error:  # a number of thousands of digits
-        raise DataError(f"not usable JSON ({error}): {_quoted(text)}") from None
+        raise DataError(f"not usable JSON ({error}): {shortened(text.strip())}") from None
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
@@ -174,10 +178,6 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     by_letters = {other.lower(): other for other in names}
     match = difflib.get_close_matches(name.lower(), by_letters, n=1)
     return f', did you mean "{by_letters[match[0]]}"?' if match else ""
-
-
-def _quoted(text: str) -> str:
-    return shortened(text.strip())
 
 
 def _list_hint(line: str) -> str:

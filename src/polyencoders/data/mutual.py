@@ -1,7 +1,4 @@
-"""Reads MuTual and MuTual+: what is said next in a conversation from a listening test, of four (Cui et al., ACL 2020).
-
-The folders are those of https://github.com/Nealcly/MuTual: a file for each question, JSON in a single line.
-"""
+"""Reads MuTual and MuTual+: what is said next in a listening test's conversation, of four (Cui et al., ACL 2020)."""
 
 from __future__ import annotations
 
@@ -52,9 +49,8 @@ def read_mutual(path: str | os.PathLike[str]) -> list[Example]:
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise DataError(
-            f"{folder}: {'a file' if folder.exists() else 'no such folder'}, expected a folder of questions"
-        )
+        given = "a file" if folder.exists() else "no such folder"
+        raise DataError(f"{folder}: {given}, expected a folder of questions")
     files = sorted(folder.glob("*.txt"), key=lambda file: [int(digits) for digits in re.findall(r"\d+", file.stem)])
     if not files:
         raise DataError(f"{folder}: no questions, expected files such as dev_1.txt")

@@ -17,20 +17,8 @@ _LINE = re.compile(r"(\d+) (.*)", re.DOTALL)
 def numbered_dialogues(path: Path, is_said: Callable[[list[str]], bool]) -> Conversations:
     """Reads dialogues; each reply is an example whose query is everything said before.
 
-    A new dialogue begins where a line has the number 1.
-
-    Parameters
-    ----------
-    path
-        UTF-8, plain or gzipped.
-    is_said
-        Gets the fields of a line, split at tabs, and raises a DataError when they are not of the format. For a line
-        without a reply, tells whether its text is part of the query.
-
-    Raises
-    ------
-    DataError
-        When a line has no number, or not the next one; when `is_said` refuses a line; when the file is empty.
+    A new dialogue begins where a line has the number 1. `is_said` gets the fields of a line, split at tabs. It raises a
+    DataError when they are not of the format, and tells of a line without a reply whether it is part of the query.
     """
     conversations: Conversations = []
     said: list[str] = []

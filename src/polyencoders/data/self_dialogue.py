@@ -1,7 +1,4 @@
-"""Reads the Self-dialogue Corpus: 24,249 conversations, each written by one person (Fainberg et al., 2018).
-
-The tables are those of https://github.com/jfainberg/self_dialogue_corpus. They suit pre-training.
-"""
+"""Reads the Self-dialogue Corpus: 24,249 conversations, each written by one person (Fainberg et al., 2018)."""
 
 from __future__ import annotations
 
@@ -21,13 +18,12 @@ def read_self_dialogue(path: str | os.PathLike[str]) -> list[list[str]]:
     ----------
     path
         The folder ``corpus``, which has a folder of CSV tables for each topic; a topic's folder; or a table. A row is a
-        conversation, its turns in the columns ``Answer.sentence1``, ``Answer.sentence2`` and so on.
+        conversation, its turns in the columns ``Answer.sentence1``, ``Answer.sentence2`` and so on. Some are empty.
 
     Returns
     -------
     list of list of str
-        Each conversation's turns, oldest first, with white space normalised and empty ones left out. In the order of
-        the files' names and rows.
+        Each conversation's turns, oldest first, with white space normalised, in the order of the files' names and rows.
 
     Raises
     ------
@@ -55,17 +51,11 @@ def source(path: str, seed: int) -> Source:
 
 
 def _conversations(path: Path) -> list[list[str]]:
-    conversations = []
-    columns: list[str] | None = None
-    for _, row in named_rows(path):
-        if columns is None:
-            numbers = {name: match[1] for name in row if (match := re.fullmatch(r"Answer\.sentence(\d+)", name))}
-            columns = sorted(numbers, key=lambda name: int(numbers[name]))
-            if not columns:
-                raise DataError(
-                    f"{path}:1: no columns Answer.sentence1, Answer.sentence2, ...; given only {list(row)[:3]}"
-                )
-        conversations.append([text for name in columns if (text := " ".join(row[name].split()))])
-    if not conversations:
+    rows = [row for _, row in named_rows(path)]
+    if not rows:
         raise DataError(f"{path}: no conversations: the file is empty, or has only a header")
-    return conversations
+    numbers = {name: int(match[1]) for name in rows[0] if (match := re.fullmatch(r"Answer\.sentence(\d+)", name))}
+    if not numbers:
+        raise DataError(f"{path}:1: no columns Answer.sentence1, Answer.sentence2, ...; given only {list(rows[0])[:3]}")
+    columns = sorted(numbers, key=numbers.__getitem__)
+    return [[text for name in columns if (text := " ".join(row[name].split()))] for row in rows]

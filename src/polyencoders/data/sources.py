@@ -42,14 +42,14 @@ class Source:
     corpus: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, conversations: Conversations, corpus: tuple[str, ...] = ()) -> Source:
+    def of(cls, conversations: Conversations) -> Source:
         """Makes a source without splits, whose conversations stay whole.
 
         >>> Source.of([[Example("Hi!", "Tea?"), Example(["Hi!", "Tea?"], "Please.")], [Example("Oi!", "?")]]).together
         [0, 0, 1]
         """
         together = [number for number, examples in enumerate(conversations) for _ in examples]
-        return cls(list(chain.from_iterable(conversations)), together=together, corpus=corpus)
+        return cls(list(chain.from_iterable(conversations)), together=together)
 
     def split(self, validation: float = 0.1, test: float = 0.1, seed: int = 0) -> Splits:
         """Returns the source's own splits, or draws them at random (see `split_examples`)."""
@@ -64,22 +64,9 @@ class Source:
 def with_validation(train: Source, validation: list[Example] | None, test: list[Example] | None, seed: int) -> Source:
     """Makes a source with a set's own splits. A missing one is taken from the training split, never from the test one.
 
-    Parameters
-    ----------
-    train
-        The examples to train on.
-    validation
-        When it is None, or serves as the test split, a tenth of `train` is held out in its place.
-    test
-        None where the test split is not public. Figures are then reported on the validation split, so it becomes the
-        test split here.
-    seed
-        Chooses what is held out.
-
-    Raises
-    ------
-    DataError
-        When `train` is too small to hold anything out.
+    When `validation` is None, or serves as the test split, a tenth of `train`, chosen by `seed`, is held out in its
+    place. `test` is None where the test split is not public. Figures are then reported on the validation split, so it
+    becomes the test split here. Raises a DataError when `train` is too small to hold anything out.
     """
     if test is None:
         test, validation = validation, None
@@ -95,22 +82,8 @@ def read_splits(
 ) -> Source:
     """Reads a set from a folder with a file for each split, or from a single file.
 
-    Parameters
-    ----------
-    path
-        The folder, or a file, which is read as it is.
-    names
-        For each split the patterns of its file's name (``"*train*.txt"``), the best first. The file may be gzipped.
-        There must be a training file, and one of the others.
-    read
-        Reads one file.
-    seed
-        See `with_validation`.
-
-    Raises
-    ------
-    DataError
-        When the training file, or both of the others, are missing; when several files match a pattern.
+    `names` has for each split the patterns of its file's name (``"*train*.txt"``), the best first. There must be a
+    training file, and one of the others. `read` reads one file; `seed` is as in `with_validation`.
     """
     if not path.is_dir():
         return read(path)
@@ -157,6 +130,5 @@ def turns_as_examples(conversations: Sequence[Sequence[str]], turns: int = 3) ->
 
 
 def check_turns(turns: int) -> None:
-    """Raises a DataError when a query would have no turn."""
     if turns < 1:
         raise DataError(f"turns={turns}: expected 1 or more turns before the answer")

@@ -40,9 +40,8 @@ def split_examples(
 ) -> Splits:
     """Splits examples at random so that no query, or no conversation, is on two splits.
 
-    Examples whose queries are the same text (ignoring case and white space) go to the same split. Answers may occur on
-    several: in many data sets (a FAQ, intents) a few answers serve every query, and an answer kept on one split would
-    be an answer that no training example shows.
+    Examples whose queries are the same text (ignoring case and white space) go to the same split. Answers may be on
+    several: in many data sets (a FAQ, intents) a few answers serve every query, and training must show them all.
 
     Parameters
     ----------
@@ -68,9 +67,8 @@ def split_examples(
     Splits(train=7, validation=1, test=2)
     """
     if validation < 0 or test < 0 or validation + test >= 1:
-        raise DataError(
-            f"validation={validation:g} and test={test:g}: expected fractions of 0 or more, together below 1"
-        )
+        given = f"validation={validation:g} and test={test:g}"
+        raise DataError(f"{given}: expected fractions of 0 or more, together below 1")
     groups: dict[Hashable, list[int]] = {}
     for i, example in enumerate(examples):
         key = tuple(" ".join(turn.casefold().split()) for turn in example.query) if together is None else together[i]

@@ -11,10 +11,7 @@ from polyencoders.data.lines import did_you_mean, located, numbered_lines
 from polyencoders.errors import DataError
 
 LONGEST = 1 << 24
-"""The largest number of bytes of a line, and of characters of a CSV row.
-
-What is longer is a file without newlines, or a quote that is never closed.
-"""
+"""The most bytes of a line, and characters of a CSV row: a longer one is a quote that is never closed, or the like."""
 
 
 def named_rows(
@@ -25,16 +22,8 @@ def named_rows(
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yields the rows under a header as dicts, each with the number of the line on which it begins.
 
-    Parameters
-    ----------
-    path
-        UTF-8, plain or gzipped. The first row that is not blank is the header. Every column has a name of its own.
-    delimiter
-        What stands between fields.
-    check_names
-        Raises a DataError when the header is not as it should be.
-    progress
-        See `numbered_lines`.
+    The first row that is not blank is the header, in which every column has a name of its own. `check_names` raises a
+    DataError when it is not as it should be. `progress` is as in `numbered_lines`.
     """
     header: list[str] | None = None
     for number, row in _rows(path, delimiter, progress):

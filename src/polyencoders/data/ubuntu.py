@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from polyencoders.data.examples import Example, shortened
-from polyencoders.data.lines import located
+from polyencoders.data.lines import parsed
 from polyencoders.data.sources import Source, Split, read_splits
 from polyencoders.data.tables import named_rows
 from polyencoders.errors import DataError
@@ -16,7 +16,7 @@ from polyencoders.errors import DataError
 _NAMES: dict[Split, list[str]] = {"train": ["train*.csv"], "validation": ["val*.csv"], "test": ["test*.csv"]}
 # v2 marks the ends of utterances and of turns, v1 the ends of turns.
 _END_OF_TURN = re.compile(r"__eot__|__EOS__")
-_END_OF_UTTERANCE = re.compile(r"__eou__")
+_END = re.compile(r"__eot__|__EOS__|__eou__")
 
 
 def read_ubuntu(path: str | os.PathLike[str]) -> list[Example]:
@@ -51,14 +51,11 @@ def read_ubuntu(path: str | os.PathLike[str]) -> list[Example]:
     (('no sound help', 'hi'), ('which card ?', 'bye', 'ok'))
     """
     path = Path(path)
-    examples = []
-    for number, row in named_rows(path, ",", _check_header):
-        with located(f"{path}:{number}"):
-            example = _example(*row.values())
-        if example is not None:
-            examples.append(example)
+    empty = "no examples: no row has a right answer"
+    found = parsed(path, named_rows(path, ",", _check_header), lambda row: _example(*row.values()), empty)
+    examples = [example for example in found if example is not None]
     if not examples:
-        raise DataError(f"{path}: no examples: no row has a right answer")
+        raise DataError(f"{path}: {empty}")
     return examples
 
 
@@ -87,4 +84,4 @@ def _example(context: str, said: str, *others: str) -> Example | None:
 
 
 def _utterance(text: str) -> str:
-    return " ".join(_END_OF_UTTERANCE.sub(" ", _END_OF_TURN.sub(" ", text)).split())
+    return " ".join(_END.sub(" ", text).split())

@@ -1,7 +1,4 @@
-"""Reads Ubuntu's chat, disentangled: people marked which message a message answers (Kummerfeld et al., ACL 2019).
-
-The logs and annotations are those of https://github.com/jkkummerfeld/irc-disentanglement.
-"""
+"""Reads Ubuntu's chat, disentangled: people marked which message a message answers (Kummerfeld et al., ACL 2019)."""
 
 from __future__ import annotations
 
