@@ -8,15 +8,13 @@ Needs polyencoders[dev] and a Chromium. The server runs in its own process, on a
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
+
+from server_process import running
 
 QUERY = "Any plans for the weekend?"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -49,39 +47,30 @@ def main() -> None:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
 
     compare = [part for name in given.compare for part in ("--compare", name)]
-    command = [sys.executable, "-m", "polyencoders", "serve", "--index", given.index, "--port", "0", *compare]
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
-        with log.open("wb") as stream:
-            server = subprocess.Popen(command, stdout=stream, stderr=stream)
-        try:
-            while not (found := re.search(r"http://localhost:\d+", log.read_text())):
-                if server.poll() is not None:
-                    sys.exit(log.read_text())
-                time.sleep(0.2)
-            with sync_playwright() as driver:
-                browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-                for width, scheme in ((1100, "light"), (390, "dark")):
-                    page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
-                    page.goto(found[0])
-                    page.wait_for_selector("#pe-served b")
-                    asked(page)
-                    if width < 500:
-                        page.click("summary.pe-hit >> nth=0")
-                        take(page, given.output, "phone", 1100)
-                        continue
-                    take(page, given.output, "search", 780)
-                    page.click(".pe-reading summary")
-                    page.click("summary.pe-hit >> nth=0")
-                    take(page, given.output, "why", 860)
-                    page.click("text=Models side by side")
-                    page.wait_for_selector(".pe-compare")
-                    asked(page)
-                    take(page, given.output, "models", 820)
-                browser.close()
-        finally:
-            server.terminate()
-            server.wait()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running("--index", given.index, *compare, log=Path(folder) / "log", page=True) as server,
+        sync_playwright() as driver,
+    ):
+        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        for width, scheme in ((1100, "light"), (390, "dark")):
+            page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
+            page.goto(server.url)
+            page.wait_for_selector("#pe-served b")
+            asked(page)
+            if width < 500:
+                page.click("summary.pe-hit >> nth=0")
+                take(page, given.output, "phone", 1100)
+                continue
+            take(page, given.output, "search", 780)
+            page.click(".pe-reading summary")
+            page.click("summary.pe-hit >> nth=0")
+            take(page, given.output, "why", 860)
+            page.click("text=Models side by side")
+            page.wait_for_selector(".pe-compare")
+            asked(page)
+            take(page, given.output, "models", 820)
+        browser.close()
 
 
 if __name__ == "__main__":

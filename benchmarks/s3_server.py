@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,8 @@ from typing import Any
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
+
+from ports import free_ports
 
 START = 60.0
 """Seconds after which a server that does not answer has failed."""
@@ -134,12 +135,3 @@ class S3Server:
 def program() -> str | None:
     """The path of the server's program, or None if it is not installed."""
     return shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-
-
-def free_ports(number: int) -> list[int]:
-    """Free ports."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from ports import free_ports
 
 processes = multiprocessing.get_context("forkserver")
 # Imports take most of the time in which a server starts. LanceDB's threads do not survive a fork: each process imports
@@ -34,6 +35,8 @@ class ServerProcess:
         Arguments of `polyencoders serve`, without the port.
     log
         The file to which its output is appended.
+    page
+        Whether the server has a page.
     forked
         True: forked from a process that has imported everything, which is quicker. False: `python -m polyencoders`.
 
@@ -43,12 +46,12 @@ class ServerProcess:
         Where it listens, and its process.
     """
 
-    def __init__(self, arguments: list[Any], log: Path, forked: bool = False) -> None:
-        self.port = free_port()
+    def __init__(self, arguments: list[Any], log: Path, forked: bool = False, page: bool = False) -> None:
+        self.port = free_ports(1)[0]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         self._began = log.stat().st_size if log.exists() else 0
-        command = ["serve", *map(str, arguments), "--no-page", "--port", str(self.port)]
+        command = ["serve", *map(str, arguments), "--page" if page else "--no-page", "--port", str(self.port)]
         self._process: Any
         if forked:
             self._process = processes.Process(target=_run, args=(command, str(log)))
@@ -113,16 +116,10 @@ def _run(arguments: list[str], log: str) -> None:
     main()
 
 
-def free_port() -> int:
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        return int(tried.getsockname()[1])
-
-
 @contextlib.contextmanager
-def running(*arguments: Any, log: Path, forked: bool = False) -> Iterator[ServerProcess]:
-    """A server that is ready, until the block ends."""
-    server = ServerProcess(list(arguments), log, forked)
+def running(*arguments: Any, log: Path, **options: bool) -> Iterator[ServerProcess]:
+    """A `ServerProcess` that is ready, until the block ends."""
+    server = ServerProcess(list(arguments), log, **options)
     try:
         yield server.wait_until_ready()
     finally:

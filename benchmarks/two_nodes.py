@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from ports import free_ports
 
 _PORT = 6379
 _PATIENCE = 120.0
@@ -53,7 +54,7 @@ class TwoNodes:
         self._folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
         self.namespaces = self._make_namespaces()
         head, worker = ("10.77.0.1", "10.77.0.2") if self.namespaces else ("127.0.0.1", "127.0.0.1")
-        port = _PORT if self.namespaces else _free_port()
+        port = _PORT if self.namespaces else free_ports(1)[0]
         self.address = f"{head}:{port}"
         try:
             self._start(0, head, "--head", "--port", str(port), "--include-dashboard", "false")
@@ -158,9 +159,3 @@ def _kill_all(pid: int) -> None:
 
 def _output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
