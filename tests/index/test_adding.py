@@ -149,13 +149,9 @@ def test_a_text_is_encoded_once(index, vectors_of):
     assert len(index) == 13
 
 
-def test_what_the_model_reads(index, monkeypatch):
-    import polyencoders.index.index as door
-
-    read, real = [], door.encode_documents
-    monkeypatch.setattr(
-        door, "encode_documents", lambda model, texts, *others: read.extend(texts) or real(model, texts, *others)
-    )
+def test_what_the_model_reads(index, poly, monkeypatch):
+    read, real = [], poly.encode_documents
+    monkeypatch.setattr(poly, "encode_documents", lambda texts, *others: read.extend(texts) or real(texts, *others))
     index.add(["a", "b", "a", "c"], chunk=2)
     index.add(["c", "d", "a"])
     assert sorted(read) == ["a", "b", "c", "d"]
@@ -205,17 +201,15 @@ def test_after_an_interruption_the_same_call_goes_on(index, texts, interruption)
     assert len(index) == 21
 
 
-def test_an_interruption_while_encoding(index, texts, monkeypatch):
-    import polyencoders.index.index as door
+def test_an_interruption_while_encoding(index, poly, texts, monkeypatch):
+    rows, real = documents(texts, 12), poly.encode_documents
 
-    rows, real = documents(texts, 12), door.encode_documents
-
-    def failing(model, some, *others):
+    def failing(some, *others):
         if rows[6]["text"] in some:
             raise KeyboardInterrupt
-        return real(model, some, *others)
+        return real(some, *others)
 
-    monkeypatch.setattr(door, "encode_documents", failing)
+    monkeypatch.setattr(poly, "encode_documents", failing)
     with pytest.raises(KeyboardInterrupt):
         index.add(rows, chunk=4)
     assert len(index) == 4

@@ -17,7 +17,6 @@ from polyencoders.errors import ModelError
 from polyencoders.index import Maker, storage
 from polyencoders.index.jobs import Job
 from polyencoders.index.table import Table
-from polyencoders.models.encoding import encode_documents
 
 
 class Encoder:
@@ -46,7 +45,7 @@ class Encoder:
         model, jobs, table = self._loaded
 
         def encode(texts: list[str], done: Callable[[int], object]) -> NDArray[np.float32]:
-            return encode_documents(model, texts, self.bf16, done)
+            return model.encode_documents(texts, self.bf16, done)  # type: ignore[no-any-return]
 
         numbers = batch["number"]
         return {"number": numbers, "encoded": np.array([jobs[int(one)].run(table, encode) for one in numbers])}

@@ -20,7 +20,7 @@ from polyencoders.distributed.shards import Shards
 from polyencoders.errors import ClusterError, IndexingError
 from polyencoders.index.answers import Answer, hits_of
 from polyencoders.index.index import Index
-from polyencoders.index.provenance import Model
+from polyencoders.index.provenance import GivenModel
 from polyencoders.index.searching import (
     QUERIES_AT_ONCE,
     Promises,
@@ -82,8 +82,8 @@ class ShardedIndex(Index):
         cls,
         cluster: str | Shards,
         path: str | os.PathLike[str],
-        model: Model | str | os.PathLike[str] | None = None,
-        accept_documents_from: Model | str | os.PathLike[str] | None = None,
+        model: GivenModel | None = None,
+        accept_documents_from: GivenModel | None = None,
         *,
         shards: int | None = None,
         replicas: int = 1,

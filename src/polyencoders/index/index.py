@@ -15,16 +15,12 @@ from polyencoders.errors import DataError, IndexingError, ModelError, StorageErr
 from polyencoders.index import adopting, jobs, layout_storage, storage
 from polyencoders.index.adding import Added, add
 from polyencoders.index.planning import CHUNK, Encode
-from polyencoders.index.provenance import Maker, Model, check_model, check_vectors, loaded
+from polyencoders.index.provenance import GivenModel, Maker, check_model, check_vectors, loaded
 from polyencoders.index.reader import Reader
 from polyencoders.index.table import Table
-from polyencoders.models.encoding import encode_documents
 
 LAID_OUT_FROM = 20_000
 """Documents from which an index keeps a layout; fewer are read in a moment."""
-
-GivenModel = Model | str | os.PathLike[str]
-"""A model, or where to load it from."""
 
 
 class Index(Reader):
@@ -243,7 +239,7 @@ class Index(Reader):
             model = self.loaded_model()
 
             def encode(texts: list[str], done: Callable[[int], object]) -> NDArray[np.float32]:
-                return encode_documents(model, texts, bf16, done)
+                return model.encode_documents(texts, bf16, done)
 
         try:
             added = add(self._writer, documents, encode, advance, chunk)

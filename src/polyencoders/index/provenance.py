@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from polyencoders.encoders import Encoder, load
+from polyencoders.encoders.protocols import is_encoder
 from polyencoders.errors import ModelError
-from polyencoders.models import BiEncoder, PolyEncoder
-from polyencoders.models.encoding import encode_documents
-from polyencoders.models.fingerprint import fingerprint
-from polyencoders.models.loading import load_model
 
-Model = BiEncoder | PolyEncoder
+GivenModel = Encoder | str | os.PathLike[str]
+"""A bi- or poly-encoder, or where to load it from."""
 
 
 @dataclass(frozen=True)
@@ -34,23 +33,9 @@ class Maker:
     """Fingerprint of what makes query vectors or codes, and scores of them."""
 
     @classmethod
-    def of(cls, model: Model, name: str | None = None) -> Maker:
+    def of(cls, model: Encoder, name: str | None = None) -> Maker:
         """The maker that a model is now."""
-        document_settings = {"prompt": model.prompts.get("document") or "", "length": model.document_length}
-        query_settings = {
-            "prompt": model.prompts.get("query") or "",
-            "length": model.query_length,
-            "separator": model.turn_separator,
-            "temperature": temperature_of(model),
-        }
-        lengths = ("query_length", "document_length")
-        return cls(
-            architecture=type(model).__name__,
-            name=name,
-            dimension=int(model.get_embedding_dimension() or 0),
-            documents=fingerprint(model.route("document"), document_settings, lengths),
-            queries=fingerprint(model.route("query"), query_settings, lengths),
-        )
+        return cls(model.architecture, name, model.dimension, *model.fingerprints)
 
     @classmethod
     def parse(cls, text: str) -> Maker:
@@ -111,12 +96,12 @@ def check_model(made: Maker, given: Maker, accepted: Maker | None = None) -> Non
         )
 
 
-def check_vectors(model: Model, maker: Maker, texts: list[str | None], vectors: NDArray[np.float32]) -> None:
+def check_vectors(model: Encoder, maker: Maker, texts: list[str | None], vectors: NDArray[np.float32]) -> None:
     """Refuse vectors `(n, d)` that a model does not make of these `n` texts, tried on a few; ModelError says why."""
     places = [place for place, text in enumerate(texts) if text is not None][:16]
     if not places:
         return
-    own = encode_documents(model, [str(texts[place]) for place in places], bf16=False)
+    own = model.encode_documents([str(texts[place]) for place in places], bf16=False)
     given = vectors[places]
     lengths, given_lengths = (np.linalg.norm(one, axis=1) for one in (own, given))
     cosine = np.median((own * given).sum(1) / np.maximum(lengths * given_lengths, 1e-30))
@@ -129,12 +114,7 @@ def check_vectors(model: Model, maker: Maker, texts: list[str | None], vectors: 
         )
 
 
-def temperature_of(model: Model) -> float:
-    """The temperature of the softmax over the query codes. It changes nothing for a single vector."""
-    return model.temperature if isinstance(model, PolyEncoder) else 1.0
-
-
-def loaded(model: Model | str | os.PathLike[str]) -> tuple[Model, str | None]:
+def loaded(model: GivenModel) -> tuple[Encoder, str | None]:
     """A model and its name: as given, or loaded from a directory or the hub.
 
     Raises ModelError if it cannot be loaded or has no document vectors.
@@ -144,12 +124,13 @@ def loaded(model: Model | str | os.PathLike[str]) -> tuple[Model, str | None]:
     if isinstance(model, str | os.PathLike):
         name = os.fspath(model)
         name = str(Path(name).resolve()) if Path(name).exists() else name
-        found = load_model(name)
+        found = load(name)
     else:
         found = model
-    if not isinstance(found, BiEncoder | PolyEncoder):
+    if not is_encoder(found):
+        what = getattr(found, "architecture", type(found).__name__)
         raise ModelError(
-            f"{name or 'the model'} is a {type(found).__name__}, which reads query and document together and has no "
+            f"{name or 'the model'} is a {what}, which reads query and document together and has no "
             "document vectors to keep: an index wants a BiEncoder or a PolyEncoder"
         )
     return found, name

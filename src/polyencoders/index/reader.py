@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polyencoders.encoders import Encoder
 from polyencoders.errors import IndexingError, ModelError
 from polyencoders.index import searching
 from polyencoders.index.answers import Answer, hits_of
 from polyencoders.index.arrays import as_array
 from polyencoders.index.documents import OWN_COLUMNS, json_columns, metadata_of, text_hash_of
-from polyencoders.index.provenance import Maker, Model, check_model, loaded, temperature_of
+from polyencoders.index.provenance import Maker, check_model, loaded
 from polyencoders.index.records import columns_of
 from polyencoders.index.searching import Wanted
 from polyencoders.index.snapshot import Snapshot
@@ -45,7 +46,7 @@ class IndexInfo:
 class Reader:
     """What can be read and searched in an open index; see `Index`."""
 
-    def __init__(self, table: Table, model: Model | None, maker: Maker | None) -> None:
+    def __init__(self, table: Table, model: Encoder | None, maker: Maker | None) -> None:
         self.path = table.path
         self.model = model
         self.maker = maker
@@ -129,7 +130,7 @@ class Reader:
             bytes=sum(file.size for file in self._writer.storage.files().values()),
         )
 
-    def loaded_model(self) -> Model:
+    def loaded_model(self) -> Encoder:
         """The model; loaded from where it was when the index was made if the index was opened without one.
 
         Raises ModelError if it cannot be loaded, is another now, or is not known.
@@ -200,7 +201,7 @@ class Reader:
         least = searching.LEAST if share is None else 0
         codes = self._codes(queries)
         if temperature is None:
-            temperature = temperature_of(self.model) if self.model is not None else 1.0
+            temperature = self.model.temperature if self.model is not None else 1.0
         # One snapshot for all of it: another thread may refresh meanwhile.
         answers = self._find(self.snapshot, codes, Wanted(k, temperature, where, fraction, least))
         return answers[0] if isinstance(queries, str) else answers
@@ -214,7 +215,7 @@ class Reader:
             listed = [queries] if isinstance(queries, str) else list(queries)
             if not listed:
                 return np.empty((0, 1, dimension))
-            codes = np.asarray(model.encode_query(listed, show_progress_bar=False), dtype=np.float64)
+            codes = model.encode_queries(listed).astype(np.float64)
         codes = codes[:, None] if codes.ndim == 2 else codes
         if codes.ndim != 3 or codes.shape[2] != dimension:
             raise ValueError(

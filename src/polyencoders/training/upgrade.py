@@ -22,13 +22,15 @@ from polyencoders.data import Example, split_examples
 from polyencoders.errors import TrainingError
 from polyencoders.evaluation import Interval, bootstrap_interval, paired_difference
 from polyencoders.index import Index, Maker
-from polyencoders.index.provenance import Model
+from polyencoders.models import BiEncoder, PolyEncoder
 from polyencoders.models.encoding import encode_documents
 from polyencoders.models.requery import with_new_query_side
 from polyencoders.training.evaluators import RETRIEVAL_MEASURES, RetrievalEvaluator
 from polyencoders.training.options import TrainingOptions
 from polyencoders.training.result import TrainingResult
 from polyencoders.training.train import train
+
+Model = BiEncoder | PolyEncoder
 
 VALIDATION, HELD_OUT = 0.2, 0.2
 """Shares of the pairs that choose the checkpoint, and that decide."""
@@ -147,6 +149,10 @@ def upgrade(
     See the README, "Upgrade an index you have".
     """
     model = index.loaded_model()
+    if not isinstance(model, BiEncoder | PolyEncoder):
+        raise TrainingError(
+            f"{index.path}: its model is an exported one, which cannot be trained: open it with the model"
+        )
     if not len(index):
         raise TrainingError(f"{index.path} is empty: there is nothing to search for held-out pairs in")
     if output_dir is None and isinstance(index.path, str):

@@ -1,9 +1,9 @@
-"""Searching vectors where they already are: in PostgreSQL with pgvector, in Milvus, or in any other store of vectors.
+"""Search over vectors that another store holds: PostgreSQL with pgvector, Milvus, or any other `DocumentStore`.
 
     >>> from polyencoders.index.stores import MilvusStore, PgVectorStore, search_store
 
 A store finds the nearest vectors to one vector; a poly-encoder's query has m. `search_store` asks for the neighbours of
-each of them, scores what they name, and says whether anything else could have been better.
+each of them, scores all that are found, and says whether anything else could be better.
 """
 
 from polyencoders.index.stores.milvus import MilvusStore

@@ -1,13 +1,11 @@
-"""Documents in a Milvus collection, their vectors in a field of it.
+"""Documents in a Milvus collection, with their vectors in one of its fields.
 
-Knows Milvus' client and nothing of scores. Searches and reads are asked for with strong consistency: what was inserted
-before is seen.
+Searches and reads ask for strong consistency: what was inserted before is seen.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,46 +14,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.errors import MissingExtraError
-from polyencoders.index.stores.protocol import Neighbours, StoredDocument, StoreError
+from polyencoders.index.stores.protocol import ClientStore, Neighbours, StoredDocument, StoreError, checked_timeout
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 MOST_NEIGHBOURS = 16_384
-"""What Milvus returns for one vector, at most."""
-
+"""Milvus returns no more for one vector."""
 NEIGHBOURS_AT_ONCE = 1 << 20
-"""Neighbours asked for in one request, over all its vectors: an answer must fit in a message of Milvus'."""
-
+"""Neighbours asked for in one request, over all its vectors: an answer must fit in one of Milvus' messages."""
 DOCUMENTS_AT_ONCE = 1000
-
 EXACT_INDEXES = ("FLAT", "BRUTE_FORCE")
-
 MOST_CHARACTERS = 65_535
-"""Of a text in a collection that `create` made, in bytes: the most that Milvus takes."""
+"""Bytes of a text in a collection that `create` made: Milvus takes no more."""
 
 
-class MilvusStore:
+class MilvusStore(ClientStore):
     """A collection of documents with a field of float vectors, to be searched with `search_store`.
 
     Parameters
     ----------
     client
-        An open `MilvusClient`, which stays yours to close; or the address of a server (or, with Milvus Lite, a file),
-        which is opened here.
+        An open `MilvusClient`, which is left open; or the address of a server (or, with Milvus Lite, a file), which is
+        opened here.
     collection
         Its name. It must be loaded, and the metric of its index the inner product (`IP`).
     vector_field
-        Of the type `FLOAT_VECTOR`.
+        A field of the type `FLOAT_VECTOR`.
     text_field
-        What a hit shows. The metadata are the field `metadata_field`, or all other fields.
+        The field that a hit shows.
     metadata_field
-        A JSON field with an object that is a document's metadata.
+        A JSON field with an object that is a document's metadata. Without one, the metadata are all other fields.
     exact
-        Whether a search sees every document. Found out from the index unless given: `FLAT` is exact, any other may
-        miss some.
+        Whether a search sees every document. By default found out from the index: `FLAT` is exact, any other may miss
+        some.
     longest
-        No vector is longer than this; 1 if they are normalised. Found out by reading them all, unless given.
+        No vector has a larger norm; 1 if they are normalised. By default found out by reading them all.
     timeout
         Seconds that a request may take.
 
@@ -84,13 +78,11 @@ class MilvusStore:
         longest: float | None = None,
         timeout: float = 60.0,
     ) -> None:
-        if not (timeout > 0 and math.isfinite(timeout)):
-            raise ValueError(f"timeout must be a number of seconds above 0, got {timeout}")
         self._name, self._vector, self._text, self._metadata = collection, vector_field, text_field, metadata_field
-        self._timeout = timeout
+        self._timeout = checked_timeout(timeout)
         self._client, self._own = _connected(client, timeout)
         try:
-            with self._told("looking up"):
+            with self._explained("looking up"):
                 self._id, self._id_is_a_number, self.dimension = self._inspect()
                 index = self._index()
             self.exact = index in EXACT_INDEXES if exact is None else exact
@@ -105,20 +97,16 @@ class MilvusStore:
     def create(
         cls, client: MilvusClient | str, collection: str, dimension: int, index: str = "FLAT", **settings: Any
     ) -> MilvusStore:
-        """A new, empty collection with the fields `id`, `text`, `vector` and `metadata`; `settings` as above.
+        """Make a new, empty collection with the fields `id`, `text`, `vector` and `metadata`.
 
-        Ids are texts of up to 512 bytes, texts have up to 65,535.
-
-        Raises
-        ------
-        StoreError
-            The collection is there already, or may not be created.
+        Ids are texts of up to 512 bytes, texts have up to 65,535. `settings` are those of the class. Raises StoreError
+        if the collection exists, or may not be created.
         """
         opened, own = _connected(client, settings.get("timeout", 60.0))
         from pymilvus import DataType
 
         try:
-            with _told(f"creating the collection {collection!r}"):
+            with _explained(f"creating the collection {collection!r}"):
                 if opened.has_collection(collection):
                     raise StoreError(f"there is a collection {collection!r} already")
                 schema = opened.create_schema(auto_id=False, enable_dynamic_field=False)
@@ -141,55 +129,29 @@ class MilvusStore:
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add documents to a collection that `create` made.
 
-        Milvus has no transactions: if it fails midway, some are there. It does not refuse an id that it has; see to it
-        that they are unique.
-
-        Parameters
-        ----------
-        rows
-            Each with `id`, `text`, `vector`, and `metadata` if it has any: what JSON can hold.
-
-        Raises
-        ------
-        StoreError
-            A vector of other dimensions, or a text that is too long.
+        Milvus has no transactions: if it fails midway, some are there. It does not refuse an id that it has: make sure
+        that ids are unique. Each row has `id`, `text`, `vector`, and `metadata` if there is any: what JSON can hold.
+        Raises StoreError for a vector of other dimensions or a text that is too long.
         """
-        batch: list[dict[str, Any]] = []
-        longest = self.longest
-        for row in rows:
-            vector = np.asarray(row["vector"], dtype=np.float32)
-            longest = max(longest, float(np.linalg.norm(vector.astype(np.float64))))
-            one = {"id": str(row["id"]), "text": row["text"], "metadata": dict(row.get("metadata") or {})}
-            batch.append({**one, "vector": vector.tolist()})
-        with self._told("adding to"):
+        documents, longest = self._to_add(rows)
+        batch = [{**one._asdict(), "vector": one.vector.tolist()} for one in documents]
+        with self._explained("adding to"):
             self.longest = longest
             for start in range(0, len(batch), DOCUMENTS_AT_ONCE):
                 self._client.insert(self._name, batch[start : start + DOCUMENTS_AT_ONCE], timeout=self._timeout)
 
     def search(self, vectors: NDArray[np.float32], k: int, where: str | None = None) -> list[Neighbours]:
-        """The k documents with the largest inner products, for each of `vectors` `(q, d)`.
+        """See `DocumentStore`.
 
-        Parameters
-        ----------
-        vectors
-            `(q, d)`.
-        k
-            How many, up to 16,384.
-        where
-            A filter expression of Milvus', as in `language == "en" and year > 2000`.
-
-        Raises
-        ------
-        ValueError
-            k is out of range.
-        StoreError
-            The server cannot be reached, takes too long, or refuses the filter.
+        k is at most 16,384; `where` is a filter expression of Milvus', as in `language == "en" and year > 2000`.
+        Raises ValueError for another k, and StoreError if the server cannot be reached, takes too long, or refuses the
+        filter.
         """
         if not 1 <= k <= MOST_NEIGHBOURS:
             raise ValueError(f"Milvus finds 1 to {MOST_NEIGHBOURS:,} neighbours of a vector, asked for {k}")
         at_once = max(1, NEIGHBOURS_AT_ONCE // k)
         neighbours = []
-        with self._told("searching"):
+        with self._explained("searching"):
             for start in range(0, len(vectors), at_once):
                 found = self._client.search(
                     self._name,
@@ -209,48 +171,26 @@ class MilvusStore:
         return neighbours
 
     def fetch(self, ids: Sequence[str]) -> list[StoredDocument]:
-        """The documents with these ids.
-
-        Raises
-        ------
-        StoreError
-            The server cannot be reached.
-        """
+        """See `DocumentStore`. Raises StoreError if the server cannot be reached."""
         keys: list[Any] = [int(id) for id in ids] if self._id_is_a_number else list(ids)
-        rows: list[dict[str, Any]] = []
-        with self._told("reading"):
-            # Written out here, as the client's own way, `ids`, does not quote the quotation marks in an id.
+        documents = []
+        with self._explained("reading"):
+            # The client's own parameter, `ids`, does not quote the quotation marks in an id.
             for start in range(0, len(keys), DOCUMENTS_AT_ONCE):
-                rows += self._client.query(
-                    self._name,
-                    filter=f"{self._id} in {json.dumps(keys[start : start + DOCUMENTS_AT_ONCE], ensure_ascii=False)}",
-                    output_fields=["*", self._vector],
-                    timeout=self._timeout,
-                    consistency_level="Strong",
-                )
-        return [self._document(row) for row in rows]
+                listed = json.dumps(keys[start : start + DOCUMENTS_AT_ONCE], ensure_ascii=False)
+                rows = self._query(filter=f"{self._id} in {listed}", output_fields=["*", self._vector])
+                documents += [self._document(row) for row in rows]
+        return documents
 
     def __len__(self) -> int:
-        """How many documents there are."""
-        with self._told("counting"):
-            rows = self._client.query(
-                self._name, output_fields=["count(*)"], timeout=self._timeout, consistency_level="Strong"
-            )
-        return int(rows[0]["count(*)"])
+        with self._explained("counting"):
+            return int(self._query(output_fields=["count(*)"])[0]["count(*)"])
 
-    def __repr__(self) -> str:
-        return f"MilvusStore({self._name!r}, {self.dimension} dimensions, {'exact' if self.exact else 'approximate'})"
-
-    def close(self) -> None:
-        """Close the client, if it was opened here."""
-        if self._own:
-            self._client.close()
-
-    def __enter__(self) -> MilvusStore:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _query(self, **what: Any) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self._client.query(
+            self._name, timeout=self._timeout, consistency_level="Strong", **what
+        )
+        return rows
 
     def _document(self, row: Mapping[str, Any]) -> StoredDocument:
         if self._metadata is not None:
@@ -303,9 +243,9 @@ class MilvusStore:
         )
 
     def _measure(self) -> float:
-        """The length of the longest vector."""
+        """The largest norm of a vector."""
         longest = 0.0
-        with self._told("reading the vectors of"):
+        with self._explained("reading the vectors of"):
             vectors = self._client.query_iterator(
                 self._name,
                 batch_size=DOCUMENTS_AT_ONCE,
@@ -319,8 +259,8 @@ class MilvusStore:
             vectors.close()
         return longest
 
-    def _told(self, doing: str) -> Any:
-        return _told(f"{doing} the collection {self._name!r}")
+    def _explained(self, doing: str) -> Any:
+        return _explained(f"{doing} the collection {self._name!r}")
 
 
 def _connected(client: MilvusClient | str, timeout: float) -> tuple[MilvusClient, bool]:
@@ -331,13 +271,13 @@ def _connected(client: MilvusClient | str, timeout: float) -> tuple[MilvusClient
         raise MissingExtraError("pymilvus", "milvus") from error
     if not isinstance(client, str):
         return client, False
-    with _told("connecting"):
+    with _explained("connecting"):
         return MilvusClient(client, timeout=timeout), True
 
 
 @contextmanager
-def _told(doing: str) -> Iterator[None]:
-    """Errors of Milvus and of the connection, as one line that says what was being done."""
+def _explained(doing: str) -> Iterator[None]:
+    """Turn an error of Milvus or of the connection into a line that says what was being done."""
     import grpc
     from pymilvus.exceptions import MilvusException
 

@@ -1,7 +1,6 @@
-"""Documents in a PostgreSQL table, their vectors in a column of pgvector's.
+"""Documents in a PostgreSQL table, with their vectors in a column of pgvector's.
 
-Knows SQL and nothing of scores. A search is one statement, in a transaction that can only read and is always rolled
-back.
+A search is one statement, in a transaction that can only read and is always rolled back.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.errors import MissingExtraError
-from polyencoders.index.stores.protocol import Neighbours, StoredDocument, StoreError
+from polyencoders.index.stores.protocol import ClientStore, Neighbours, StoredDocument, StoreError, checked_timeout
 
 if TYPE_CHECKING:
     import psycopg
@@ -28,29 +27,28 @@ MOST_EF_SEARCH = 1000
 """The largest `hnsw.ef_search` that pgvector takes."""
 
 
-class PgVectorStore:
+class PgVectorStore(ClientStore):
     """A table of documents with a `vector` column, to be searched with `search_store`.
 
     Parameters
     ----------
     connection
-        An open psycopg connection, which stays yours to close; or a connection string, which is opened here.
+        An open psycopg connection, which is left open; or a connection string, which is opened here.
     table
         Its name; `schema.table` where it is not on the search path.
     id_column
-        Of any type, unique; ids are its text.
+        A column of any type, unique; ids are its text.
     vector_column
-        Of the type `vector`. Documents in which it is null are none.
+        A column of the type `vector`. Rows where it is null are no documents.
     text_column
-        What a hit shows.
+        The column that a hit shows.
     metadata_column
         A `jsonb` object that is a document's metadata. Without one, the metadata are all other columns.
     exact
         True has every search look at every row that meets its condition, so that its results can be certified. False
         lets PostgreSQL use an HNSW or IVFFlat index for inner products (`vector_ip_ops`), which may miss some.
     longest
-        No vector is longer than this; 1 if they are normalised. Asked of the table once, unless given, which reads all
-        of it.
+        No vector has a larger norm; 1 if they are normalised. By default asked of the table, which reads all of it.
     timeout
         Seconds that a statement may take.
 
@@ -82,9 +80,9 @@ class PgVectorStore:
     ) -> None:
         self.exact = exact
         self._name = table
-        self._timeout = _checked_timeout(timeout)
+        self._timeout = checked_timeout(timeout)
         self._lock = threading.RLock()
-        self._connection, self._own = _connected(connection)
+        self._client, self._own = _connected(connection)
         try:
             self._columns, self.dimension = self._inspect(id_column, vector_column, text_column, metadata_column)
             self._id, self._vector, self._text = id_column, vector_column, text_column
@@ -98,77 +96,51 @@ class PgVectorStore:
     def create(
         cls, connection: psycopg.Connection[Any] | str, table: str, dimension: int, **settings: Any
     ) -> PgVectorStore:
-        """A new, empty table with the columns `id`, `text`, `vector` and `metadata`; `settings` as above.
+        """Make a new, empty table with the columns `id`, `text`, `vector` and `metadata`.
 
-        Raises
-        ------
-        StoreError
-            The table is there already, or may not be created.
+        `settings` are those of the class. Raises StoreError if the table exists, or may not be created.
         """
-        from_here, own = _connected(connection)
-        extension = _sql("CREATE EXTENSION IF NOT EXISTS vector")
+        opened, own = _connected(connection)
         columns = _sql(
             "CREATE TABLE {} (id text PRIMARY KEY, text text NOT NULL, vector vector({}) NOT NULL, "
             "metadata jsonb NOT NULL DEFAULT '{{}}')"
-        ).format(_table(table), _literal(int(dimension)))
+        ).format(_table(table), _sql(str(int(dimension))))
         try:
-            with _told(f"creating the table {table!r}"), from_here.transaction():
-                from_here.execute(extension)
-                from_here.execute(columns, ())
-            return cls(connection if own else from_here, table, metadata_column="metadata", **settings)
+            with _explained(f"creating the table {table!r}"), opened.transaction():
+                opened.execute(_sql("CREATE EXTENSION IF NOT EXISTS vector"))
+                opened.execute(columns, ())
+            return cls(connection if own else opened, table, metadata_column="metadata", **settings)
         finally:
             if own:
-                from_here.close()
+                opened.close()
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add documents to a table that `create` made, all of them or none.
 
-        Parameters
-        ----------
-        rows
-            Each with `id`, `text`, `vector`, and `metadata` if it has any: what JSON can hold.
-
-        Raises
-        ------
-        StoreError
-            An id that is there already, a vector of other dimensions, or with numbers that are not finite.
+        Each row has `id`, `text`, `vector`, and `metadata` if there is any: what JSON can hold. Raises StoreError for
+        an id that is there already, and for a vector of other dimensions or with numbers that are not finite.
         """
-        added, longest = [], self.longest
-        for row in rows:
-            vector = np.asarray(row["vector"], dtype=np.float32)
-            longest = max(longest, float(np.linalg.norm(vector.astype(np.float64))))
-            metadata = json.dumps(row.get("metadata") or {})
-            added.append((str(row["id"]), row["text"], _written(vector), metadata))
+        documents, longest = self._to_add(rows)
+        added = [(one.id, one.text, _written(one.vector), json.dumps(one.metadata)) for one in documents]
         statement = _sql("INSERT INTO {} (id, text, vector, metadata) VALUES (%s, %s, %s::vector, %s::jsonb)")
-        with self._lock, _told(f"adding to the table {self._name!r}"):
-            with self._connection.transaction(), self._connection.cursor() as cursor:
+        with self._lock, _explained(f"adding to the table {self._name!r}"):
+            with self._client.transaction(), self._client.cursor() as cursor:
                 cursor.executemany(statement.format(_table(self._name)), added)
             self.longest = longest
 
     def search(self, vectors: NDArray[np.float32], k: int, where: str | None = None) -> list[Neighbours]:
-        """The k documents with the largest inner products, for each of `vectors` `(q, d)`.
+        """See `DocumentStore`.
 
-        Parameters
-        ----------
-        vectors
-            `(q, d)`.
-        k
-            How many.
-        where
-            An SQL condition on the columns of the table, as in `language = 'en' AND year > 2000`. It becomes part of
-            the statement as it stands: it cannot write, but it can read whatever the connection's user may read, so
-            never let those write it whom you would not let query the database.
-
-        Raises
-        ------
-        StoreError
-            The server cannot be reached, takes too long, or refuses the condition.
+        `where` is an SQL condition on the columns of the table, as in `language = 'en' AND year > 2000`. It becomes
+        part of the statement as it stands: it cannot write, but it can read whatever the connection's user may read,
+        so take it only from those who may query the database. Raises StoreError if the server cannot be reached, takes
+        too long, or refuses the condition.
         """
-        # An index on the vectors answers no order but by the bare product: with 0 added, every row is looked at. That
-        # leaves the planner the other indexes, for the condition.
+        # An index on the vectors serves no order but that by the bare product: with 0 added, every row is looked at.
+        # The planner still has the other indexes, for the condition.
         order = "(t.{vector} <#> asked.code)" + (" + 0" if self.exact else "")
         statement = _sql(
-            # Materialised: otherwise the text of a code is read as a vector again for every row.
+            # Materialised: otherwise the text of a code is parsed as a vector again for every row.
             "WITH asked AS MATERIALIZED (SELECT code::vector AS code, number "
             "FROM unnest(%s::text[]) WITH ORDINALITY AS given(code, number)) "
             "SELECT asked.number, found.id, found.product FROM asked "
@@ -181,9 +153,14 @@ class PgVectorStore:
             table=_table(self._name),
             where=_verbatim("true" if where is None else where),
         )
-        with self._reading(f"searching the table {self._name!r}") as cursor:
-            if not self.exact:
-                _widen_indexes(cursor, k)
+        with self._reading("searching") as cursor:
+            if not self.exact:  # an index goes on until it has found k: by itself HNSW stops at 40
+                cursor.execute(
+                    "SELECT set_config('hnsw.ef_search', %s, true), "
+                    "set_config('hnsw.iterative_scan', 'strict_order', true), "
+                    "set_config('ivfflat.iterative_scan', 'relaxed_order', true)",
+                    (str(min(max(k, 40), MOST_EF_SEARCH)),),
+                )
             rows = cursor.execute(statement, ([_written(vector) for vector in vectors], k)).fetchall()
         ids: list[list[str]] = [[] for _ in vectors]
         products: list[list[float]] = [[] for _ in vectors]
@@ -193,25 +170,21 @@ class PgVectorStore:
         return [Neighbours(i, np.array(p, dtype=np.float64)) for i, p in zip(ids, products, strict=True)]
 
     def fetch(self, ids: Sequence[str]) -> list[StoredDocument]:
-        """The documents with these ids.
-
-        Raises
-        ------
-        StoreError
-            The server cannot be reached, or several rows have one of the ids.
-        """
+        """See `DocumentStore`. Raises StoreError if the server cannot be reached, or several rows have the same id."""
         others = [name for name in self._columns if name not in (self._id, self._vector, self._text)]
         metadata = others if self._metadata is None else [self._metadata]
         statement = _sql(
-            "SELECT {id}::text, {vector}::real[], {text}::text{others} FROM {table} WHERE {id} = ANY("
+            "SELECT {id}::text, {vector}::real[], {text}::text{others} FROM {table} "
+            "WHERE {id} = ANY(%s::text[]::{type}[])"
         ).format(
             id=_identifier(self._id),
             vector=_identifier(self._vector),
             text=_identifier(self._text),
             table=_table(self._name),
             others=_sql("").join([_sql(", {}").format(_identifier(name)) for name in metadata]),
-        ) + _sql("%s::text[]::{}[])").format(_verbatim(self._columns[self._id]))
-        with self._reading(f"reading the table {self._name!r}") as cursor:
+            type=_verbatim(self._columns[self._id]),
+        )
+        with self._reading("reading") as cursor:
             rows = cursor.execute(statement, (list(ids),)).fetchall()
         documents = []
         for id, vector, text, *values in rows:
@@ -222,33 +195,18 @@ class PgVectorStore:
         return documents
 
     def __len__(self) -> int:
-        """How many rows have a vector."""
         return int(self._aggregate("count({vector})"))
-
-    def __repr__(self) -> str:
-        return f"PgVectorStore({self._name!r}, {self.dimension} dimensions, {'exact' if self.exact else 'approximate'})"
-
-    def close(self) -> None:
-        """Close the connection, if it was opened here."""
-        if self._own:
-            self._connection.close()
-
-    def __enter__(self) -> PgVectorStore:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @contextmanager
     def _reading(self, doing: str) -> Iterator[psycopg.Cursor[tuple[Any, ...]]]:
-        """A transaction that cannot write and leaves nothing behind, not even in a transaction that you have begun."""
+        """A transaction that cannot write and leaves nothing behind, not even inside a transaction of the caller's."""
         from psycopg.rows import tuple_row
 
         with (
             self._lock,
-            _told(doing),
-            self._connection.transaction(force_rollback=True),
-            self._connection.cursor(row_factory=tuple_row) as cursor,
+            _explained(f"{doing} the table {self._name!r}"),
+            self._client.transaction(force_rollback=True),
+            self._client.cursor(row_factory=tuple_row) as cursor,
         ):
             cursor.execute(
                 "SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', %s, true)",
@@ -260,7 +218,7 @@ class PgVectorStore:
         statement = _sql("SELECT " + expression + " FROM {table}").format(
             vector=_identifier(self._vector), table=_table(self._name)
         )
-        with self._reading(f"reading the table {self._name!r}") as cursor:
+        with self._reading("reading") as cursor:
             row = cursor.execute(statement, ()).fetchone()
         assert row is not None
         return row[0]
@@ -270,8 +228,8 @@ class PgVectorStore:
 
     def _inspect(self, id: str, vector: str, text: str, metadata: str | None) -> tuple[dict[str, str], int]:
         """The types of the columns by name, and the dimensions of the vectors."""
-        name = _table(self._name).as_string(self._connection).replace("%%", "%")  # not part of a statement
-        with self._reading(f"looking up the table {self._name!r}") as cursor:
+        name = _table(self._name).as_string(self._client).replace("%%", "%")  # not part of a statement
+        with self._reading("looking up") as cursor:
             rows = cursor.execute(
                 "SELECT attname, format_type(atttypid, -1), typname, atttypmod FROM pg_attribute "
                 "JOIN pg_type ON pg_type.oid = atttypid "
@@ -306,13 +264,13 @@ def _connected(connection: psycopg.Connection[Any] | str) -> tuple[psycopg.Conne
         raise MissingExtraError("psycopg", "pgvector") from error
     if not isinstance(connection, str):
         return connection, False
-    with _told("connecting"):
+    with _explained("connecting"):
         return psycopg.connect(connection, connect_timeout=CONNECT_SECONDS), True
 
 
 @contextmanager
-def _told(doing: str) -> Iterator[None]:
-    """Errors of the server and of the connection, as one line that says what was being done."""
+def _explained(doing: str) -> Iterator[None]:
+    """Turn an error of the server or of the connection into a line that says what was being done."""
     import psycopg
 
     try:
@@ -322,21 +280,6 @@ def _told(doing: str) -> Iterator[None]:
     except psycopg.Error as error:
         said = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
         raise StoreError(f"PostgreSQL, {doing}: {said}") from error
-
-
-def _widen_indexes(cursor: psycopg.Cursor[Any], k: int) -> None:
-    """Have an index go on until it has found k: of itself HNSW stops at 40."""
-    cursor.execute(
-        "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'strict_order', true), "
-        "set_config('ivfflat.iterative_scan', 'relaxed_order', true)",
-        (str(min(max(k, 40), MOST_EF_SEARCH)),),
-    )
-
-
-def _checked_timeout(timeout: float) -> float:
-    if not (timeout > 0 and math.isfinite(timeout)):
-        raise ValueError(f"timeout must be a number of seconds above 0, got {timeout}")
-    return timeout
 
 
 def _written(vector: NDArray[np.float32]) -> str:
@@ -352,23 +295,12 @@ def _identifier(*parts: str) -> sql.Identifier:
     """A quoted name, in a statement that is given its parameters."""
     from psycopg import sql
 
-    return sql.Identifier(*(_without_places(part) for part in parts))
+    return sql.Identifier(*(part.replace("%", "%%") for part in parts))
 
 
 def _verbatim(text: str) -> sql.SQL:
-    """SQL as it stands, in a statement that is given its parameters."""
-    return _sql(_without_places(text))
-
-
-def _without_places(text: str) -> str:
-    """Per cent signs, which psycopg would take for places to fill in, so that it does not."""
-    return text.replace("%", "%%")
-
-
-def _literal(value: int) -> sql.Literal:
-    from psycopg import sql
-
-    return sql.Literal(value)
+    """SQL as it stands, in a statement that is given its parameters: its per cent signs are none."""
+    return _sql(text.replace("%", "%%"))
 
 
 def _sql(text: str) -> sql.SQL:

@@ -1,12 +1,10 @@
-"""What a vector store has to offer so that a poly-encoder can search it, and the error when it does not.
-
-Knows vectors, documents and what is asked of a store; no store in particular, and nothing of scores.
-"""
+"""What a vector store has to offer so that a poly-encoder can search it, and what our own stores have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +13,7 @@ from polyencoders.errors import PolyencodersError
 
 
 class StoreError(PolyencodersError, RuntimeError):
-    """A vector store that cannot be reached, or cannot be used as it is."""
+    """A vector store cannot be reached, or cannot be used as it is."""
 
 
 class Neighbours(NamedTuple):
@@ -23,7 +21,7 @@ class Neighbours(NamedTuple):
 
     ids: list[str]
     products: NDArray[np.floating[Any]]
-    """As the store computed them: in float32, most likely."""
+    """As the store computed them: most likely in float32."""
 
 
 class StoredDocument(NamedTuple):
@@ -36,16 +34,16 @@ class StoredDocument(NamedTuple):
 
 
 class DocumentStore(Protocol):
-    """Vectors of documents in somebody else's keeping."""
+    """Vectors of documents that something else keeps."""
 
     @property
     def dimension(self) -> int:
-        """d: how many numbers a vector has."""
+        """d, the length of a vector."""
         ...
 
     @property
     def longest(self) -> float:
-        """No stored vector is longer: what the rounding of inner products is reckoned from."""
+        """No stored vector has a larger norm: the rounding of inner products is bounded by it."""
         ...
 
     @property
@@ -67,3 +65,47 @@ class DocumentStore(Protocol):
     def __len__(self) -> int:
         """How many documents there are."""
         ...
+
+
+class ClientStore:
+    """A store that is reached through a client or a connection, which may have been opened here."""
+
+    dimension: int
+    longest: float
+    exact: bool
+    _name: str
+    _client: Any
+    _own: bool
+    """Whether the client was opened here, and so is closed here."""
+
+    def __repr__(self) -> str:
+        how = "exact" if self.exact else "approximate"
+        return f"{type(self).__name__}({self._name!r}, {self.dimension} dimensions, {how})"
+
+    def close(self) -> None:
+        """Close the client, if it was opened here."""
+        if self._own:
+            self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _to_add(self, rows: Iterable[Mapping[str, Any]]) -> tuple[list[StoredDocument], float]:
+        """Rows as documents, and the largest norm of a vector when they are added."""
+        longest = self.longest
+        documents = []
+        for row in rows:
+            vector = np.asarray(row["vector"], dtype=np.float32)
+            longest = max(longest, float(np.linalg.norm(vector.astype(np.float64))))
+            documents.append(StoredDocument(str(row["id"]), vector, row["text"], dict(row.get("metadata") or {})))
+        return documents, longest
+
+
+def checked_timeout(timeout: float) -> float:
+    """A number of seconds above 0, or ValueError."""
+    if not (timeout > 0 and math.isfinite(timeout)):
+        raise ValueError(f"timeout must be a number of seconds above 0, got {timeout}")
+    return timeout
