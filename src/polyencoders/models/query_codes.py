@@ -136,6 +136,15 @@ class QueryCodes(Module):
         counted = mask.long().cumsum(dim=1) - 1  # the place of each output, whichever side the padding is on
         return (counted[:, None, :] == places[:, :, None]) & mask[:, None, :]
 
+    def get_embedding_dimension(self) -> int:
+        """d, of each code."""
+        return self.embedding_dimension
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Settings. A position bias is named only where there is one, so that older models keep their fingerprints."""
+        settings: dict[str, Any] = super().get_config_dict()
+        return {name: value for name, value in settings.items() if name != "position_bias" or value}
+
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Settings and weights, to the module's own folder."""
         self.save_config(output_path)
