@@ -21,7 +21,7 @@ from transformers import TrainerCallback
 from polyencoders.encoders.ranking import distinct
 from polyencoders.models.dual import router
 from polyencoders.scoring.torch_score import code_weights, present_codes
-from polyencoders.training.in_batch import InBatchCrossEntropy
+from polyencoders.training.losses import InBatchCrossEntropy
 
 WEIGHT = 0.1
 """The weight of the losses below in the sum with the cross-entropy."""

@@ -11,7 +11,7 @@ from polyencoders import PolyEncoder
 from polyencoders.data import Example
 from polyencoders.errors import TrainingError
 from polyencoders.training import Distillation, Teacher, TrainingOptions, distill, train
-from polyencoders.training.lists import candidate_lists
+from polyencoders.training.distill import candidate_lists
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath"]
 TEXTS = [f"{first} {second}" for first in WORDS for second in WORDS]
@@ -87,7 +87,7 @@ def test_same_weights_after_an_interruption(run, build, examples, weights, asser
     distill(whole, build("cross"), examples[:20], examples[20:], tmp_path / "whole", options)
     folder = tmp_path / "interrupted"
     # First after the teacher has scored, then while the student learns; by then its new weights do not matter.
-    teacher = Teacher(build("cross", seed=1), shard=20)
+    teacher = Teacher(build("cross", seed=1), pairs_at_once=20)
     with monkeypatch.context() as stopped:
         stopped.setattr(Teacher, "_join", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):

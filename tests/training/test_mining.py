@@ -7,7 +7,7 @@ import torch
 from polyencoders.data import Example
 from polyencoders.errors import TrainingError
 from polyencoders.training import HardNegatives, InBatchCrossEntropy, TrainingOptions, mine_hard_negatives, train
-from polyencoders.training.mining import Miner
+from polyencoders.training.negatives import Miner
 
 
 def ranking(model, query, texts):
@@ -140,7 +140,7 @@ def test_what_cannot_be_mined(build, examples):
         ({"number": 0}, "number must be a whole number of at least 1, got 0"),
         ({"ranks": [5, 2]}, "ranks must be two whole numbers"),
         ({"ranks": [0, 3]}, "with room for 4, got"),
-        ({"margin": 1.5}, "margin is a share"),
+        ({"margin": 1.5}, "margin is a fraction"),
         ({"margin": "x"}, "margin must be a number"),
         ({"refresh": 3}, "unknown key 'refresh'; known: number"),
         (4, "hard_negatives must be keys and values, got 4"),

@@ -16,8 +16,8 @@ from polyencoders import PolyEncoder
 from polyencoders.data import Example
 from polyencoders.errors import TrainingError
 from polyencoders.training import TrainingOptions, train
-from polyencoders.training.in_batch import InBatchCrossEntropy
-from polyencoders.training.trainer import last_checkpoint
+from polyencoders.training.losses import InBatchCrossEntropy
+from polyencoders.training.resume import last_checkpoint
 
 
 class Interrupt(TrainerCallback):

@@ -84,7 +84,7 @@ def test_a_seed_draws_the_same(model):
 
 def test_the_order_of_scores_is_the_order_of_pairs(model, monkeypatch):
     """Pairs are read by length, in passes of a few."""
-    monkeypatch.setattr("polyencoders.training.sampled.PAIRS_PER_PASS", 2)
+    monkeypatch.setattr("polyencoders.training.losses.PAIRS_PER_PASS", 2)
     loss = SampledCrossEntropy(model, EXAMPLES, negatives=3)
     pairs = [(["a"], "b " * n) for n in (5, 1, 9, 3, 7)]
     expected = torch.from_numpy(model.predict(pairs))

@@ -38,7 +38,7 @@ def directly(model, lists, scale=1.0):
 def test_scores_are_made_once(architecture, settings, scale, build, asked):
     model = build(architecture, **settings)
     told = []
-    scores = Teacher(model, bf16=False, shard=3).score(LISTS, lambda *done: told.append(done))
+    scores = Teacher(model, bf16=False, pairs_at_once=3).score(LISTS, lambda *done: told.append(done))
     assert scores == pytest.approx(directly(model, LISTS, scale), rel=1e-4, abs=1e-4)
     assert len(asked) == 8, "each pair once"
     assert told == [(0, 8), (3, 8), (6, 8), (8, 8)]
@@ -49,7 +49,7 @@ def test_scores_are_made_once(architecture, settings, scale, build, asked):
     teacher = Teacher(model, bf16=False)
     assert np.array_equal(teacher.score(more)[:3], scores)
     assert len(asked) == 11
-    assert len(list(teacher.folder.iterdir())) == 1, "shards are joined"
+    assert len(list(teacher.store.path.parent.iterdir())) == 1
 
 
 def test_another_teacher_is_asked_anew(build, asked):
@@ -61,7 +61,7 @@ def test_another_teacher_is_asked_anew(build, asked):
     assert len(asked) == 24
 
 
-def test_a_shard_that_was_not_finished_is_all_that_is_lost(build, asked, monkeypatch):
+def test_an_interruption_costs_only_what_was_not_written(build, asked, monkeypatch):
     model = build("cross")
     whole = directly(model, LISTS)
     predict = type(model).predict
@@ -76,7 +76,7 @@ def test_a_shard_that_was_not_finished_is_all_that_is_lost(build, asked, monkeyp
     with monkeypatch.context() as interrupted:
         interrupted.setattr(type(model), "predict", full)
         with pytest.raises(KeyboardInterrupt):
-            Teacher(model, bf16=False, shard=3).score(LISTS)
+            Teacher(model, bf16=False, pairs_at_once=3).score(LISTS)
     asked.clear()
     assert Teacher(model, bf16=False).score(LISTS) == pytest.approx(whole, rel=1e-4, abs=1e-4)
     assert len(asked) == 2
@@ -105,8 +105,15 @@ def test_what_is_no_teacher(build, tmp_path, monkeypatch):
         next(iter(model.parameters())).fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"CrossEncoder scores '.*' for .*: not a number"):
         Teacher(model, bf16=False).score(LISTS)
-    teacher = Teacher(build("cross", seed=3))
-    teacher.folder.mkdir(parents=True)
-    (teacher.folder / "half.safetensors").write_bytes(b"half of")
-    with pytest.raises(TrainingError, match="is damaged"):
-        Teacher(build("cross", seed=3))
+
+
+def test_damaged_scores_are_made_again(build, asked, caplog):
+    model = build("cross")
+    teacher = Teacher(model, bf16=False)
+    scores = teacher.score(LISTS)
+    teacher.store.close()
+    teacher.store.path.write_bytes(b"half of")
+    asked.clear()
+    assert np.array_equal(Teacher(model, bf16=False).score(LISTS), scores)
+    assert len(asked) == 8
+    assert "cannot be kept there" in caplog.text

@@ -18,7 +18,7 @@ from polyencoders.cli.recipes import Recipe
 from polyencoders.data import Example, read_source
 from polyencoders.errors import DataError, TrainingError
 from polyencoders.training import Distillation, Teacher, TrainingResult, distill, train
-from polyencoders.training.resuming import CHECKPOINTS
+from polyencoders.training.resume import CHECKPOINTS
 
 
 def run(recipe: Recipe, overwrite: bool = False) -> None:

@@ -1,16 +1,13 @@
 """Losses, freezing, trainers and the training run."""
 
 from polyencoders.training.distill import distill
-from polyencoders.training.distillation_loss import DistillationLoss
-from polyencoders.training.freezing import freeze
-from polyencoders.training.in_batch import InBatchCrossEntropy
-from polyencoders.training.mining import mine_hard_negatives
+from polyencoders.training.frozen import freeze
+from polyencoders.training.losses import DistillationLoss, InBatchCrossEntropy, SampledCrossEntropy
+from polyencoders.training.negatives import mine_hard_negatives
 from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
 from polyencoders.training.pretraining import PretrainingOptions, PretrainingResult, pretrain
-from polyencoders.training.result import TrainingResult
-from polyencoders.training.sampled import SampledCrossEntropy
+from polyencoders.training.run import TrainingResult, train
 from polyencoders.training.teacher import Teacher
-from polyencoders.training.train import train
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer
 
 __all__ = [

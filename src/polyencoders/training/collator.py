@@ -1,7 +1,7 @@
-"""Rows of a training table to features that say which side each column is on, and which texts are the same text.
+"""Rows of a training table as features that say which side each column is on, and which texts are the same.
 
-Knows columns: the first is the query, the others are documents. Losses of sentence-transformers call a model without
-naming the side; without the stamp a query would be encoded as a document, silently.
+The first column is the query, the others are documents. sentence-transformers' losses call a model without naming the
+side; without this stamp a query would silently be encoded as a document.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from sentence_transformers.base.data_collator import BaseDataCollator
 
 @dataclass
 class DualEncoderCollator(BaseDataCollator):
-    """The collator of `DualEncoderTrainer`: features stamped with `task`, and `text_id` of each text.
+    """The collator of `DualEncoderTrainer`: its features have `task`, the side, and `text_id` of each text.
 
-    Texts that are the same have the same `text_id`, by which a loss knows that a document is no negative of a query
-    whose right answer it equals.
+    Equal texts have equal `text_id`. By it a loss knows that a document is no negative of a query whose right answer it
+    equals.
     """
 
     def _get_task_for_column(self, column_name: str, column_position: int, router_mapping: dict[str, str]) -> str:
@@ -34,7 +34,7 @@ class DualEncoderCollator(BaseDataCollator):
 
 
 def text_id(text: str | list[str]) -> int:
-    """A number in place of a text, or of turns: the same for the same, another for another (64 bits).
+    """Returns a hash (64 bits) of a text or of turns.
 
     >>> text_id("tea") == text_id("tea"), text_id(["tea", "?"]) == text_id("tea ?")
     (True, False)

@@ -1,11 +1,8 @@
-"""A slow teacher's judgement given to a fast model: lists of documents, the teacher's scores of them, a training run.
-
-Each part is in a file of its own: `lists.py`, `teacher.py`, `distillation_loss.py`, `train.py`. Knows how they fit
-together.
-"""
+"""Distillation: a teacher scores lists of documents, and a bi- or poly-encoder learns from the scores."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -14,22 +11,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sentence_transformers.base.evaluation import BaseEvaluator
 from transformers import TrainerCallback
 
 from polyencoders.data import Example
 from polyencoders.errors import TrainingError
+from polyencoders.files import whole_file
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.precision import in_full_precision
-from polyencoders.training.freezing import freeze
-from polyencoders.training.frozen import FrozenOutputs
-from polyencoders.training.lists import candidate_lists, kept_lists
-from polyencoders.training.options import Distillation, TrainingOptions
+from polyencoders.training.frozen import FrozenOutputs, freeze
+from polyencoders.training.negatives import Miner
+from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
 from polyencoders.training.processes import by_the_first, processes
-from polyencoders.training.result import TrainingResult
-from polyencoders.training.resuming import CHECKPOINTS
+from polyencoders.training.resume import CHECKPOINTS, digest
+from polyencoders.training.run import TrainingResult, train
 from polyencoders.training.teacher import Teacher
-from polyencoders.training.train import train
 
 
 def distill(
@@ -46,22 +43,22 @@ def distill(
 ) -> TrainingResult:
     """Train a bi- or poly-encoder on a teacher's scores, in place, and save it.
 
-    For each pair a list is made of the right answer, hard negatives that the model itself finds, and random ones. The
-    teacher scores them once; its scores are kept by teacher and texts, for this run and any other. Of more examples
-    than the steps will come to, it reads no more than those. An interrupted run, called again with the same arguments,
-    goes on where it stopped and ends the same.
+    For each pair a list is made of the right answer, hard negatives that the model itself mines, and random ones. The
+    teacher scores the lists once, and its scores are kept for this and any other run. Where there are more pairs than
+    the steps use, only as many are scored. An interrupted run, called again with the same arguments, goes on where it
+    stopped and ends the same.
 
     Parameters
     ----------
     model
-        A `BiEncoder` or `PolyEncoder`: the student. Better one that was trained on the same pairs before: its hard
-        negatives are then hard.
+        The student: a `BiEncoder` or `PolyEncoder`. One that was trained on the same pairs before mines harder
+        negatives.
     teacher
-        A cross-encoder, or any other model of ours, or where to load one from; a `Teacher` as well.
+        A cross-encoder or any other model of this package, where to load one from, or a `Teacher`.
     examples, validation, output_dir, callbacks, on_texts
         As for `train`.
     options
-        Of training; its `distillation` says what is learnt, by default `Distillation()`.
+        Options of training; `distillation` says what is learnt. Default: `Distillation()`.
     on_pairs
         Told how many pairs the teacher has scored, and of how many.
     corpus
@@ -76,7 +73,8 @@ def distill(
     ModelError
         The teacher cannot be loaded.
     TrainingError
-        The student or the teacher is none, too few documents, a teacher's score that is not a number, and as `train`.
+        The student or the teacher is not a suitable model, there are too few documents, a teacher's score is not a
+        number; and as for `train`.
 
     Examples
     --------
@@ -91,8 +89,8 @@ def distill(
     teaching = teacher if isinstance(teacher, Teacher) else Teacher(teacher, bf16=options.bf16)
     if teaching.model is model:
         raise TrainingError("a model cannot be its own teacher: load it a second time")
-    examples, corpus = _learnt(examples, corpus, options)
-    processes(model.device)  # joined by all of them before the first may write
+    examples, corpus = _used(examples, corpus, options)
+    processes(model.device)  # joined by all processes before the first may write
     in_full_precision(model)
     freeze(model, options.frozen)
     outputs = FrozenOutputs(model, bf16=options.bf16) if options.frozen else None
@@ -106,18 +104,75 @@ def distill(
             lists = by_the_first(lambda: candidate_lists(*made))
         else:
             file = Path(output_dir).absolute() / CHECKPOINTS / "lists.json"
-            lists = by_the_first(lambda: kept_lists(file, *made))
+            lists = by_the_first(lambda: _kept_lists(file, *made))
     scores = teaching.score(lists, on_pairs)
     options = replace(options, distillation=replace(chosen, teacher=chosen.teacher or teaching.name))
     return train(model, lists, validation, output_dir, options, callbacks, on_texts, scores)
 
 
-def _learnt(
+def candidate_lists(
+    model: Any, examples: Sequence[Example], options: Distillation, corpus: Sequence[str] = (), seed: int = 0
+) -> list[Example]:
+    """Returns one example for each pair of a query and a right answer, with `options.negatives` negatives.
+
+    No right answer of the query is among the negatives. Hard negatives may score above the right answer: the teacher
+    says whether they are wrong. Raises a `TrainingError` where the model cannot search or there are too few documents.
+    """
+    hard = options.hard_negatives if isinstance(options.hard_negatives, HardNegatives) else None
+    # Without hard negatives the miner only says which answers are right and which documents there are.
+    miner = Miner(model, examples, hard or HardNegatives(number=1), corpus, seed)
+    mined = miner.mine() if hard is not None else {}
+    lists = []
+    for row, (example, positive) in enumerate((one, answer) for one in examples for answer in one.positives):
+        right = miner.right[example.query]
+        chosen = [text for text in example.negatives if text not in right]
+        chosen += mined.get((example.query, positive), [])
+        chosen = list(dict.fromkeys(chosen))[: options.negatives]
+        missing = options.negatives - len(chosen)
+        chosen += miner.others(example.query, chosen, missing, np.random.default_rng((seed, row)))
+        lists.append(Example(example.query, positive, chosen))
+    return lists
+
+
+def _kept_lists(
+    file: Path, model: Any, examples: Sequence[Example], options: Distillation, corpus: Sequence[str], seed: int
+) -> list[Example]:
+    """Returns `candidate_lists`, or those that the file keeps: a resumed run has the lists that it began with.
+
+    The lists depend on the model as it came; a model that was built again may have other new weights.
+    """
+    asked = [[list(one.query), list(one.positives), list(one.negatives)] for one in examples]
+    of = digest([asked, list(corpus), repr(options), seed])
+    if file.exists():
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["of"] == of:
+            pairs = [(example.query, answer) for example in examples for answer in example.positives]
+            return [
+                Example(query, answer, [kept["documents"][place] for place in places])
+                for (query, answer), places in zip(pairs, kept["negatives"], strict=True)
+            ]
+        raise TrainingError(
+            f"{file.parent} holds the lists of an interrupted run with other data or options: run it again as it was "
+            "to finish it, choose another folder, or delete that one"
+        )
+    lists = candidate_lists(model, examples, options, corpus, seed)
+    places = {text: place for place, text in enumerate(dict.fromkeys(text for one in lists for text in one.negatives))}
+    content = {
+        "of": of,
+        "documents": list(places),
+        "negatives": [[places[text] for text in one.negatives] for one in lists],
+    }
+    with whole_file(file) as scratch:
+        scratch.write_text(json.dumps(content), encoding="utf-8")
+    return lists
+
+
+def _used(
     examples: Sequence[Example], corpus: Sequence[str], options: TrainingOptions
 ) -> tuple[Sequence[Example], Sequence[str]]:
-    """As many examples as the steps come to, drawn query by query; what answers the others joins the corpus.
+    """Returns as many examples as the steps use, and the corpus with all right answers in it.
 
-    With all the examples of a query, its other right answers are known and will not be taken for wrong.
+    Whole queries are drawn, so that all right answers of a query are known and none is taken for wrong.
     """
     most = options.steps * options.batch_size
     if sum(len(example.positives) for example in examples) <= most:

@@ -1,46 +1,123 @@
-"""Training on a frozen backbone: what the frozen modules put out is computed once and kept on disk by content.
+"""What stays as it is while the rest of a model is trained, and the outputs of a frozen backbone, computed once.
 
-For each side of a bi- or poly-encoder, the modules before the first one with anything to train are applied once per
-text; codes and maps then train in seconds. Knows routes of modules and a store of arrays.
+For each side of a bi- or poly-encoder, the modules before the first one that is trained run once per text. Their
+outputs are kept on disk by content; codes and maps then train in seconds.
 """
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from sentence_transformers.base.modules import Transformer
 from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 
 from polyencoders.encoders.queries import Query
-from polyencoders.files import cache_folder
+from polyencoders.errors import TrainingError
 from polyencoders.models.dual import TASKS, DualEncoder, Task
 from polyencoders.models.fingerprint import fingerprint
 from polyencoders.models.precision import autocast_to_bf16, bf16_is_native
-from polyencoders.training.output_store import OutputStore
+from polyencoders.store import Store, in_cache
 from polyencoders.training.processes import processes
 
-TEXTS_PER_SHARD = 1024
-"""How many texts are encoded before their outputs are written: what an interruption can cost."""
+CHOICES = "embeddings, all-but-top-K (K layers are trained), documents, backbone"
 
-_FORMAT = 1  # goes into every key: a later format must not meet these shards
+TEXTS_AT_ONCE = 1024
+"""Texts that are encoded before their outputs are written: the most that an interruption costs."""
 
 
-class FrozenOutputs:
-    """The outputs of the frozen beginnings of a model's two routes, computed once per text.
+def freeze(model: nn.Module, what: str | Sequence[str]) -> None:
+    """Freeze parts of a model; everything else is trained.
 
     Parameters
     ----------
     model
-        A bi- or poly-encoder of which something is frozen.
+        Any model of this package.
+    what
+        One or several of `embeddings` (of tokens); `all-but-top-K`, such as `all-but-top-2`: embeddings and all layers
+        but the last K; `documents`: the whole document side, so that stored vectors stay valid (needs two towers, or a
+        frozen backbone); `backbone`: every transformer, so that only codes and maps are trained.
+
+    Raises
+    ------
+    TrainingError
+        An unknown name, a tower that both sides share, or nothing left to train.
+    """
+    names = [what] if isinstance(what, str) else list(what)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    for name in names:
+        if name == "documents":
+            continue
+        transformers = [module for module in model.modules() if isinstance(module, Transformer)]
+        if not transformers:
+            raise TrainingError(f"a {type(model).__name__} has no transformer to freeze")
+        for transformer in transformers:
+            if name == "backbone":
+                transformer.requires_grad_(False)
+            elif name == "embeddings":
+                # BERT and its relatives have position and type embeddings in the same module as the tokens'.
+                inner = transformer.model
+                (getattr(inner, "embeddings", None) or inner.get_input_embeddings()).requires_grad_(False)
+            elif match := re.fullmatch(r"all-but-top-(\d+)", name):
+                _freeze_all_but_top(transformer, int(match[1]))
+            else:
+                raise TrainingError(f"cannot freeze {name!r}; what can be frozen: {CHOICES}")
+    if "documents" in names:
+        # Last, because a tower that both sides share must be frozen by then.
+        _freeze_documents(model)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        more = (
+            "give it learnt codes or maps (query_map=True, document_map=True), or " if hasattr(model, "route") else ""
+        )
+        raise TrainingError(
+            f"with {', '.join(names)} frozen nothing of this {type(model).__name__} is left to train; {more}freeze less"
+        )
+
+
+def _freeze_documents(model: Any) -> None:
+    if not hasattr(model, "route"):
+        raise TrainingError(f"a {type(model).__name__} has no document side to freeze: it reads pairs")
+    if model.shared_tower and any(parameter.requires_grad for parameter in model.route("document")[0].parameters()):
+        raise TrainingError(
+            "the document side cannot be frozen while queries share its tower: build the model with "
+            "shared_tower=False, or freeze the backbone"
+        )
+    for module in model.route("document"):
+        module.requires_grad_(False)
+
+
+def _freeze_all_but_top(transformer: Transformer, trained: int) -> None:
+    # The layers are the longest list of modules.
+    lists = [module for module in transformer.modules() if isinstance(module, nn.ModuleList)]
+    if not lists:
+        raise TrainingError(f"no list of layers was found in {type(transformer.model).__name__}")
+    layers = max(lists, key=len)
+    if trained > len(layers):
+        raise TrainingError(f"all-but-top-{trained}: the backbone has {len(layers)} layers")
+    top = {weights for layer in layers[len(layers) - trained :] for weights in layer.parameters()}
+    for weights in set(transformer.parameters()) - top:
+        weights.requires_grad_(False)
+
+
+class FrozenOutputs:
+    """The outputs of the frozen beginnings of a model's two sides, computed once per text.
+
+    Parameters
+    ----------
+    model
+        A bi- or poly-encoder, part of which is frozen.
     folder
-        Where to keep them; by default `cache_folder()`.
+        Where outputs are kept. Default: `cache_folder()`.
     bf16
-        Whether to compute them in bf16; by default where the machine multiplies it in hardware.
+        Whether to compute them in bf16. Default: where the hardware multiplies it.
     batch_size
         Texts encoded at a time.
     """
@@ -51,72 +128,50 @@ class FrozenOutputs:
         self.model = model
         self.batch_size = batch_size
         self.bf16 = bf16_is_native(model.device) if bf16 is None else bf16
-        # A document is kept as one vector where it can be. Of a query the transformer's outputs are, however they are
-        # reduced: every architecture on this backbone goes on from them.
+        # A document is kept as one vector where possible. Of a query the transformer's outputs are kept, because every
+        # architecture on this backbone can go on from them.
         self.prefixes: dict[Task, list[nn.Module]] = {
             "query": _frozen_prefix(model.route("query"))[:1],
             "document": _frozen_prefix(model.route("document")),
         }
-        self.stores: dict[Task, OutputStore] = {}
-        for task in TASKS:
-            if self.prefixes[task]:
-                settings = {"format": _FORMAT, "bf16": self.bf16}
-                name = fingerprint(self.prefixes[task], settings)
-                self.stores[task] = OutputStore((folder or cache_folder()) / "outputs" / name)
+        self.stores: dict[Task, Store] = {
+            side: in_cache("outputs", fingerprint(self.prefixes[side], {"bf16": self.bf16}), folder)
+            for side in TASKS
+            if self.prefixes[side]
+        }
 
     @property
     def useful(self) -> bool:
-        """Whether any transformer lies in a frozen beginning, so that keeping outputs saves work."""
+        """Whether a transformer is among what is frozen, so that keeping outputs saves work."""
         return bool(self.stores)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Have the model take kept outputs in place of text, in training and in `encode` alike."""
+        """Makes the model use kept outputs in place of text, in training and in `encode` alike."""
         self.model.precomputed = self.features
         try:
             yield
         finally:
             self.model.precomputed = None
 
-    def prepare(self, texts: Iterable[Query], task: Task, advance: Callable[[int], None] = lambda done: None) -> None:
-        """Compute what is not kept yet.
-
-        Parameters
-        ----------
-        texts
-            Queries or documents, as they will be trained on.
-        task
-            Which of the two.
-        advance
-            Called with the number of texts done, now and then.
-        """
-        if task not in self.stores:
+    def prepare(self, texts: Iterable[Query], side: Task, advance: Callable[[int], None] = lambda done: None) -> None:
+        """Computes the outputs of texts that are not kept yet; `advance` is told how many more texts are done."""
+        if side not in self.stores or self.stores[side].error is not None:
             return
-        prompt = self.model.prompts.get(task) or ""
-        cut = [prompt + self.model.text_of(text, task, prompt) for text in texts]
-        missing = [text for text in dict.fromkeys(cut) if _key(text) not in self.stores[task]]
+        prompt = self.model.prompts.get(side) or ""
+        cut = [prompt + self.model.text_of(text, side, prompt) for text in texts]
+        missing = self._missing(cut, side)
         advance(len(cut) - len(missing))
         together = processes()
         if together.num_processes > 1:
-            # Each computes a share; where they do not see each other's files, the others' as well.
-            self._keep(missing[together.process_index :: together.num_processes], task, advance)
+            # Each process computes a part; the rest follows where they do not see each other's files.
+            self._compute_and_keep(missing[together.process_index :: together.num_processes], side, advance)
             together.wait_for_everyone()
-            self.stores[task].refresh()
-            missing = [text for text in missing if _key(text) not in self.stores[task]]
-        self._keep(missing, task, advance)
-
-    def _keep(self, missing: list[str], task: Task, advance: Callable[[int], None]) -> None:
-        for start in range(0, len(missing), TEXTS_PER_SHARD):
-            shard = sorted(missing[start : start + TEXTS_PER_SHARD], key=len, reverse=True)
-            arrays: dict[bytes, Tensor] = {}
-            for first in range(0, len(shard), self.batch_size):
-                batch = shard[first : first + self.batch_size]
-                arrays.update(zip(map(_key, batch), self._compute(batch, task), strict=True))
-                advance(len(batch))
-            self.stores[task].add(arrays)
+            missing = self._missing(missing, side)
+        self._compute_and_keep(missing, side, advance)
 
     def prepare_all(self, texts: Mapping[Task, Iterable[Query]], on_texts: Callable[[str, int, int], None]) -> None:
-        """`prepare` both sides, each text once; `on_texts` is told what, texts done, texts in all."""
+        """Prepares both sides; `on_texts` is told what, the number of texts done, and the number of all texts."""
         for side in TASKS:
             distinct = list(dict.fromkeys(text if isinstance(text, str) else tuple(text) for text in texts[side]))
             done = 0
@@ -128,51 +183,70 @@ class FrozenOutputs:
 
             self.prepare(distinct, side, advance)
 
-    def features(self, texts: Sequence[str], task: Task) -> dict[str, Any]:
-        """The features that the rest of a route takes, of texts that are cut already."""
-        if task not in self.stores:
-            return self.model.tokenized(texts, task)
-        store = self.stores[task]
-        missing = [text for text in dict.fromkeys(texts) if _key(text) not in store]
-        if missing:
-            store.add(dict(zip(map(_key, missing), self._compute(missing, task), strict=True)))
-        outputs = [store[_key(text)].float() for text in texts]
-        applied = {"modules_applied": len(self.prefixes[task])}
-        if self._reduced(task):
+    def features(self, texts: Sequence[str], side: Task) -> dict[str, Any]:
+        """Returns what the rest of a side takes, for texts that are cut already; missing outputs are computed."""
+        if side not in self.stores:
+            return self.model.tokenized(texts, side)
+        store = self.stores[side]
+        keys = {text: store.key(text) for text in texts}
+        kept = store.get(keys.values())
+        if missing := [text for text, key in keys.items() if key not in kept]:
+            fresh = {keys[text]: array for text, array in zip(missing, self._compute(missing, side), strict=True)}
+            store.put(fresh)
+            kept |= fresh
+        outputs = [torch.from_numpy(kept[keys[text]].astype(np.float32)) for text in texts]
+        applied = {"modules_applied": len(self.prefixes[side])}
+        if self._reduced(side):
             return {"sentence_embedding": torch.cat(outputs), **applied}
         lengths = torch.tensor([len(output) for output in outputs])
         mask = torch.arange(int(lengths.max()))[None, :] < lengths[:, None]
         padded = nn.utils.rnn.pad_sequence(outputs, batch_first=True)
         return {"token_embeddings": padded, "attention_mask": mask.long(), **applied}
 
-    def _reduced(self, task: Task) -> bool:
-        return len(self.prefixes[task]) > 1
+    def _missing(self, texts: Iterable[str], side: Task) -> list[str]:
+        """Returns the distinct texts whose outputs are not kept."""
+        keys = {text: self.stores[side].key(text) for text in texts}
+        kept = self.stores[side].has(keys.values())
+        return [text for text, key in keys.items() if key not in kept]
+
+    def _compute_and_keep(self, texts: list[str], side: Task, advance: Callable[[int], None]) -> None:
+        store = self.stores[side]
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            some = sorted(texts[start : start + TEXTS_AT_ONCE], key=len, reverse=True)
+            arrays: dict[bytes, NDArray[Any]] = {}
+            for first in range(0, len(some), self.batch_size):
+                batch = some[first : first + self.batch_size]
+                arrays.update(zip(map(store.key, batch), self._compute(batch, side), strict=True))
+                advance(len(batch))
+            store.put(arrays)
+
+    def _reduced(self, side: Task) -> bool:
+        """Returns whether one vector a text is kept, and not one a token."""
+        return len(self.prefixes[side]) > 1
 
     @torch.inference_mode()
-    def _compute(self, texts: list[str], task: Task) -> list[Tensor]:
+    def _compute(self, texts: list[str], side: Task) -> list[NDArray[Any]]:
+        """Returns float16 arrays `(t, d)`, or `(1, d)` where the outputs are reduced to one vector."""
         device = self.model.device
         training = self.model.training
         self.model.eval()
-        features = batch_to_device(self.model.tokenized(texts, task), device)
+        features = batch_to_device(self.model.tokenized(texts, side), device)
         with autocast_to_bf16(self.model, device, self.bf16):
-            for module in self.prefixes[task]:
+            for module in self.prefixes[side]:
                 features = module(features)
         self.model.train(training)
-        if self._reduced(task):
-            return list(features["sentence_embedding"].half().cpu()[:, None])
+        if self._reduced(side):
+            return list(features["sentence_embedding"].half().cpu()[:, None].numpy())
         mask = features["attention_mask"].bool()
-        return [output[real].half().cpu() for output, real in zip(features["token_embeddings"], mask, strict=True)]
+        outputs: list[Tensor] = [output[real] for output, real in zip(features["token_embeddings"], mask, strict=True)]
+        return [output.half().cpu().numpy() for output in outputs]
 
 
 def _frozen_prefix(route: list[nn.Module]) -> list[nn.Module]:
-    """The modules of a route before the first that has anything to train."""
+    """Returns the modules of a side before the first that has anything to train."""
     prefix = []
     for module in route:
         if any(weights.requires_grad for weights in module.parameters()):
             break
         prefix.append(module)
     return prefix
-
-
-def _key(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -1,8 +1,7 @@
 """A batch's texts go through a transformer in groups of like length, so that little padding is computed.
 
-A batch is as wide as its longest text, and of real batches a third to two thirds is padding, on which a processor
-works as hard as on words. What is learnt is the same: a text's outputs do not depend on what it is padded to. Knows
-tensors of features; nothing of losses.
+A batch is as wide as its longest text. A third to two thirds of a real batch is padding, which costs a CPU as much as
+words do. The outputs are the same: a text's outputs do not depend on its padding.
 """
 
 from __future__ import annotations
@@ -18,21 +17,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LEAST = 64
-"""Tokens of padding, for each thread, that another group has to save: about what going through all weights once more
-costs, which is no quicker with more threads."""
+"""Tokens of padding, for each thread, that another group has to save. One more pass through all weights costs about as
+much, and more threads do not make that pass quicker."""
 
 
 @contextmanager
 def grouped_by_length(model: nn.Module) -> Iterator[None]:
-    """Have the transformers within a model take every batch in groups of like length, for a while.
-
-    On a CPU alone: a GPU is quicker with a whole batch.
-    """
+    """Makes a model's transformers take batches in groups of like length, on a CPU; a GPU is quicker without."""
     least = LEAST * torch.get_num_threads()
     on_cpu = all(weights.device.type == "cpu" for weights in model.parameters())
     transformers = [module for module in model.modules() if on_cpu and isinstance(module, Transformer)]
     for transformer in transformers:
-        transformer.forward = partial(in_groups, transformer.forward, transformer.module_output_name, least)
+        transformer.forward = partial(_in_groups, transformer.forward, transformer.module_output_name, least)
     try:
         yield
     finally:
@@ -40,22 +36,10 @@ def grouped_by_length(model: nn.Module) -> Iterator[None]:
             del transformer.forward
 
 
-def in_groups(
+def _in_groups(
     forward: Callable[..., dict[str, Any]], output_name: str, least: int, features: dict[str, Any], **keywords: Any
 ) -> dict[str, Any]:
-    """The features with `forward`'s outputs, computed group by group.
-
-    Parameters
-    ----------
-    forward
-        Of a transformer.
-    output_name
-        What it calls its outputs, `(b, t, d)`, or `(b, labels)`.
-    least
-        As for `cuts`.
-    features
-        As the transformer takes them: tensors that begin with the batch, and anything else.
-    """
+    """Returns the features with a transformer's outputs, `(b, t, d)` or `(b, labels)`, computed group by group."""
     lengths = _lengths(features["attention_mask"])
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     places = cuts([lengths[row] for row in order], least)
@@ -73,10 +57,8 @@ def in_groups(
 
 
 def cuts(lengths: Sequence[int], least: int) -> list[int]:
-    """Where texts, the longest first, are cut into groups, so that each cut saves more than `least` tokens of padding.
+    """Returns where to cut texts, the longest first, so that each cut saves more than `least` tokens of padding.
 
-    Examples
-    --------
     >>> cuts([100, 98, 12, 10, 9], least=64)
     [2]
     >>> cuts([100, 98, 97], least=64)
@@ -86,14 +68,13 @@ def cuts(lengths: Sequence[int], least: int) -> list[int]:
     place = max(range(len(saved)), key=saved.__getitem__, default=0)
     if not saved or saved[place] <= least:
         return []
-    shorter = (place + cut for cut in cuts(lengths[place:], least))
-    return [*cuts(lengths[:place], least), place, *shorter]
+    return [*cuts(lengths[:place], least), place, *(place + cut for cut in cuts(lengths[place:], least))]
 
 
 def _lengths(mask: Tensor) -> list[int]:
-    """Of each text of a batch, behind which there is only padding; where padding stands elsewhere, the batch's width.
+    """Returns each text's length, behind which there is only padding; the batch's width where padding is elsewhere.
 
-    A mask `(b, t)` is 1 for words. One `(b, 1, t, t)` is added to the attention, and has padding see nothing, not even
+    A mask `(b, t)` is 1 for words. A mask `(b, 1, t, t)` is added to the attention; padding sees nothing, not even
     itself.
     """
     own = mask if mask.ndim == 2 else mask[:, 0].diagonal(dim1=1, dim2=2) - torch.finfo(mask.dtype).min
@@ -104,7 +85,7 @@ def _lengths(mask: Tensor) -> list[int]:
 
 
 def _narrowed(value: Any, rows: Tensor, whole: torch.Size, width: int) -> Any:
-    """Rows of a tensor that begins with the batch, as wide as they need; anything else as it is."""
+    """Returns rows of a tensor that begins with the batch, cut to a width; anything else as it is."""
     if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != whole[0]:
         return value
     value = value[rows]

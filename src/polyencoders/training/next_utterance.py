@@ -1,7 +1,6 @@
 """What pre-training reads: pairs of a context and an utterance that follows it, or does not, with tokens masked.
 
-Knows conversations and tokenisers; nothing of models. Whatever is drawn at place k of a run is decided by the seed and
-k alone, so that an interrupted run goes on with what it would have read.
+What is drawn at place k of a run depends only on the seed and k, so an interrupted run goes on with the same pairs.
 """
 
 from __future__ import annotations
@@ -19,32 +18,17 @@ from polyencoders.encoders.queries import cut
 from polyencoders.errors import TrainingError
 
 IGNORED = -100
-"""The label of a token that is not to be predicted."""
+"""The label of a token that is not predicted."""
 
 
 class NextUtterancePairs(Dataset[dict[str, Any]]):
-    """Segment pairs (context, utterance), every second with the true next utterance (Humeau et al. 2020, section 4.1).
+    """Pairs (context, utterance); every second has the true next utterance (Humeau et al. 2020, section 4.1).
 
-    The others have an utterance of a random place in the data, never one of the same words as the true one. All turns
-    but the first of a conversation are a true next utterance once an epoch, in an order of that epoch's own.
+    The others have an utterance of a random place in the data, never one of the same words as the true one. In each
+    epoch every turn, except the first of a conversation, is a true next utterance once, in a new order.
 
-    Parameters
-    ----------
-    conversations
-        Turns, the oldest first.
-    tokenizer
-        The backbone's.
-    max_length
-        Most tokens of a pair; contexts are cut from their oldest end.
-    size
-        How many pairs to give: those of a whole run.
-    seed
-        Decides all that is drawn.
-
-    Raises
-    ------
-    TrainingError
-        No turn follows another, or all that do say the same.
+    `max_length` is the most tokens of a pair, and contexts are cut at their oldest end. `size` is the number of pairs
+    of the whole run. Raises a `TrainingError` where no turn follows another, or all that do have the same words.
     """
 
     def __init__(
@@ -65,17 +49,17 @@ class NextUtterancePairs(Dataset[dict[str, Any]]):
         return self.size
 
     def pair(self, k: int) -> tuple[list[str], str, bool]:
-        """The k-th context (turns), utterance, and whether the one follows the other."""
+        """Returns the k-th context (turns), its utterance, and whether the utterance follows the context."""
         epoch, place = divmod(k, len(self.places))
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(drawn(self.seed, "order", epoch))
+            generator = torch.Generator().manual_seed(_seed_of(self.seed, "order", epoch))
             self._epoch, self._order = epoch, torch.randperm(len(self.places), generator=generator)
         i, turn = self.places[int(self._order[place])]
         context, utterance = list(self.conversations[i][:turn]), self.conversations[i][turn]
-        # By the place, which is no property of the pair: each batch has as many of the one kind as of the other.
+        # By the place, so that each batch has as many true pairs as others.
         if follows := k % 2 == 0:
             return context, utterance, follows
-        rng = random.Random(drawn(self.seed, "utterance", k))
+        rng = random.Random(_seed_of(self.seed, "utterance", k))
         while True:
             other, other_turn = self.places[rng.randrange(len(self.places))]
             candidate = self.conversations[other][other_turn]
@@ -83,15 +67,15 @@ class NextUtterancePairs(Dataset[dict[str, Any]]):
                 return context, candidate, follows
 
     def __getitem__(self, k: int) -> dict[str, Any]:
-        """The k-th pair as tokens, with `special_tokens_mask`, `follows` (1.0 or 0.0) and `place` (k)."""
+        """Returns the k-th pair as tokens, with `special_tokens_mask`, `follows` (1.0 or 0.0) and `place` (k)."""
         if not 0 <= k < self.size:
             raise IndexError(k)
         context, utterance, follows = self.pair(k)
         room = self.max_length - self.tokenizer.num_special_tokens_to_add(pair=True)
-        # The context's newest words are worth at least half of the room.
+        # At least half of the room is kept for the context's newest words.
         utterance = cut(self.tokenizer, utterance, room // 2, keep="oldest")
         used = len(self.tokenizer(utterance, add_special_tokens=False)["input_ids"])
-        # A turn has one token at least, so no older turns than these can fit.
+        # A turn has at least one token, so older turns than these cannot fit.
         text = cut(self.tokenizer, self.separator.join(context[-room:]), room - used, keep="newest")
         encoded = self.tokenizer(text, utterance, truncation="only_first", max_length=self.max_length)
         special = set(self.tokenizer.all_special_ids)
@@ -100,10 +84,10 @@ class NextUtterancePairs(Dataset[dict[str, Any]]):
 
 
 class MaskingCollator(DataCollatorForLanguageModeling):
-    """Batches with 15% of the tokens to predict: 80% of those masked, 10% random, 10% as they are (Devlin et al. 2018).
+    """Batches with 15% of the tokens to predict: 80% masked, 10% random, 10% unchanged (Devlin et al. 2018).
 
-    transformers' own collator, but that what is masked depends on the seed and the place of the batch alone, and that
-    separators of turns, special tokens inside the text, are never masked.
+    Unlike in transformers' own collator, the masks depend only on the seed and the batch's place, and separators of
+    turns, which are special tokens inside the text, are never masked.
     """
 
     def __init__(self, tokenizer: Any, seed: int = 0) -> None:
@@ -111,15 +95,15 @@ class MaskingCollator(DataCollatorForLanguageModeling):
         self.run_seed = seed
 
     def torch_call(self, examples: list[Any]) -> dict[str, Any]:
-        """Pairs of `NextUtterancePairs` to padded tensors, `labels` (`IGNORED` where nothing is masked), `follows`."""
-        self.generator = torch.Generator().manual_seed(drawn(self.run_seed, "mask", examples[0]["place"]))
+        """Returns padded tensors, `labels` (`IGNORED` where nothing is predicted) and `follows` for some pairs."""
+        self.generator = torch.Generator().manual_seed(_seed_of(self.run_seed, "mask", examples[0]["place"]))
         follows = torch.tensor([example["follows"] for example in examples])
         tokens: list[Any] = [{name: row[name] for name in row if name not in ("follows", "place")} for row in examples]
         return {**super().torch_call(tokens), "follows": follows}
 
 
-def drawn(seed: int, what: str, k: int) -> int:
-    """A seed of its own for what is drawn at place k."""
+def _seed_of(seed: int, what: str, k: int) -> int:
+    """Returns a seed for what is drawn at place k."""
     return int.from_bytes(hashlib.blake2b(f"{seed} {what} {k}".encode(), digest_size=7).digest())
 
 

@@ -1,11 +1,8 @@
-"""What can be chosen of a training run, with defaults that suit a few thousand pairs and one machine.
-
-Knows numbers and names; nothing of models or data.
-"""
+"""What can be chosen about a training run, with defaults for a few thousand pairs and one machine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import inf
 from typing import Any
@@ -13,26 +10,43 @@ from typing import Any
 from polyencoders.errors import TrainingError
 
 FROZEN_RATES = (1e-4, 3e-4, 1e-3)
-"""Of maps on a frozen backbone: names of classes want the last, chit-chat the first (docs/results.md)."""
+"""Learning rates on a frozen backbone: chit-chat needs the first, names of classes the last (docs/results.md)."""
+
+
+def check_whole_numbers(
+    options: object, least: Mapping[str, int], optional: Collection[str] = (), of: str = ""
+) -> None:
+    """Raises a `TrainingError` where an option is not a whole number of at least its minimum, or None if optional."""
+    for name, minimum in least.items():
+        value = getattr(options, name)
+        if value is None and name in optional:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise TrainingError(f"{of}{name} must be a whole number of at least {minimum}, got {value!r}")
+
+
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a finite number of at least 0."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < inf
 
 
 @dataclass(frozen=True, kw_only=True)
 class HardNegatives:
-    """How hard negatives are mined with the model that is trained; see `mining.py`.
+    """How the model that is trained mines its own hard negatives; see `negatives.py`.
 
     Parameters
     ----------
     number
         Negatives a query.
     ranks
-        `[a, b)`, from 0: the wrong documents among which they are drawn, by the model's ranking.
+        `[a, b)`, counted from 0: the wrong documents to draw from, as the model ranks them.
     margin
-        A negative scores at most this share of the right answer's score; None: whatever it scores, for lists that a
-        teacher judges.
+        A negative scores at most this fraction of the right answer's score. None: no limit, for lists that a teacher
+        scores.
     absolute_margin
-        In place of that: a negative scores at least this much below the right answer.
+        Replaces `margin`: a negative scores at least this much less than the right answer.
     refresh_every
-        Steps after which they are mined anew; None: mined once.
+        Steps between two minings. None: negatives are mined once.
     """
 
     number: int = 4
@@ -42,12 +56,7 @@ class HardNegatives:
     refresh_every: int | None = 500
 
     def __post_init__(self) -> None:
-        for name in ("number", "refresh_every"):
-            value = getattr(self, name)
-            if value is None and name == "refresh_every":
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise TrainingError(f"hard_negatives: {name} must be a whole number of at least 1, got {value!r}")
+        check_whole_numbers(self, {"number": 1, "refresh_every": 1}, ["refresh_every"], "hard_negatives: ")
         ranks = self.ranks
         whole = isinstance(ranks, list | tuple) and all(type(rank) is int for rank in ranks)
         if not whole or len(ranks) != 2 or not 0 <= ranks[0] < ranks[1] or ranks[1] - ranks[0] < self.number:
@@ -57,15 +66,15 @@ class HardNegatives:
         object.__setattr__(self, "ranks", tuple(ranks))
         for name in ("margin", "absolute_margin"):
             value = getattr(self, name)
-            if value is None:
-                continue
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < inf:
+            if value is not None and not is_number(value):
                 raise TrainingError(f"hard_negatives: {name} must be a number of at least 0, got {value!r}")
         if self.margin is not None and self.margin > 1:
-            raise TrainingError(f"hard_negatives: margin is a share of the right answer's score, got {self.margin!r}")
+            raise TrainingError(
+                f"hard_negatives: margin is a fraction of the right answer's score, at most 1, got {self.margin!r}"
+            )
 
     def limit(self, positive: float) -> float:
-        """What a negative scores at most, beside a right answer with this score."""
+        """Returns the highest score that a negative may have where the right answer scores `positive`."""
         if self.absolute_margin is not None:
             return positive - self.absolute_margin
         if self.margin is None:
@@ -75,24 +84,23 @@ class HardNegatives:
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """How a model learns from a teacher's scores of lists of documents; see `distillation_loss.py` for the equations.
+    """How a model learns from a teacher's scores; `DistillationLoss` has the equations.
 
-    A list is the right answer and as many wrong documents as `hard_negatives` and `random_negatives` say: the example's
-    own negatives first, then hard ones, then random ones.
+    The teacher scores a list for each pair: the right answer, the example's own negatives, hard negatives and random
+    negatives, in this order.
 
     Parameters
     ----------
     teacher
-        Its directory, or its name on the hub.
+        The teacher's directory, or its name on the hub.
     kl, margin_mse, cross_entropy
-        Weights of the three losses: the Kullback-Leibler divergence over the lists, the squared error of the margins,
-        and the cross-entropy over the batch. One of the first two is above 0.
+        Weights of the three losses. `kl` or `margin_mse` must be above 0.
     temperature
-        Of both softmaxes of the divergence.
+        Temperature of both softmaxes in the KL divergence.
     hard_negatives
-        Of a list: mined once, with the model as it comes (`refresh_every` is not asked); None: none.
+        Hard negatives of a list. They are mined once, with the model as it comes. None: none.
     random_negatives
-        Of a list: drawn from all documents.
+        Random negatives of a list, drawn from all documents.
     """
 
     teacher: str | None = None
@@ -107,71 +115,66 @@ class Distillation:
         if self.teacher is not None and (not isinstance(self.teacher, str) or not self.teacher):
             raise TrainingError(f"distillation: teacher must be a directory or a name, got {self.teacher!r}")
         for name in ("kl", "margin_mse", "cross_entropy", "temperature"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < inf:
+            if not is_number(value := getattr(self, name)):
                 raise TrainingError(f"distillation: {name} must be a number of at least 0, got {value!r}")
         if not self.temperature:
             raise TrainingError("distillation: temperature must be above 0, got 0")
         if not self.kl and not self.margin_mse:
             raise TrainingError("distillation: kl and margin_mse are both 0, so nothing is learnt from the teacher")
-        number = self.random_negatives
-        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            raise TrainingError(f"distillation: random_negatives must be a whole number of at least 0, got {number!r}")
+        check_whole_numbers(self, {"random_negatives": 0}, of="distillation: ")
         object.__setattr__(self, "hard_negatives", _section("hard_negatives", HardNegatives, self.hard_negatives))
         if not self.negatives:
             raise TrainingError("distillation: a list needs a wrong document; give hard_negatives or random_negatives")
 
     @property
     def negatives(self) -> int:
-        """Documents of a list beside the right answer."""
+        """The number of documents of a list beside the right answer."""
         hard = self.hard_negatives.number if isinstance(self.hard_negatives, HardNegatives) else 0
         return hard + self.random_negatives
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """The choices of a training run.
+    """The options of a training run.
 
     Parameters
     ----------
     steps
         Updates of the weights.
     batch_size
-        Queries in a step, of all processes together. For bi- and poly-encoders the other queries' documents are the
-        negatives, so more is harder.
+        Queries in a step, over all processes. A bi- or poly-encoder uses the other queries' documents as negatives, so
+        a larger batch is harder.
     learning_rate
-        The highest, reached after a tenth of the steps and then falling to 0; or several, each of which is tried, and
-        validation chooses. Default: 5e-5; on a frozen backbone, where a run is short, 1e-4, 3e-4 and 1e-3, or the
-        second of them where there is no validation.
+        The highest rate, reached after a tenth of the steps; it then falls to 0. Several rates are each tried, and
+        validation chooses. Default: 5e-5. On a frozen backbone: 1e-4, 3e-4 and 1e-3, or 3e-4 without validation.
     code_learning_rate
-        Of the learnt codes, which hardly move at a backbone's rate.
+        Learning rate of learnt codes, which hardly move at a backbone's rate.
     negatives
-        Wrong documents a query is compared with by a cross-encoder or ARC-II.
+        Wrong documents a query, for a cross-encoder or ARC-II.
     mini_batch_size
-        Texts encoded at a time where a large batch would not fit, with gradients cached; None: all at once.
+        Texts encoded at a time, with cached gradients, where a large batch does not fit. None: all at once.
     freeze
         What is not trained: any of `embeddings`, `all-but-top-K`, `documents`, `backbone`.
     evaluate_every
-        Steps between validations, each with a checkpoint; default a tenth of the steps.
+        Steps between validations, each with a checkpoint. Default: a tenth of the steps.
     patience
-        Validations without improvement after which training stops; None: never.
+        Training stops after this many validations without improvement. None: never.
     validation_queries
         The most queries to validate on.
     candidates
-        Documents each of them ranks; default 20, and for bi- and poly-encoders every one of up to 200, such as names
-        of classes: of 20, a model ranks the right one first long before it tells all of them apart.
+        Documents that each of them ranks. Default: 20. A bi- or poly-encoder ranks all documents where there are at
+        most 200, such as names of classes, because 20 of those are too easy.
     bf16
-        Whether to compute in bf16; default: where the machine multiplies it in hardware.
+        Whether to compute in bf16. Default: where the hardware multiplies it.
     hard_negatives
-        For bi- and poly-encoders: `HardNegatives`, or a mapping of its fields, mined with the model while it is
-        trained, beside the in-batch ones; None: none.
+        For bi- and poly-encoders: `HardNegatives` or a mapping of its fields. Mined negatives join the in-batch ones.
     distillation
-        For bi- and poly-encoders: `Distillation`, or a mapping of its fields; `distill` is what runs it. None: none.
+        For bi- and poly-encoders: `Distillation` or a mapping of its fields, for `distill`.
     pull
-        By how much of its way from where it started each weight is drawn back in a step, at the highest learning rate;
-        0: not at all. See `pulling.py`.
+        The fraction of its distance from the start by which each weight is drawn back in a step, at the highest
+        learning rate (`l2_sp.py`). 0: none.
     seed
-        Of new weights, the order of the data, dropout and sampled negatives.
+        Seed of new weights, the order of the data, dropout and sampled negatives.
     """
 
     steps: int = 1000
@@ -194,25 +197,19 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         least = {"steps": 1, "batch_size": 1, "negatives": 1, "validation_queries": 1, "seed": 0}
         optional = {"candidates": 2, "mini_batch_size": 1, "evaluate_every": 1, "patience": 1}
-        for name, minimum in {**least, **optional}.items():
-            value = getattr(self, name)
-            if value is None and name in optional:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-                raise TrainingError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+        check_whole_numbers(self, {**least, **optional}, optional)
         rate = self.learning_rate
-        if isinstance(rate, list | tuple):
-            object.__setattr__(self, "learning_rate", tuple(rate))
-            fine = all(map(_above_0, rate)) and 0 < len(set(rate)) == len(rate)
-        else:
-            fine = rate is None or _above_0(rate)
-        if not fine:
+        rates: Sequence[Any] = [] if rate is None else rate if isinstance(rate, list | tuple) else [rate]
+        fine = all(is_number(one) and one > 0 for one in rates) and len(set(rates)) == len(rates)
+        if not fine or (rate is not None and not rates):
             raise TrainingError(f"learning_rate must be a number above 0, or several, got {rate!r}")
-        if not _above_0(self.code_learning_rate):
+        if isinstance(rate, list):
+            object.__setattr__(self, "learning_rate", tuple(rate))
+        if not is_number(self.code_learning_rate) or not self.code_learning_rate:
             raise TrainingError(f"code_learning_rate must be a number above 0, got {self.code_learning_rate!r}")
-        if not isinstance(self.pull, int | float) or isinstance(self.pull, bool) or not 0 <= self.pull < 1:
+        if not is_number(self.pull) or self.pull >= 1:
             raise TrainingError(f"pull must be a number of at least 0 and below 1, got {self.pull!r}")
-        if self.bf16 not in (None, True, False) or isinstance(self.bf16, int) != isinstance(self.bf16, bool):
+        if self.bf16 is not None and not isinstance(self.bf16, bool):
             raise TrainingError(f"bf16 must be true, false or left out, got {self.bf16!r}")
         object.__setattr__(self, "hard_negatives", _section("hard_negatives", HardNegatives, self.hard_negatives))
         object.__setattr__(self, "distillation", _section("distillation", Distillation, self.distillation))
@@ -230,17 +227,17 @@ class TrainingOptions:
         return [self.freeze] if isinstance(self.freeze, str) else list(self.freeze)
 
     def learning_rates(self, validated: bool) -> tuple[float, ...]:
-        """The rates to train at: those given, or what suits what is trained.
+        """Returns the rates to train at: those given, or the defaults.
 
         Parameters
         ----------
         validated
-            Whether there is validation, which can choose one of several.
+            Whether there is validation to choose among several rates.
 
         Raises
         ------
         TrainingError
-            Several were given, and there is none.
+            Several rates were given, and there is no validation.
         """
         if self.learning_rate is None:
             several = FROZEN_RATES if "backbone" in self.frozen else (5e-5,)
@@ -251,12 +248,8 @@ class TrainingOptions:
         return tuple(given)
 
 
-def _above_0(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
-
-
 def _section(name: str, options: type, given: Any) -> Any:
-    """Options of a part of a run, given as such or as a mapping of their fields."""
+    """Returns a section of the options, given as an object or as a mapping of its fields."""
     if given is None or isinstance(given, options):
         return given
     if not isinstance(given, Mapping):

@@ -1,7 +1,4 @@
-"""A backbone with the two heads of pre-training: masked tokens, and whether an utterance follows a context.
-
-Knows Hugging Face encoders and tensors; nothing of data.
-"""
+"""A backbone with the two heads of pre-training: masked tokens, and whether an utterance follows a context."""
 
 from __future__ import annotations
 
@@ -22,12 +19,7 @@ class PretrainingModel(nn.Module):
     """`loss = CE(masked tokens) + BCE(w . h_1 + b, follows)` (Humeau et al. 2020, section 4.1; Devlin et al. 2018).
 
     `h_1..h_N` are the encoder's outputs for (context, utterance) with some tokens masked. The head for masked tokens is
-    transformers' own of the backbone's family; the other is a linear map of the first output, the same for any family.
-
-    Parameters
-    ----------
-    masked_lm
-        A model of transformers with a masked-language-modelling head.
+    transformers' own for the backbone's family (`masked_lm`); the other is a linear map of the first output.
     """
 
     def __init__(self, masked_lm: Any) -> None:
@@ -37,33 +29,22 @@ class PretrainingModel(nn.Module):
 
     @property
     def encoder(self) -> Any:
-        """The encoder without heads: what pre-training is for."""
+        """The encoder without heads, which is what is saved."""
         return self.masked_lm.base_model
 
     def forward(self, labels: Tensor, follows: Tensor, **tokens: Tensor) -> dict[str, Tensor]:
-        """Tokens `(b, t)` to the loss and, of each pair, what validation reports.
+        """Returns the loss for tokens `(b, t)` and, for each pair, what validation reports.
 
-        Parameters
-        ----------
-        labels
-            `(b, t)`, the tokens to predict; -100 where there is none.
-        follows
-            `(b,)`, 1 where the utterance is the true next one.
-        tokens
-            `input_ids`, `attention_mask` and, of families that have them, `token_type_ids`.
-
-        Returns
-        -------
-        dict of Tensor
-            `loss`; `next_logits` `(b,)`; `masked_loss` and `masked` `(b,)`: the summed loss, and the number, of masked
-            tokens.
+        `labels` `(b, t)` are the tokens to predict, -100 elsewhere; `follows` `(b,)` is 1 for true next utterances.
+        Returned are `loss`, `next_logits` `(b,)`, and `masked_loss` and `masked` `(b,)`: the summed loss and the number
+        of masked tokens.
         """
         masked = labels != -100
         firsts: list[Tensor] = []
 
         def keep_masked(module: nn.Module, given: Any, output: Any) -> Any:
-            # On the way to the head, which reads tokens one by one: the six of seven that are not to be predicted would
-            # cost a product with the whole vocabulary each.
+            # The head would multiply each token with the whole vocabulary, so the six of seven that are not predicted
+            # are dropped before it.
             firsts.append(output[0][:, 0])
             output["last_hidden_state"] = output[0][masked][None]
             return output
@@ -88,19 +69,10 @@ class PretrainingModel(nn.Module):
 
 
 def load_for_pretraining(backbone: str, from_scratch: bool = False) -> tuple[PretrainingModel, Any]:
-    """A backbone with both heads, and its tokeniser.
+    """Returns a backbone (a directory or a hub name) with both heads, and its tokeniser.
 
-    Parameters
-    ----------
-    backbone
-        Any Hugging Face encoder: a directory, or a name on the hub.
-    from_scratch
-        Whether to take its architecture and tokeniser only, with new weights.
-
-    Raises
-    ------
-    ModelError
-        It cannot be loaded, its family has no head for masked tokens, or its tokeniser has no mask token.
+    With `from_scratch` the weights are new. Raises a `ModelError` where it cannot be loaded, or where its family has no
+    head for masked tokens or its tokeniser no mask token.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(backbone)
@@ -122,7 +94,7 @@ def load_for_pretraining(backbone: str, from_scratch: bool = False) -> tuple[Pre
     model, loading = AutoModelForMaskedLM.from_pretrained(backbone, dtype=torch.float32, output_loading_info=True)
     lacking = sorted(name for name in loading["missing_keys"] if not name.startswith(f"{model.base_model_prefix}."))
     if lacking:
-        # A new output matrix of the whole vocabulary would have to be learnt from nothing; the embeddings are there.
+        # The output matrix is tied to the embeddings: a new one would have to be learnt from nothing.
         model.config.tie_word_embeddings = True
         model.tie_weights()
         logger.warning(

@@ -1,7 +1,6 @@
-"""Several processes that train one model together, as `torchrun` and `accelerate launch` start them.
+"""Several processes that train one model together, started by `torchrun` or `accelerate launch`.
 
-Knows how many there are and how they tell each other something; nothing of models or data. In a single process all of
-it does nothing.
+In a single process every function here returns what it is given.
 """
 
 from __future__ import annotations
@@ -19,24 +18,15 @@ T = TypeVar("T")
 
 
 def processes(device: torch.device | None = None) -> Any:
-    """Their `PartialState`: `num_processes`, `process_index`, `is_main_process`, `wait_for_everyone`.
+    """Returns the `PartialState`: `num_processes`, `process_index`, `is_main_process`, `wait_for_everyone`.
 
-    Parameters
-    ----------
-    device
-        Of the model, where it is known: what it says decides how processes talk to each other.
+    The model's device, where it is known, decides how processes talk to each other.
     """
     return PartialState(cpu=True) if device is not None and device.type == "cpu" else PartialState()
 
 
 def by_the_first(make: Callable[[], T]) -> T:
-    """What the first process makes, in all of them; an error of ours there is an error everywhere.
-
-    Examples
-    --------
-    >>> by_the_first(lambda: 1 + 1)
-    2
-    """
+    """Returns in all processes what the first one makes; an error of this package in the first is raised in all."""
     state = processes()
     if state.num_processes == 1:
         return make()
@@ -53,27 +43,16 @@ def by_the_first(make: Callable[[], T]) -> T:
 
 
 def of_all(mine: Sequence[T]) -> list[T]:
-    """What each process has, the first's first, in all of them.
-
-    Examples
-    --------
-    >>> of_all(["a", "b"])
-    ['a', 'b']
-    """
+    """Returns in all processes what each of them has, the first's first."""
     return list(gather_object(list(mine))) if processes().num_processes > 1 else list(mine)
 
 
-def share_of(batch_size: int, rows: int, device: torch.device) -> int:
-    """How many rows of a batch each process takes, where there are so many rows in all.
+def part_of_batch(batch_size: int, rows: int, device: torch.device) -> int:
+    """Returns how many rows of a batch each process takes, of a training set with so many rows.
 
-    Raises
-    ------
-    TrainingError
-        A batch cannot be shared equally.
+    Raises a `TrainingError` where a batch cannot be divided equally.
 
-    Examples
-    --------
-    >>> share_of(32, 20, torch.device("cpu"))
+    >>> part_of_batch(32, 20, torch.device("cpu"))
     20
     """
     number = int(processes(device).num_processes)

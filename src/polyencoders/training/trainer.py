@@ -1,13 +1,13 @@
-"""sentence-transformers' trainers, made safe for our models.
+"""sentence-transformers' trainers, made safe for the models of this package.
 
-What its users know (arguments, callbacks, loggers, `accelerate launch`) works. Added: columns know their side, a
-resumed run sees the batches an uninterrupted one would and stops where it would, a loss that is not a number stops the
-run, the best checkpoint is loaded or the run fails, nothing of a model is pickled, and a trained model is as any other.
+Arguments, callbacks, loggers and `accelerate launch` work as their users know them. Added: columns know their side; a
+resumed run sees the batches of one that was never interrupted and stops where that would; a loss that is not a number
+stops the run; the best checkpoint is loaded, or the run fails; nothing of a model is pickled; accelerate leaves nothing
+on a trained model.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,17 +27,64 @@ from transformers.trainer_utils import TrainOutput
 from polyencoders.encoders.queries import Query
 from polyencoders.errors import PolyencodersError, TrainingError
 from polyencoders.models.dual import DualEncoder, Task
+from polyencoders.models.precision import bf16_is_native
 from polyencoders.training.collator import DualEncoderCollator, text_id
-from polyencoders.training.in_batch import InBatchCrossEntropy
-from polyencoders.training.mining import Miner
-from polyencoders.training.refreshing import MinedNegatives
+from polyencoders.training.losses import InBatchCrossEntropy
+from polyencoders.training.negatives import MinedNegatives
+from polyencoders.training.resume import finished_state
+
+
+def trainer_arguments(
+    folder: Path, options: Any, device: torch.device, metric: str | None, greater_is_better: bool = True
+) -> dict[str, Any]:
+    """Returns the trainer's arguments that all runs share; `metric`, where there is one, chooses the checkpoint."""
+    every = options.evaluate_every or max(1, options.steps // 10)
+    arguments = {
+        "output_dir": str(folder),
+        "max_steps": options.steps,
+        "learning_rate": options.learning_rate,
+        "warmup_steps": options.steps // 10,
+        "bf16": bf16_is_native(device) if options.bf16 is None else options.bf16,
+        "use_cpu": device.type == "cpu",
+        "dataloader_pin_memory": device.type == "cuda",
+        "save_strategy": "steps",
+        "save_steps": every,
+        "save_total_limit": 2,
+        "logging_steps": min(every, 50),
+        "disable_tqdm": True,
+        "report_to": "none",
+        "seed": options.seed,
+    }
+    if metric is not None:
+        arguments |= {
+            "eval_strategy": "steps",
+            "eval_steps": every,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": f"eval_{metric}",
+            "greater_is_better": greater_is_better,
+        }
+    return arguments
+
+
+def check_finite(trainer: Any, model: nn.Module, loss: Any) -> None:
+    """Raises a `TrainingError` where the loss of a training step is not a number."""
+    if isinstance(loss, Tensor) and model.training and not torch.isfinite(loss):
+        raise diverged(trainer, f"the loss became {loss.item()}")
+
+
+def diverged(trainer: Any, what: str) -> TrainingError:
+    """Returns the error of a run whose weights, losses or scores are no longer numbers."""
+    return TrainingError(
+        f"{what} after {trainer.state.global_step} steps; a lower learning rate (it is "
+        f"{trainer.args.learning_rate:g}) is the first thing to try. Nothing was saved of this step"
+    )
 
 
 class EpochSeededSampler(DefaultBatchSampler):
-    """Batches shuffled by the seed and the number of the epoch, and by nothing that came before.
+    """Shuffles batches by the seed and the number of the epoch alone, so that a resumed run has the same batches.
 
-    The default sampler goes on from the state its generator is in, which a resumed run does not have; and where
-    accelerate puts another in its place, that one is not told of the epoch in which a run on several processes resumes.
+    The default sampler depends on the state of its generator, which a resumed run does not have. The sampler that
+    accelerate puts in its place is not told of the epoch in which several processes resume.
     """
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -48,26 +95,26 @@ class EpochSeededSampler(DefaultBatchSampler):
 
 
 class _TellEpoch(TrainerCallback):
-    """Tells the samplers which epoch it is: accelerate's wrappers hide them from the trainer in a resumed epoch."""
+    """Tells the samplers the epoch, because accelerate's wrappers hide them from the trainer in a resumed epoch."""
 
     def __init__(self, samplers: list[EpochSeededSampler]) -> None:
         self.samplers = samplers
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         for sampler in self.samplers:
-            # The whole epochs behind: 0.0 before the first step, 1.4 where the second was interrupted.
+            # `state.epoch` is 0.0 before the first step, and 1.4 where the second epoch was interrupted.
             sampler.set_epoch(int(state.epoch or 0))
 
 
 class _SafeTrainer(BaseTrainer):
-    """What both trainers add; see the head of this file."""
+    """What both trainers add to their base classes."""
 
     def __init__(self, model: Any = None, args: Any = None, **kwargs: Any) -> None:
         self._samplers: list[EpochSeededSampler] = []
         if args is not None and args.ddp_static_graph is None and args.ddp_find_unused_parameters is None:
-            # A query goes through other weights than a document, in two forward passes of one step. Left to itself,
-            # DistributedDataParallel takes what the second pass does not use for unused, and fails. With gradients
-            # cached a step has many backward passes, each through one side, and it must look what each has used.
+            # Queries and documents use different weights, in two forward passes of one step. By default
+            # DistributedDataParallel takes weights that the second pass does not use for unused, and fails. With cached
+            # gradients a step has many backward passes, each through one side, so it has to look what each one used.
             cached = uses_gradient_cache(kwargs.get("loss"))
             args.ddp_static_graph, args.ddp_find_unused_parameters = not cached, cached
         super().__init__(model, args, **kwargs)
@@ -75,7 +122,7 @@ class _SafeTrainer(BaseTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         if isinstance(resume_from_checkpoint, str) and (state := finished_state(Path(resume_from_checkpoint))):
-            # The base class would go on for a step beyond the end.
+            # The base class would train one step beyond the end.
             self.state = state
             best = Path(resume_from_checkpoint).parent / f"checkpoint-{state.best_global_step}"
             whole = best if self.args.load_best_model_at_end and best.is_dir() else resume_from_checkpoint
@@ -93,12 +140,11 @@ class _SafeTrainer(BaseTrainer):
         return self._samplers[-1]
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """No callback: it gathers statistics of the data for the base class's card, and our models write their own."""
+        """Adds no callback: the base class's gathers statistics for its own card, and these models write another."""
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         loss = super().compute_loss(model, inputs, *args, **kwargs)
-        if isinstance(loss, Tensor) and model.training and not torch.isfinite(loss):
-            raise self._diverged(f"the loss became {loss.item()}")
+        check_finite(self, model, loss)
         return loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -107,27 +153,21 @@ class _SafeTrainer(BaseTrainer):
         except TrainingError:
             raise
         except PolyencodersError as error:
-            # The evaluator could rank before training: by now it is given scores that are not numbers.
-            raise self._diverged(f"validation failed ({error})") from error
+            # The evaluator worked before training, so the scores are no longer numbers.
+            raise diverged(self, f"validation failed ({error})") from error
 
     def check_weights(self) -> None:
-        """Raise a `TrainingError` if the last step left weights that are no numbers, which no later loss would tell."""
+        """Raises a `TrainingError` where the last step, which no loss follows, left weights that are not numbers."""
         if not all(torch.isfinite(weights).all() for weights in self.model.parameters()):
-            raise self._diverged("the model's weights became infinite, or not a number,")
-
-    def _diverged(self, what: str) -> TrainingError:
-        return TrainingError(
-            f"{what} after {self.state.global_step} steps; a lower learning rate (it is {self.args.learning_rate:g}) "
-            "is the first thing to try. Nothing was saved of this step"
-        )
+            raise diverged(self, "the model's weights became infinite, or not a number,")
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         super().save_model(output_dir, _internal_call)
-        # Other processes add their generators' states to the checkpoint, which must be in its place by then.
+        # Other processes then add their generators' states to the checkpoint.
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        # Every process comes here. The base class also pickles the arguments, which nothing here reads.
+        # Every process calls this. The base class would also pickle the arguments.
         if self.args.should_save:
             self.model.save_pretrained(str(output_dir or self.args.output_dir))
 
@@ -137,35 +177,9 @@ class _SafeTrainer(BaseTrainer):
 
 
 def take_off_what_accelerate_left(model: nn.Module) -> None:
-    """A model that has been trained encodes as it will when it is loaded again, and is trained again as it was.
-
-    Without this, accelerate's autocast stays around `forward`, and for its mark a second training gets none.
-    """
+    """Takes accelerate's autocast off `forward`, with the mark that would keep it away from a second training."""
     for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
         model.__dict__.pop(name, None)
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint in a folder: the trainer writes its state last, so one without it was cut short."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _state(path) is not None]
-    return max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
-
-
-def finished_state(checkpoint: Path) -> TrainerState | None:
-    """The state of a run that had ended when this checkpoint of it was made, or None: it has steps to go."""
-    state = _state(checkpoint / "trainer_state.json")
-    if state is None:
-        return None
-    stopped = state["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"]
-    return TrainerState(**state) if stopped or state["global_step"] >= state["max_steps"] else None
-
-
-def _state(path: Path) -> dict[str, Any] | None:
-    try:
-        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return state
 
 
 class DualEncoderTrainer(_SafeTrainer, SentenceTransformerTrainer):
@@ -179,10 +193,10 @@ class DualEncoderTrainer(_SafeTrainer, SentenceTransformerTrainer):
 
     mined: MinedNegatives | None = None
 
-    def use_mined(self, miner: Miner, folder: Path) -> None:
-        """Put negatives that are mined every so many steps beside each batch's own documents; keep them in a folder."""
-        self.mined = MinedNegatives(miner, folder)
-        self.add_callback(self.mined)
+    def use_mined(self, mined: MinedNegatives) -> None:
+        """Adds mined negatives to each batch."""
+        self.mined = mined
+        self.add_callback(mined)
 
     def get_default_loss(self, model: Any) -> nn.Module:
         return InBatchCrossEntropy(model)
@@ -202,7 +216,7 @@ class DualEncoderTrainer(_SafeTrainer, SentenceTransformerTrainer):
 
 
 def _preprocess(model: DualEncoder, texts: Sequence[Query], prompt: str | None, task: Task) -> dict[str, Any]:
-    """With the prompt that `encode_query` and `encode_document` would put before a text, unless another is given."""
+    """Tokenises texts with the prompt given, or else the one of `encode_query` and `encode_document`."""
     return model.preprocess(texts, prompt=model.prompts.get(task) if prompt is None else prompt, task=task)
 
 

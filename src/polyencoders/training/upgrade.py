@@ -1,9 +1,8 @@
-"""An index's queries made better while its vectors stay as they are, or nothing done at all.
+"""A better query side for an index whose vectors stay as they are, or nothing at all.
 
-Codes and maps are trained on pairs, on kept outputs of the frozen backbone, or the query side's last layers or all of
-them as well; pairs that were held out are looked for in the index itself, with its own model and with the new one.
-Only what they confirm is saved and told to the index, in one version of it. Knows indexes, the training run and the
-evaluator of retrieval; needs `polyencoders[index]`.
+Codes and maps are trained on pairs, with a frozen backbone or with part of the query side's layers. Held-out pairs are
+then searched in the index, with its own model and with the new one. The new model is saved and set in the index, in one
+version of it, only if they confirm it.
 """
 
 from __future__ import annotations
@@ -27,35 +26,38 @@ from polyencoders.models.encoding import encode_documents
 from polyencoders.models.requery import with_new_query_side
 from polyencoders.training.evaluators import RETRIEVAL_MEASURES, RetrievalEvaluator
 from polyencoders.training.options import TrainingOptions
-from polyencoders.training.result import TrainingResult
-from polyencoders.training.train import train
+from polyencoders.training.run import TrainingResult, train
 
 Model = BiEncoder | PolyEncoder
 
 VALIDATION, HELD_OUT = 0.2, 0.2
-"""Shares of the pairs that choose the checkpoint, and that decide."""
+"""Fractions of the pairs that choose the checkpoint, and that decide."""
 
 MOST = 500
-"""Queries that choose, and that decide, at most: each is searched for in the whole index several times."""
+"""The most queries that choose, and that decide: each is searched in the whole index several times."""
 
 FEWEST = 20
-"""Held-out queries below which nothing can be confirmed."""
+"""The fewest held-out queries that can confirm anything."""
 
 
 def ways(freeze: str | Sequence[str] = "backbone", seed: int = 0, steps: int | None = None) -> list[TrainingOptions]:
-    """Two trainings, of which validation pairs choose: one held near where it starts, one that goes further.
+    """Returns the options of two trainings, among which validation chooses: one stays near the start, one goes further.
 
-    Where the pairs say little that the model does not know, only the first is no worse than before; where they say
-    much, as of the names of intents, the second finds far more (docs/design.md).
+    Where the pairs teach little that is new, only the first is no worse than before; where they teach much, as with
+    names of intents, the second gains far more (docs/design.md).
 
     Parameters
     ----------
     freeze
-        As `upgrade` has it.
+        As for `upgrade`.
     seed
-        Of both.
+        Seed of both trainings.
     steps
-        Of each; by default 200 and 400.
+        Steps of each training. Default: 200 and 400.
+
+    Returns
+    -------
+    list of TrainingOptions
 
     Examples
     --------
@@ -71,23 +73,22 @@ def ways(freeze: str | Sequence[str] = "backbone", seed: int = 0, steps: int | N
 
 @dataclass(frozen=True)
 class Upgrade:
-    """What an upgrade came to.
+    """The result of an upgrade.
 
     Attributes
     ----------
     confirmed
-        Whether the index is searched with the new model from now on: the interval of the difference in MRR is above 0.
+        Whether the index is now searched with the new model: the interval of the difference in MRR is above 0.
     before, after, difference
-        By measure: of the index's own model, of the new one, and their difference on the same queries, with 95%
-        intervals.
+        By measure, with 95% intervals: the index's own model, the new model, and their difference on the same queries.
     queries
-        How many were held out.
+        The number of held-out queries.
     output_dir
-        Where the new model is; None where it was refused, and nothing was saved.
+        Where the new model is saved. None where it was refused.
     training
-        Of what was trained.
+        Result of the training that was chosen.
     model
-        The new one, also where it was refused.
+        The new model, even where it was refused.
     """
 
     confirmed: bool
@@ -109,40 +110,40 @@ def upgrade(
     callbacks: Sequence[TrainerCallback] = (),
     on_texts: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Upgrade:
-    """Train a better query side for an index, and have it searched with that if held-out pairs confirm it.
+    """Train a better query side for an index, and search the index with it if held-out pairs confirm it.
 
-    The new model has the document side of the index's own, so that its vectors stay valid. Pairs are split in three by
-    query: to train on, to choose the checkpoint by, and to decide by.
+    The new model keeps the document side of the index's own model, so the stored vectors stay valid. Pairs are split by
+    query into three parts: to train on, to choose the checkpoint by, and to decide by.
 
     Parameters
     ----------
     index
-        One that knows its model and where that is, or was opened with it.
+        An index that knows its model and where it is, or that was opened with it.
     pairs
         Queries with right answers, which need not be in the index.
     held_out
-        To decide by; by default a fifth of the pairs, 500 queries at most.
+        Pairs to decide by. Default: a fifth of the pairs, at most 500 queries.
     output_dir
-        Where the model is saved: a folder that is not there yet. Default: beside the index, named after it and the
-        model's fingerprint; has to be given where the index is in object storage.
+        A new folder for the model. Default: beside the index, named after it and the model's fingerprint; required
+        where the index is in object storage.
     options
-        Of training, or several, each of which is tried: the validation pairs choose. Default: `ways()`. `freeze`:
-        `backbone` (codes and maps are trained, seconds), `all-but-top-K` (the query side's last K layers as well,
-        minutes), or nothing (the whole query side). Documents are frozen always.
+        Options of training, or several to try, among which the validation pairs choose. Default: `ways()`. `freeze`:
+        `backbone` (trains codes and maps, seconds), `all-but-top-K` (also the query side's last K layers, minutes), or
+        nothing (the whole query side). Documents are always frozen.
     callbacks, on_texts
         As for `train`.
 
     Returns
     -------
     Upgrade
-        Where it is refused, index and disk are as before.
+        Where the upgrade is refused, index and disk are as before.
 
     Raises
     ------
     ModelError
-        Nobody knows which model made the index, or it is not where it was.
+        The model that made the index is not known, or is not where it was.
     TrainingError
-        Too few pairs, an empty index, or something at `output_dir`.
+        Too few pairs, an empty index, or `output_dir` is not empty.
 
     Examples
     --------
@@ -174,10 +175,14 @@ def upgrade(
         )
 
     chooser = RetrievalEvaluator(index, validation, vectors)
-    new, result = max(
-        (_trained(model, one, examples, chooser, callbacks, on_texts) for one in tried),
-        key=lambda made: made[1].after or 0,
-    )
+
+    def trained(options: TrainingOptions) -> tuple[Model, TrainingResult]:
+        set_seed(options.seed)
+        frozen = tuple(dict.fromkeys([*options.frozen, "documents"]))
+        new = with_new_query_side(model, own_tower="backbone" not in frozen)
+        return new, train(new, examples, chooser, None, replace(options, freeze=frozen), callbacks, on_texts)
+
+    new, result = max(map(trained, tried), key=lambda made: made[1].after or 0)
     new.model_card_data.base_model = index.maker.name if index.maker is not None else None
 
     before, after = judge.values(model), judge.values(new)
@@ -200,25 +205,10 @@ def upgrade(
     )
 
 
-def _trained(
-    model: Model,
-    options: TrainingOptions,
-    examples: Sequence[Example],
-    chooser: RetrievalEvaluator,
-    callbacks: Sequence[TrainerCallback],
-    on_texts: Callable[[str, int, int], None],
-) -> tuple[Model, TrainingResult]:
-    """A new query side, trained, and what came of it."""
-    set_seed(options.seed)
-    frozen = tuple(dict.fromkeys([*options.frozen, "documents"]))
-    new = with_new_query_side(model, own_tower="backbone" not in frozen)
-    return new, train(new, examples, chooser, None, replace(options, freeze=frozen), callbacks, on_texts)
-
-
 def parts(
     pairs: Sequence[Example], held_out: Sequence[Example] | None, seed: int
 ) -> tuple[list[Example], list[Example], list[Example]]:
-    """Pairs to train on, to choose by and to decide by; no query is in two of them."""
+    """Returns pairs to train on, to choose by and to decide by; no query is in two of them."""
     if held_out is None:
         parts = split_examples(pairs, VALIDATION, HELD_OUT, seed)
         decide = parts.test
@@ -230,13 +220,13 @@ def parts(
     for part in (choose, decide):
         if len(part) > MOST:
             random.Random(seed).shuffle(part)
-    # What is not needed to choose by is trained on.
+    # Pairs that are not needed to choose by are trained on.
     examples += choose[MOST:]
     return examples, choose[:MOST], decide[:MOST]
 
 
 def missing_vectors(index: Index, model: Model, examples: Sequence[Example]) -> dict[str, NDArray[np.float32]]:
-    """Vectors of right answers that are not in the index, as the model that made it makes them."""
+    """Returns the vectors of right answers that are not in the index, encoded by the model that made it."""
     texts = list(dict.fromkeys(text for example in examples for text in example.positives))
     stored = index.stored(texts)
     missing = [text for text in texts if text not in stored]

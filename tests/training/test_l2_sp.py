@@ -6,14 +6,14 @@ import torch
 from torch import nn
 
 from polyencoders.training import TrainingOptions, train
-from polyencoders.training.pulling import Pull
+from polyencoders.training.l2_sp import L2SP
 
 
 def test_the_formula():
     model = nn.Linear(3, 3)
     model.bias.requires_grad_(False)
     start = model.weight.detach().clone()
-    pull = Pull(model, 0.2)
+    pull = L2SP(model, 0.2)
     with torch.no_grad():
         model.weight += 1
         model.bias += 1

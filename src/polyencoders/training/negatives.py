@@ -1,34 +1,39 @@
-"""Hard negatives: wrong documents that a model itself takes for right ones, found by searching all there are.
+"""Hard negatives: wrong documents that the model itself ranks high, mined once or again and again during training.
 
-For each query the documents are ranked by the model's own score over its own query vectors or codes, exactly. Right
-answers of the query are no negatives, whichever example they stand in, nor is the same text in other case or white
-space; nor is a document that scores nearly as high as the right answer, which is often right and only not known to be
-(NV-Retriever: Moreira et al. 2024, arXiv 2407.15831, section 3; "positive-aware mining"):
+For each query all documents are ranked exactly, by the model's own score over its own query vectors or codes. A right
+answer of the query, in any example, is no negative, nor is the same text in other case or white space. Nor is a
+document that scores nearly as high as the right answer, because it is often right itself (NV-Retriever: Moreira et al.
+2024, arXiv 2407.15831, section 3, "positive-aware mining"):
 
     score(query, negative) <= limit
     limit = positive - (1 - margin) |positive|      relative, `margin`: TopK-PercPos there, 0.95 its best
     limit = positive - absolute_margin              absolute: TopK-MarginPos
 
-For a positive score the first is `margin * positive`. Of what is left, n are drawn from the ranks [a, b). Knows bi- and
-poly-encoders, examples and exact search; nothing of trainers or losses.
+For a positive score the first is `margin * positive`. Of what is left, n are drawn from the ranks [a, b).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import TrainerCallback
 
 from polyencoders.data import Example
 from polyencoders.data.examples import right_answers
 from polyencoders.errors import TrainingError
+from polyencoders.files import whole_file
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.encoding import encode_documents
 from polyencoders.scoring import PreparedDocuments
+from polyencoders.training.collator import text_id
 from polyencoders.training.options import HardNegatives
+from polyencoders.training.processes import by_the_first
 
 QUERIES_AT_ONCE = 256
 
@@ -39,7 +44,7 @@ Pair = tuple[tuple[str, ...], str]
 def mine_hard_negatives(
     model: Any, examples: Sequence[Example], options: HardNegatives | None = None, corpus: Sequence[str] = ()
 ) -> list[Example]:
-    """Examples with negatives that a model found, before those they have: to train any model with, a cross-encoder too.
+    """Returns examples with mined negatives before their own, to train any model on, also a cross-encoder.
 
     Parameters
     ----------
@@ -48,36 +53,26 @@ def mine_hard_negatives(
     examples
         Queries with right answers.
     options
-        How many, from which ranks and how far below the right answer; `refresh_every` is not asked.
+        How many negatives, from which ranks, and how far below the right answer; `refresh_every` is not used.
     corpus
-        More documents to find them in, beside the examples' own right answers.
+        More documents to mine, beside the examples' right answers.
 
     Returns
     -------
     list of Example
-        One for each pair of a query and a right answer.
+        One for each pair of a query and a right answer. It keeps the example's candidates where they hold the answer.
 
     Raises
     ------
     TrainingError
         The model reads pairs and cannot search, or there are too few documents.
     """
-    options = options or HardNegatives()
-    found = Miner(model, examples, options, corpus).mine()
-    return [
-        Example(example.query, positive, [*found[example.query, positive], *example.negatives], example.candidates)
-        for example in _apart(examples)
-        for positive in example.positives
-    ]
-
-
-def _apart(examples: Sequence[Example]) -> list[Example]:
-    """Examples of a right answer each; the others' texts, and lists without the answer, are left behind."""
+    found = Miner(model, examples, options or HardNegatives(), corpus).mine()
     return [
         Example(
             example.query,
             positive,
-            example.negatives,
+            [*found[example.query, positive], *example.negatives],
             example.candidates if example.candidates and positive in example.candidates else None,
         )
         for example in examples
@@ -86,27 +81,10 @@ def _apart(examples: Sequence[Example]) -> list[Example]:
 
 
 class Miner:
-    """Finds negatives of all pairs of a training set with a model as it is at the time.
+    """Mines negatives for all pairs of a training set, with a bi- or poly-encoder as it is at the time.
 
-    Parameters
-    ----------
-    model
-        A bi- or poly-encoder.
-    examples
-        The training set.
-    options
-        How many, from which ranks and how far below the right answer.
-    corpus
-        More documents, beside the examples' right answers.
-    seed
-        Of what is drawn.
-    encode
-        Another way to encode documents, `n` texts to `(n, d)`.
-
-    Raises
-    ------
-    TrainingError
-        The model cannot search, or a query has too few documents that are wrong.
+    `corpus` adds documents to the examples' right answers, and `encode` replaces the model's own encoding of documents,
+    `n` texts to `(n, d)`. Raises a `TrainingError` where the model cannot search or there are too few wrong documents.
     """
 
     def __init__(
@@ -128,9 +106,7 @@ class Miner:
         self.seed = seed
         self.encode = encode or (lambda texts: encode_documents(model, texts))
         self.right = right_answers(examples)
-        self.documents = list(
-            dict.fromkeys([text for answers in self.right.values() for text in answers] + list(corpus))
-        )
+        self.documents = list(dict.fromkeys([*(text for texts in self.right.values() for text in texts), *corpus]))
         self.places = {text: place for place, text in enumerate(self.documents)}
         self._plain = {text: " ".join(text.casefold().split()) for text in self.documents}
         most = max(map(len, self.right.values()), default=0)
@@ -142,12 +118,9 @@ class Miner:
             )
 
     def mine(self, step: int = 0) -> dict[Pair, list[str]]:
-        """Negatives of each pair, as many as were asked for; where too few are left, random wrong documents besides.
+        """Returns as many negatives for each pair as were asked for; where too few are left, random ones fill up.
 
-        Parameters
-        ----------
-        step
-            At which training is: what is drawn differs from one to the next, and is the same for the same.
+        The same `step` draws the same, another step draws anew.
         """
         was_training = self.model.training
         vectors = torch.from_numpy(self.encode(self.documents))
@@ -157,33 +130,29 @@ class Miner:
         for start in range(0, len(queries), QUERIES_AT_ONCE):
             some = queries[start : start + QUERIES_AT_ONCE]
             codes = self.model.encode_query([list(query) for query in some], convert_to_tensor=True).detach().cpu()
-            # As many right answers as a query has may stand above the last rank that is asked for, and copies of them.
+            # Right answers and copies of them may take ranks above the last one that is asked for.
             depth = self.options.ranks[1] + 2 * max(len(self.right[query]) for query in some)
-            temperature = getattr(self.model, "temperature", 1.0)
-            scores, places = documents.search(codes.float(), depth, temperature)
+            scores, places = documents.search(codes.float(), depth, getattr(self.model, "temperature", 1.0))
             for i, query in enumerate(some):
                 answers = self.right[query]
                 own = self.model.similarity(codes[i : i + 1].float(), vectors[[self.places[text] for text in answers]])
                 ranked = list(zip(places[i].tolist(), scores[i].tolist(), strict=True))
                 for positive, score in zip(answers, own[0].tolist(), strict=True):
                     generator = np.random.default_rng((self.seed, step, start + i, self.places[positive]))
-                    found[query, positive] = self._chosen(query, score, ranked, generator)
+                    found[query, positive] = self._choose(query, score, ranked, generator)
         self.model.train(was_training)
         return found
 
     def others(
         self, query: tuple[str, ...], taken: Sequence[str], number: int, generator: np.random.Generator
     ) -> list[str]:
-        """Random wrong documents of a query, beside those that are taken.
+        """Returns random wrong documents of a query that are not among `taken`.
 
-        Raises
-        ------
-        TrainingError
-            There are too few.
+        Raises a `TrainingError` where there are too few.
         """
         excluded = {self._plain[text] for text in self.right[query]}
         found: dict[str, None] = {}
-        # A few draws are enough but where few documents are left.
+        # A few draws are enough, except where few documents are left.
         for place in generator.integers(len(self.documents), size=4 * number).tolist():
             if len(found) == number:
                 break
@@ -205,9 +174,10 @@ class Miner:
             found.update(dict.fromkeys(left[place] for place in drawn))
         return list(found)
 
-    def _chosen(
+    def _choose(
         self, query: tuple[str, ...], positive: float, ranked: list[tuple[int, float]], generator: np.random.Generator
     ) -> list[str]:
+        """Returns the negatives of one pair, from the query's ranking."""
         first, last = self.options.ranks
         right = {self._plain[text] for text in self.right[query]}
         wrong = [(self.documents[place], score) for place, score in ranked]
@@ -217,10 +187,55 @@ class Miner:
         if len(left) > number:
             chosen = sorted(generator.choice(len(left), size=number, replace=False).tolist())
             return [left[place] for place in chosen]
-        # Those too near the right answer are drawn only where there is nothing else.
+        # Documents above the limit are drawn only where nothing else is left.
         near = {text for text, _ in wrong}
         others = [text for text in self.documents if text not in near and self._plain[text] not in right]
         if len(others) < number - len(left):
             others += [text for text, score in wrong if score > limit]
         drawn = generator.choice(len(others), size=number - len(left), replace=False).tolist()
         return left + [others[place] for place in drawn]
+
+
+class MinedNegatives(TrainerCallback):
+    """The mined negatives of a run, mined again every `refresh_every` steps.
+
+    What was mined is kept in a folder beside the checkpoints, so that a resumed run has the negatives of one that never
+    stopped. They join a batch when its loss is computed, because a data loader reads a batch ahead.
+    """
+
+    def __init__(self, miner: Miner, folder: Path) -> None:
+        self.miner = miner
+        self.folder = folder
+        self._found: dict[tuple[int, int], list[str]] = {}
+        self._mined_at: int | None = None
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        every = self.miner.options.refresh_every
+        step = state.global_step - state.global_step % every if every is not None else 0
+        if step == self._mined_at:
+            return
+        pairs = [(query, positive) for query, answers in self.miner.right.items() for positive in answers]
+        places = by_the_first(lambda: self._kept_or_mined(step, pairs))
+        documents = self.miner.documents
+        self._found = {
+            (text_id(list(query)), text_id(positive)): [documents[place] for place in listed]
+            for (query, positive), listed in zip(pairs, places, strict=True)
+        }
+        self._mined_at = step
+
+    def _kept_or_mined(self, step: int, pairs: list[Pair]) -> list[list[int]]:
+        """Returns the places of each pair's negatives; what is mined is kept."""
+        file = self.folder / f"negatives-{step}.json"
+        if file.exists():
+            kept: list[list[int]] = json.loads(file.read_text(encoding="utf-8"))
+            return kept
+        found = self.miner.mine(step)
+        places = [[self.miner.places[text] for text in found[pair]] for pair in pairs]
+        with whole_file(file) as scratch:
+            scratch.write_text(json.dumps(places), encoding="utf-8")
+        return places
+
+    def columns(self, query_ids: torch.Tensor, positive_ids: torch.Tensor) -> list[list[str]]:
+        """Returns the texts of the columns to add to a batch, one column for each negative of a query."""
+        keys = zip(query_ids.tolist(), positive_ids.tolist(), strict=True)
+        return [list(column) for column in zip(*(self._found[key] for key in keys), strict=True)]

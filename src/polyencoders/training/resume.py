@@ -1,0 +1,91 @@
+"""What an interrupted run goes on from: its last checkpoint, if it is the same run, and the weights it began with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import TrainerState
+
+from polyencoders.errors import TrainingError
+from polyencoders.files import whole_file
+
+CHECKPOINTS = "checkpoints"
+"""A folder in a run's output directory, which is there until the run has ended."""
+
+
+def checkpoint_to_resume(folder: Path, run: dict[str, Any]) -> str | None:
+    """Returns the last whole checkpoint of an interrupted run, or None for a new run, which is noted in the folder.
+
+    `run` is all that the run depends on, as JSON. Raises a `TrainingError` where the folder holds another run's
+    checkpoints.
+    """
+    described = folder / "run.json"
+    if not described.exists():
+        with whole_file(described) as scratch:
+            scratch.write_text(json.dumps(run), encoding="utf-8")
+        return None
+    earlier = json.loads(described.read_text(encoding="utf-8"))
+    if changed := [key for key in {**run, **earlier} if earlier.get(key) != run.get(key)]:
+        raise TrainingError(
+            f"{folder} holds the checkpoints of an interrupted run with other {', '.join(changed)}: "
+            "run it again as it was to finish it, choose another folder, or delete that one"
+        )
+    checkpoint = last_checkpoint(folder)
+    return None if checkpoint is None else str(checkpoint)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Returns the newest whole checkpoint; the trainer writes its state last, so one without a state was cut short."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _state(path) is not None]
+    return max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+
+def finished_state(checkpoint: Path) -> TrainerState | None:
+    """Returns the state of a run that had ended by this checkpoint, or None where it has steps to go."""
+    state = _state(checkpoint / "trainer_state.json")
+    if state is None:
+        return None
+    stopped = state["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"]
+    return TrainerState(**state) if stopped or state["global_step"] >= state["max_steps"] else None
+
+
+def _state(path: Path) -> dict[str, Any] | None:
+    try:
+        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return state
+
+
+def trained_weights(model: nn.Module, file: Path | None = None) -> dict[str, Tensor]:
+    """Returns a copy of the weights that are not frozen: as they are, or as the file has them.
+
+    A missing file is written. A model that was built again for a resumed run may have other new weights than it had
+    when the run began; the file has those.
+    """
+    start = {name: weights.detach().clone() for name, weights in model.named_parameters() if weights.requires_grad}
+    if file is not None and file.exists():
+        return {name: tensor.to(start[name].device) for name, tensor in load_file(file).items()}
+    if file is not None:
+        with whole_file(file) as scratch:
+            save_file(start, scratch)
+    return start
+
+
+@torch.no_grad()
+def restore_weights(model: nn.Module, kept: dict[str, Tensor]) -> None:
+    """Gives a model the weights that `trained_weights` returned."""
+    for name, weights in model.named_parameters():
+        if name in kept:
+            weights.copy_(kept[name])
+
+
+def digest(content: Any) -> str:
+    """Returns a hash of some content, as JSON has it; other objects count as their `str`."""
+    return hashlib.blake2b(json.dumps(content, default=str).encode(), digest_size=16).hexdigest()
