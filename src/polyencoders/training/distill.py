@@ -43,16 +43,14 @@ def distill(
 ) -> TrainingResult:
     """Train a bi- or poly-encoder on a teacher's scores, in place, and save it.
 
-    For each pair a list is made of the right answer, hard negatives that the model itself mines, and random ones. The
-    teacher scores the lists once, and its scores are kept for this and any other run. Where there are more pairs than
-    the steps use, only as many are scored. An interrupted run, called again with the same arguments, goes on where it
-    stopped and ends the same.
+    The teacher scores a list for each pair, as many as the steps use: the right answer, hard negatives that the model
+    mines, and random ones. Its scores are kept for any other run. An interrupted run, called again with the same
+    arguments, goes on where it stopped and ends the same.
 
     Parameters
     ----------
     model
-        The student: a `BiEncoder` or `PolyEncoder`. One that was trained on the same pairs before mines harder
-        negatives.
+        The student: a `BiEncoder` or `PolyEncoder`, which mines harder negatives if it was trained before.
     teacher
         A cross-encoder or any other model of this package, where to load one from, or a `Teacher`.
     examples, validation, output_dir, callbacks, on_texts
@@ -73,8 +71,7 @@ def distill(
     ModelError
         The teacher cannot be loaded.
     TrainingError
-        The student or the teacher is not a suitable model, there are too few documents, a teacher's score is not a
-        number; and as for `train`.
+        An unsuitable student or teacher, too few documents, a score that is not a number, or as for `train`.
 
     Examples
     --------

@@ -15,7 +15,7 @@ For a positive score the first is `margin * positive`. Of what is left, n are dr
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,27 +144,29 @@ class Miner:
         return found
 
     def others(
-        self, query: tuple[str, ...], taken: Sequence[str], number: int, generator: np.random.Generator
+        self,
+        query: tuple[str, ...],
+        taken: Collection[str],
+        number: int,
+        generator: np.random.Generator,
+        last: Sequence[str] = (),
     ) -> list[str]:
-        """Returns random wrong documents of a query that are not among `taken`.
+        """Returns random wrong documents of a query that are not taken, and some of `last` where too few are left.
 
-        Raises a `TrainingError` where there are too few.
+        Raises a `TrainingError` where even those are too few.
         """
-        excluded = {self._plain[text] for text in self.right[query]}
+        right = {self._plain[text] for text in self.right[query]}
         found: dict[str, None] = {}
         # A few draws are enough, except where few documents are left.
         for place in generator.integers(len(self.documents), size=4 * number).tolist():
-            if len(found) == number:
-                break
             text = self.documents[place]
-            if text not in taken and self._plain[text] not in excluded:
+            if len(found) < number and text not in taken and self._plain[text] not in right:
                 found[text] = None
         if len(found) < number:
-            left = [
-                text
-                for text in self.documents
-                if text not in taken and text not in found and self._plain[text] not in excluded
-            ]
+            free = (text for text in self.documents if text not in taken and text not in found)
+            left = [text for text in free if self._plain[text] not in right]
+            if len(left) < number - len(found):
+                left += last
             if len(left) < number - len(found):
                 raise TrainingError(
                     f"{number} random negatives beside {len(taken)} others need more documents than there are: "
@@ -188,12 +190,9 @@ class Miner:
             chosen = sorted(generator.choice(len(left), size=number, replace=False).tolist())
             return [left[place] for place in chosen]
         # Documents above the limit are drawn only where nothing else is left.
-        near = {text for text, _ in wrong}
-        others = [text for text in self.documents if text not in near and self._plain[text] not in right]
-        if len(others) < number - len(left):
-            others += [text for text, score in wrong if score > limit]
-        drawn = generator.choice(len(others), size=number - len(left), replace=False).tolist()
-        return left + [others[place] for place in drawn]
+        near = {text: score > limit for text, score in wrong}
+        above = [text for text, is_above in near.items() if is_above]
+        return left + self.others(query, near, number - len(left), generator, above)
 
 
 class MinedNegatives(TrainerCallback):

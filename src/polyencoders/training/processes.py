@@ -48,13 +48,7 @@ def of_all(mine: Sequence[T]) -> list[T]:
 
 
 def part_of_batch(batch_size: int, rows: int, device: torch.device) -> int:
-    """Returns how many rows of a batch each process takes, of a training set with so many rows.
-
-    Raises a `TrainingError` where a batch cannot be divided equally.
-
-    >>> part_of_batch(32, 20, torch.device("cpu"))
-    20
-    """
+    """Returns the rows of a batch that each process takes; a `TrainingError` where they cannot be divided equally."""
     number = int(processes(device).num_processes)
     if batch_size % number:
         fewer = batch_size - batch_size % number

@@ -64,11 +64,9 @@ class TrainingResult:
     history
         `(step, value)` of each validation.
     attention_entropy
-        For a poly-encoder, on the validation lists: the entropy of a document's attention over the codes, in nats, and
-        the entropy of an attention to all codes alike.
+        For a poly-encoder: the entropy of a document's attention over the codes, in nats, and its highest value.
     averaged
-        For a poly-encoder, on the same lists: the metric with the codes averaged into one vector. `after - averaged` is
-        what the attention adds.
+        For a poly-encoder: the metric with the codes averaged into one vector.
     rates
         Where several learning rates were tried: the final metric by rate.
     """
@@ -100,24 +98,21 @@ def train(
 ) -> TrainingResult:
     """Train a model on examples, in place, and save it.
 
-    With validation, the model is measured by R@1/C before and during training, and ends as the best checkpoint. Where
-    several learning rates are tried, each starts from the same weights, and validation chooses. An interrupted run,
-    called again with the same arguments, goes on from its last checkpoint and ends the same. Where the backbone is
-    frozen, the document map is folded into the query side at the end, so that document vectors are the backbone's own.
-    Half-precision weights become float32. In several processes, started by `torchrun` or `accelerate launch`, each
-    takes a part of every batch, and they learn what one process would learn from the whole batch.
+    With validation, the model is measured by R@1/C before and during training, and ends as the best checkpoint of the
+    best learning rate. An interrupted run, called again with the same arguments, goes on from its last checkpoint and
+    ends the same. With a frozen backbone the document map ends folded into the query side, so that document vectors are
+    the backbone's own. Half-precision weights become float32. Several processes (`torchrun`, `accelerate launch`) take
+    a part of every batch each, and learn what one would from the whole batch.
 
     Parameters
     ----------
     model
-        Any model of this package. Call `transformers.set_seed(seed)` before building it to make its new weights
-        reproducible.
+        Any model of this package. `transformers.set_seed(seed)` before it is built makes new weights reproducible.
     examples
         Examples to train on; each right answer of each is one row.
     validation
-        Examples to choose the checkpoint by: their own `candidates` where all have them, sampled ones otherwise. Or an
-        evaluator of sentence-transformers whose `primary_metric` is better when higher; its `get_config_dict` says what
-        it measures.
+        Examples to choose the checkpoint by, on their own `candidates` where all have them, else on sampled ones. Or an
+        evaluator of sentence-transformers whose `primary_metric` is better when higher.
     output_dir
         Where the model is saved, whole or not at all, and where checkpoints are kept until then. None: nothing is
         saved.
@@ -128,11 +123,9 @@ def train(
     on_texts
         Told of progress on a frozen backbone's outputs: what, texts done, texts in all.
     teacher_scores
-        With `options.distillation`: a teacher's scores `(pairs, k + 1)` of each pair's right answer and k negatives, as
-        `distill` makes them.
+        For `options.distillation`, made by `distill`: `(pairs, k + 1)`, of each pair's right answer and k negatives.
     loss
-        Class of the loss, constructed with the model, such as a subclass of `InBatchCrossEntropy`. Default: by the
-        architecture and the options.
+        A class of loss, constructed with the model. Default: by the architecture and the options.
 
     Returns
     -------

@@ -30,8 +30,7 @@ class Teacher:
     Parameters
     ----------
     model
-        A cross-encoder, ARC-II, bi- or poly-encoder, or where to load one from. A directory or hub name of a reranker
-        of sentence-transformers or transformers (one label) is loaded as a cross-encoder.
+        Any model of this package, or where to load one from; a reranker of one label loads as a cross-encoder.
     folder
         Where scores are kept. Default: `$POLYENCODERS_CACHE`, or the user's cache folder.
     bf16

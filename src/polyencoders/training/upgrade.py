@@ -127,9 +127,8 @@ def upgrade(
         A new folder for the model. Default: beside the index, named after it and the model's fingerprint; required
         where the index is in object storage.
     options
-        Options of training, or several to try, among which the validation pairs choose. Default: `ways()`. `freeze`:
-        `backbone` (trains codes and maps, seconds), `all-but-top-K` (also the query side's last K layers, minutes), or
-        nothing (the whole query side). Documents are always frozen.
+        Options of training, or several to try, among which validation chooses. Default: `ways()`. `freeze`: `backbone`
+        (seconds), `all-but-top-K` (minutes), or nothing (all of the query side). Documents are always frozen.
     callbacks, on_texts
         As for `train`.
 
