@@ -82,7 +82,7 @@ def test_a_damaged_file_is_as_good_as_empty(left, tmp_path):
     damaged.close()
 
 
-def test_what_cannot_be_used_is_empty_and_says_so(tmp_path, caplog):
+def test_what_cannot_be_used_is_empty_and_says_so(tmp_path):
     (tmp_path / "novel.txt").write_text("Call me Ishmael. " * 1000)
     for path in (tmp_path / "novel.txt", tmp_path / "nowhere" / "arrays.sqlite"):
         store = Store(path, "00")
@@ -92,7 +92,6 @@ def test_what_cannot_be_used_is_empty_and_says_so(tmp_path, caplog):
         assert store.get([key]) == {}
         assert store.has([key]) == set()
         store.close()
-    assert "novel.txt: arrays cannot be kept there" in caplog.text
     assert (tmp_path / "novel.txt").read_text().startswith("Call me")
 
 
@@ -155,9 +154,21 @@ def test_threads_share_a_store(opened):
     assert wrong == []
 
 
-def test_the_cache_folder_is_made(tmp_path, monkeypatch):
+def test_without_a_file_there_are_keys_alone(tmp_path):
+    store = Store(None, "00")
+    store.put({store.key("tea"): ARRAYS[0]})
+    assert store.get([store.key("tea")]) == {}
+    assert store.key("tea") == Store(tmp_path / "arrays.sqlite", "00").key("tea")
+    store.close()
+
+
+def test_the_cache_folder_is_made(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("POLYENCODERS_CACHE", str(tmp_path / "cache"))
     store = in_cache("outputs", "0a")
     store.put({store.key("tea"): ARRAYS[0]})
     assert store.path == tmp_path / "cache" / "outputs" / "0a.sqlite"
     assert in_cache("outputs", "0a", tmp_path / "other").has([store.key("tea")]) == set()
+    store.close()
+    store.path.write_text("Call me Ishmael. " * 1000)
+    assert in_cache("outputs", "0a").error is not None
+    assert "0a.sqlite: arrays cannot be kept there" in caplog.text

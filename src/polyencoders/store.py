@@ -38,7 +38,7 @@ class Store:
     Parameters
     ----------
     path
-        The file. Its folder has to exist.
+        The file. Its folder has to exist. None: nothing is kept.
     fingerprint
         Hexadecimal digits that say what computes the arrays; they go into every key. One file may hold the arrays of
         several fingerprints.
@@ -61,22 +61,25 @@ class Store:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], fingerprint: str, journal: Literal["delete", "wal"] = "delete"
+        self, path: str | os.PathLike[str] | None, fingerprint: str, journal: Literal["delete", "wal"] = "delete"
     ) -> None:
-        self.path = Path(path)
+        self.path = path
         self.error: sqlite3.Error | None = None
         self._seed = bytes.fromhex(fingerprint)
         self._lock = threading.Lock()
+        self._base: sqlite3.Connection | None = None
+        if path is None:
+            return
         try:
-            self._base = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
-            self._base.execute(f"PRAGMA journal_mode = {journal}")
-            self._base.execute("PRAGMA synchronous = NORMAL")
+            base = sqlite3.connect(path, timeout=30, check_same_thread=False)
+            base.execute(f"PRAGMA journal_mode = {journal}")
+            base.execute("PRAGMA synchronous = NORMAL")
             columns = "key BLOB PRIMARY KEY, type TEXT, shape TEXT, content BLOB, checksum INTEGER"
-            self._base.execute(f"CREATE TABLE IF NOT EXISTS arrays ({columns})")
-            self._base.commit()
+            base.execute(f"CREATE TABLE IF NOT EXISTS arrays ({columns})")
+            base.commit()
+            self._base = base
         except sqlite3.Error as error:
             self.error = error
-            logger.warning("%s: arrays cannot be kept there (%s)", self.path, error)
 
     def key(self, *texts: str) -> bytes:
         """Returns the key of an array that is made from these texts, in this order (16 bytes)."""
@@ -105,12 +108,12 @@ class Store:
 
     def put(self, arrays: Mapping[bytes, NDArray[Any]]) -> None:
         """Keeps arrays, all of them or none; they replace those of the same keys."""
+        if self._base is None:
+            return
         rows = []
         for key, array in arrays.items():
             kind, shape, content = array.dtype.str, " ".join(map(str, array.shape)), array.tobytes()
             rows.append((key, kind, shape, content, _checksum(key, kind, shape, content)))
-        if self.error is not None:
-            return
         try:
             with self._lock, self._base:
                 self._base.executemany("INSERT OR REPLACE INTO arrays VALUES (?, ?, ?, ?, ?)", rows)
@@ -119,15 +122,17 @@ class Store:
 
     def close(self) -> None:
         """Closes the file."""
-        if self.error is None:
+        if self._base is not None:
             with self._lock:
                 self._base.close()
 
     def _select(self, columns: str, keys: Iterable[bytes]) -> list[tuple[Any, ...]]:
-        asked, rows = list(dict.fromkeys(keys)), []
+        asked, rows = list(dict.fromkeys(keys)), list[tuple[Any, ...]]()
+        if self._base is None:
+            return rows
         try:
             with self._lock:
-                for start in range(0, len(asked) if self.error is None else 0, _KEYS_AT_ONCE):
+                for start in range(0, len(asked), _KEYS_AT_ONCE):
                     some = asked[start : start + _KEYS_AT_ONCE]
                     places = ",".join("?" * len(some))
                     rows += self._base.execute(f"SELECT {columns} FROM arrays WHERE key IN ({places})", some).fetchall()
@@ -141,7 +146,10 @@ def in_cache(kind: str, fingerprint: str, folder: Path | None = None) -> Store:
     path = (folder or cache_folder()) / kind / f"{fingerprint}.sqlite"
     with suppress(OSError):  # the store says what is wrong
         path.parent.mkdir(parents=True, exist_ok=True)
-    return Store(path, fingerprint)
+    store = Store(path, fingerprint)
+    if store.error is not None:
+        logger.warning("%s: arrays cannot be kept there (%s); is it damaged? Delete it", path, store.error)
+    return store
 
 
 def _checksum(key: bytes, kind: str, shape: str, content: bytes) -> int:

@@ -113,7 +113,7 @@ def test_what_is_no_cache_is_refused_and_a_damaged_one_is_encoded_again(model, t
     expected = cache.vectors(TEXTS)
     cache.close()
     damaged = DocumentCache(model, path)
-    damaged._file._base.close()  # as a disk that went away
+    damaged._store._base.close()  # as a disk that went away
     np.testing.assert_allclose(damaged.vectors(TEXTS), expected, atol=1e-2)
     assert "could not be read" in caplog.text
 

@@ -8,20 +8,16 @@ is given.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from polyencoders.encoders.protocols import Encoder, Vectors
 from polyencoders.errors import ModelError
-
-logger = logging.getLogger(__name__)
+from polyencoders.store import Store
 
 LIMIT = 512_000_000
 """Bytes of vectors in memory: 333,000 of 384 dimensions."""
@@ -75,9 +71,11 @@ class DocumentCache:
         self._rows: OrderedDict[bytes, int] = OrderedDict()
         self._slab: Vectors = np.empty((min(1024, self._most), self.dimension), dtype=np.float32)
         self._lock = threading.Lock()
-        self._file = _File(Path(path), self.dimension) if path is not None else None
         maker = f"{model.fingerprints.documents} {'bf16' if self.bf16 else 'float32'}"
-        self._seed = hashlib.blake2b(maker.encode(), digest_size=16).digest()
+        self._fingerprint = hashlib.blake2b(maker.encode(), digest_size=16).hexdigest()
+        self._store = Store(path, self._fingerprint, journal="wal")
+        if self._store.error is not None:
+            raise ModelError(f"{path}: cannot keep document vectors there ({self._store.error})")
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -104,7 +102,7 @@ class DocumentCache:
 
     def fill(self, texts: Sequence[str], encode: Callable[[list[str]], Vectors]) -> Vectors:
         """Return what `vectors` returns, with another way to encode the distinct texts that are missing."""
-        keys = [self._key(text) for text in texts]
+        keys = [self._store.key(text) for text in texts]
         found, missing = self._look_up(keys)
         places: dict[bytes, list[int]] = {}
         for place in missing:
@@ -121,11 +119,11 @@ class DocumentCache:
 
     def look_up(self, texts: Sequence[str]) -> tuple[Vectors, list[int]]:
         """Return the vectors `(n, d)` of documents that were found, and the places of those that were not."""
-        return self._look_up([self._key(text) for text in texts])
+        return self._look_up([self._store.key(text) for text in texts])
 
     def take_over(self, other: DocumentCache) -> None:
         """Start with the vectors in another cache's memory, if its model makes the same ones."""
-        if other._seed == self._seed:
+        if other._fingerprint == self._fingerprint:
             with other._lock:
                 keys = list(other._rows)
                 vectors = other._slab[list(other._rows.values())]
@@ -133,12 +131,7 @@ class DocumentCache:
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
-
-    def _key(self, text: str) -> bytes:
-        # "surrogatepass": a lone surrogate is no reason to fail here; the tokeniser says what is wrong with it.
-        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._seed).digest()
+        self._store.close()
 
     def _look_up(self, keys: list[bytes]) -> tuple[Vectors, list[int]]:
         """Return the vectors of the keys, and the places of those that are nowhere."""
@@ -154,8 +147,7 @@ class DocumentCache:
                     there.append(place)
                     rows.append(row)
             vectors[there] = self._slab[rows]
-        if missing and self._file is not None:
-            kept = self._file.get([keys[place] for place in missing])
+        if missing and (kept := self._store.get([keys[place] for place in missing])):
             for place in missing:
                 if (vector := kept.get(keys[place])) is not None:
                     vectors[place] = vector
@@ -164,8 +156,7 @@ class DocumentCache:
         return vectors, missing
 
     def _keep(self, keys: list[bytes], vectors: Vectors) -> None:
-        if self._file is not None:
-            self._file.put(keys, vectors)
+        self._store.put(dict(zip(keys, vectors, strict=True)))
         self._remember(keys, vectors)
 
     def _remember(self, keys: list[bytes], vectors: Vectors) -> None:
@@ -184,48 +175,3 @@ class DocumentCache:
             grown[:used] = self._slab
             self._slab = grown
         return used
-
-
-class _File:
-    """Vectors in an SQLite file: written in transactions, so that a killed process leaves whole ones."""
-
-    AT_ONCE = 500
-    """Keys in one statement; SQLite takes a few thousand at most."""
-
-    def __init__(self, path: Path, dimension: int) -> None:
-        self._path, self._dimension = path, dimension
-        self._lock = threading.Lock()
-        try:
-            self._base = sqlite3.connect(path, timeout=30, check_same_thread=False)
-            self._base.execute("PRAGMA journal_mode = WAL")
-            self._base.execute("PRAGMA synchronous = NORMAL")
-            self._base.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
-            self._base.commit()
-        except sqlite3.Error as error:
-            raise ModelError(f"{path}: cannot keep document vectors there ({error})") from None
-
-    def get(self, keys: list[bytes]) -> dict[bytes, Vectors]:
-        found: dict[bytes, Vectors] = {}
-        try:
-            with self._lock:
-                for start in range(0, len(keys), self.AT_ONCE):
-                    some = keys[start : start + self.AT_ONCE]
-                    question = f"SELECT key, vector FROM vectors WHERE key IN ({','.join('?' * len(some))})"
-                    for key, vector in self._base.execute(question, some):
-                        if len(vector) == 4 * self._dimension:
-                            found[key] = np.frombuffer(vector, dtype="<f4")
-        except sqlite3.Error as error:  # a damaged file: what it held is encoded again
-            logger.warning("%s: document vectors could not be read (%s)", self._path, error)
-        return found
-
-    def put(self, keys: list[bytes], vectors: Vectors) -> None:
-        rows = [(key, vector.astype("<f4").tobytes()) for key, vector in zip(keys, vectors, strict=True)]
-        try:
-            with self._lock, self._base:
-                self._base.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
-        except sqlite3.Error as error:  # a full disk: the vectors are right, and will be encoded again one day
-            logger.warning("%s: document vectors could not be kept (%s)", self._path, error)
-
-    def close(self) -> None:
-        with self._lock:
-            self._base.close()
