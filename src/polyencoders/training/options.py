@@ -41,8 +41,7 @@ class HardNegatives:
     ranks
         `[a, b)`, counted from 0: the wrong documents to draw from, as the model ranks them.
     margin
-        A negative scores at most this fraction of the right answer's score. None: no limit, for lists that a teacher
-        scores.
+        A negative scores at most this fraction of the right answer's score. None: no limit.
     absolute_margin
         Replaces `margin`: a negative scores at least this much less than the right answer.
     refresh_every
@@ -86,8 +85,7 @@ class HardNegatives:
 class Distillation:
     """How a model learns from a teacher's scores; `DistillationLoss` has the equations.
 
-    The teacher scores a list for each pair: the right answer, the example's own negatives, hard negatives and random
-    negatives, in this order.
+    The teacher scores a list for each pair: the right answer, then the example's own, hard and random negatives.
 
     Parameters
     ----------
@@ -98,7 +96,7 @@ class Distillation:
     temperature
         Temperature of both softmaxes in the KL divergence.
     hard_negatives
-        Hard negatives of a list. They are mined once, with the model as it comes. None: none.
+        Hard negatives of a list, mined once with the model as it comes. None: none.
     random_negatives
         Random negatives of a list, drawn from all documents.
     """
@@ -142,17 +140,16 @@ class TrainingOptions:
     steps
         Updates of the weights.
     batch_size
-        Queries in a step, over all processes. A bi- or poly-encoder uses the other queries' documents as negatives, so
-        a larger batch is harder.
+        Queries in a step, over all processes. For bi- and poly-encoders a larger batch has more negatives.
     learning_rate
         The highest rate, reached after a tenth of the steps; it then falls to 0. Several rates are each tried, and
         validation chooses. Default: 5e-5. On a frozen backbone: 1e-4, 3e-4 and 1e-3, or 3e-4 without validation.
     code_learning_rate
-        Learning rate of learnt codes, which hardly move at a backbone's rate.
+        Learning rate of learnt codes.
     negatives
         Wrong documents a query, for a cross-encoder or ARC-II.
     mini_batch_size
-        Texts encoded at a time, with cached gradients, where a large batch does not fit. None: all at once.
+        Texts encoded at a time, with cached gradients. None: all at once.
     freeze
         What is not trained: any of `embeddings`, `all-but-top-K`, `documents`, `backbone`.
     evaluate_every
@@ -162,17 +159,15 @@ class TrainingOptions:
     validation_queries
         The most queries to validate on.
     candidates
-        Documents that each of them ranks. Default: 20. A bi- or poly-encoder ranks all documents where there are at
-        most 200, such as names of classes, because 20 of those are too easy.
+        Documents that each of them ranks. Default: 20; for a bi- or poly-encoder all, where there are at most 200.
     bf16
         Whether to compute in bf16. Default: where the hardware multiplies it.
     hard_negatives
-        For bi- and poly-encoders: `HardNegatives` or a mapping of its fields. Mined negatives join the in-batch ones.
+        `HardNegatives` or a mapping of its fields, for bi- and poly-encoders; they join the in-batch negatives.
     distillation
-        For bi- and poly-encoders: `Distillation` or a mapping of its fields, for `distill`.
+        `Distillation` or a mapping of its fields, for `distill`.
     pull
-        The fraction of its distance from the start by which each weight is drawn back in a step, at the highest
-        learning rate (`l2_sp.py`). 0: none.
+        The fraction of its way from the start by which a weight is drawn back in a step (`l2_sp.py`).
     seed
         Seed of new weights, the order of the data, dropout and sampled negatives.
     """

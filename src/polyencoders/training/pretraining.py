@@ -24,7 +24,7 @@ from polyencoders.training.next_utterance import MaskingCollator, NextUtteranceP
 from polyencoders.training.options import check_whole_numbers, is_number
 from polyencoders.training.pretraining_model import load_for_pretraining
 from polyencoders.training.resume import CHECKPOINTS, checkpoint_to_resume, digest, finished_state
-from polyencoders.training.trainer import check_finite, trainer_arguments
+from polyencoders.training.trainer import finite, trainer_arguments
 
 _PARTS_OF_A_BACKBONE = re.compile(
     r"model[\w.-]*\.safetensors(\.index\.json)?|vocab\.(txt|json)|merges\.txt|spiece\.model"
@@ -214,9 +214,7 @@ class _PretrainingTrainer(Trainer):
         return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        loss = super().compute_loss(model, inputs, *args, **kwargs)
-        check_finite(self, model, loss)
-        return loss
+        return finite(self, model, super().compute_loss(model, inputs, *args, **kwargs))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         # safetensors' own function saves tied weights, which the base class refuses in a model that is not its own.

@@ -66,10 +66,11 @@ def trainer_arguments(
     return arguments
 
 
-def check_finite(trainer: Any, model: nn.Module, loss: Any) -> None:
-    """Raises a `TrainingError` where the loss of a training step is not a number."""
+def finite(trainer: Any, model: nn.Module, loss: Any) -> Any:
+    """Returns the loss of a training step; raises a `TrainingError` where it is not a number."""
     if isinstance(loss, Tensor) and model.training and not torch.isfinite(loss):
         raise diverged(trainer, f"the loss became {loss.item()}")
+    return loss
 
 
 def diverged(trainer: Any, what: str) -> TrainingError:
@@ -143,9 +144,7 @@ class _SafeTrainer(BaseTrainer):
         """Adds no callback: the base class's gathers statistics for its own card, and these models write another."""
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        loss = super().compute_loss(model, inputs, *args, **kwargs)
-        check_finite(self, model, loss)
-        return loss
+        return finite(self, model, super().compute_loss(model, inputs, *args, **kwargs))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         try:

@@ -46,21 +46,8 @@ def ways(freeze: str | Sequence[str] = "backbone", seed: int = 0, steps: int | N
     Where the pairs teach little that is new, only the first is no worse than before; where they teach much, as with
     names of intents, the second gains far more (docs/design.md).
 
-    Parameters
-    ----------
-    freeze
-        As for `upgrade`.
-    seed
-        Seed of both trainings.
-    steps
-        Steps of each training. Default: 200 and 400.
+    `freeze` is as for `upgrade`; `steps` replaces the 200 and 400 steps of the two.
 
-    Returns
-    -------
-    list of TrainingOptions
-
-    Examples
-    --------
     >>> [(one.steps, one.pull) for one in ways()]
     [(200, 0.05), (400, 0.0)]
     """
@@ -80,7 +67,7 @@ class Upgrade:
     confirmed
         Whether the index is now searched with the new model: the interval of the difference in MRR is above 0.
     before, after, difference
-        By measure, with 95% intervals: the index's own model, the new model, and their difference on the same queries.
+        By measure, with 95% intervals: the old model, the new model, and their difference on the same queries.
     queries
         The number of held-out queries.
     output_dir
