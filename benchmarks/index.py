@@ -42,7 +42,6 @@ from index_report import FLAT, SCAN, draw, into_readme, lines, summary
 from polyencoders.data import chitchat_replies
 from polyencoders.index import Index
 from polyencoders.models import BiEncoder
-from polyencoders.models.encoding import encode_documents
 from polyencoders.scoring.torch_score import score_all_pairs
 from timing import medians
 from trained_vectors import TEMPERATURE, TrainedVectors
@@ -102,7 +101,7 @@ def adding(plan: Plan) -> dict[str, Any]:
         texts = [replies[place]["text"] for place in order[block * plan.block : (block + 1) * plan.block]]
         made = {}
         for name, encode in (
-            ("polyencoders", lambda texts: encode_documents(model, texts)),
+            ("polyencoders", model.encode_documents),
             ("sentence-transformers", lambda texts: plain.encode(texts, show_progress_bar=False)),
             ("the same, in bf16", lambda texts: half.encode(texts, convert_to_tensor=True, show_progress_bar=False)),
         ):
