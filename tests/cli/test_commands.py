@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from polyencoders import BiEncoder, WarmCrossEncoder
+from polyencoders.cli import compare
 from polyencoders.errors import ModelError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -132,6 +134,14 @@ def test_compare_goes_on_where_it_stopped(run: Run, pairs: Path, tiny_backbone: 
         assert 0 <= row["metrics"]["R@1/3"]["mean"] <= 1
         assert ("R@10/4" in row["metrics"]) == (row["name"] != "arc-ii")
     assert (output / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_compare_has_cross_warm_by_default() -> None:
+    """The README's table and the changelog say so. The command and the library have one default."""
+    assert compare.Plan.architectures == ("bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "cross-warm")
+    assert inspect.signature(compare.compare).parameters["architectures"].default.split(",") == [
+        *compare.Plan.architectures
+    ]
 
 
 def _fails(run: Run, *arguments: object) -> str:

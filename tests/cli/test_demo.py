@@ -17,7 +17,7 @@ from polyencoders.index import Index, verify
 def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_backbone: str) -> Splits:
     splits = chitchat()
     few = Splits(splits.train[:200], splits.validation[:60], splits.test[:80])
-    monkeypatch.setattr(demo, "chitchat", lambda: few)
+    monkeypatch.setattr("polyencoders.data.chitchat", lambda: few)
     monkeypatch.setattr(demo, "DEFAULT_BACKBONE", tiny_backbone)
     monkeypatch.setenv("POLYENCODERS_CACHE", str(tmp_path / "cache"))
     return few

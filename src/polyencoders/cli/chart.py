@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from polyencoders.errors import MissingExtraError
 from polyencoders.files import whole_file
 
 _COLOURS = {"bi": "#4477aa", "poly": "#cc3355", "cross": "#228833", "arc": "#aa8800"}
@@ -15,21 +14,14 @@ _MARKERS = "os^Dv<>P"
 def draw(summary: dict[str, Any], path: Path, size: str = "1000") -> None:
     """Draw the first metric of every row against its time for one query and `size` documents, on a log scale.
 
-    Families of architectures have a colour, rows of one a marker each, hollow where the backbone was frozen. The names
-    are in the legend, in order of the metric: beside the points they would lie on top of one another.
-
-    Raises
-    ------
-    MissingExtraError
-        When matplotlib is not installed.
+    Each family of architectures has a colour, and each of its rows a marker, hollow where the backbone was frozen. The
+    names are in the legend, in order of the metric, as they would overlap beside the points.
     """
-    try:
-        import matplotlib
+    import matplotlib
 
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "plot") from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
     rows = [row for row in summary["rows"] if size in row["ms"]]
     if not rows:
         return

@@ -1,76 +1,75 @@
 """`polyencoders compare`: architectures trained and evaluated the same way, in one table, one file and one picture.
 
-Every run (an architecture, a seed) is written down when it ends, so that a comparison goes on where it stopped; times
-are taken at the end, of all models in turn. Knows the other floors and how they fit together.
+Every run (an architecture, a seed) is written down when it ends, so a comparison goes on where it stopped. Times are
+taken at the end, of all models in turn.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
-import os
-import platform
 import random
-import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 from rich.progress import Progress
-from rich.table import Table
-from transformers import set_seed
+from typer import Option
 
+from polyencoders.cli import options
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model, parse_architecture, reads_pairs
-from polyencoders.cli.display import TrainingProgress, advancing, console, progress, quieten, resumable
-from polyencoders.cli.latency import SIZES, Latency, measure_latency
+from polyencoders.cli.comparison_table import groups, summarised, table
+from polyencoders.cli.display import advancing, console, progress, quieten, resumable
 from polyencoders.cli.runs import append_runs, read_runs
-from polyencoders.data import Example, Splits, load_examples
-from polyencoders.evaluation import Report, evaluate, given_candidates, sampled_candidates, whole_corpus
-from polyencoders.evaluation.tasks import CorpusTask
+from polyencoders.errors import DataError, MissingExtraError
 from polyencoders.files import whole_file
-from polyencoders.models.loading import load_model
-from polyencoders.training import TrainingOptions, train
 
-DEFAULT_ARCHITECTURES = ("bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "cross-warm")
+if TYPE_CHECKING:
+    from polyencoders.cli.latency import Latency
+    from polyencoders.data import Example, Splits
+    from polyencoders.evaluation import CorpusTask
+    from polyencoders.training import TrainingOptions
+
 AS_IT_COMES = "as it comes"
+"""The row of the backbone without training."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared, and how.
+    """What is compared, and how. The defaults are those of the command line.
 
     Attributes
     ----------
     data, backbone
         Where the examples are from, and what every model is built on.
+    options
+        Options of every training, except for the seed.
     architectures, seeds
         Every architecture is trained once with every seed.
-    options
-        Of every training, but the seed.
     train_examples
         The most examples to train on, drawn by seed 0; None: all.
     queries
         The most test queries.
     candidates
-        Documents each of them ranks.
+        Documents that each of them ranks.
     corpus, corpus_queries
         The most documents, and queries, of the whole-corpus measure.
     cross_batch_size, cross_negatives
-        Of cross-encoders and ARC-II, which read `batch x (1 + negatives)` pairs a step; the batch of the others
-        would take them hours.
+        For models that read `batch x (1 + negatives)` pairs a step. The batch of the others would take them hours.
     query_length, document_length
-        The most tokens of each, for every model alike (a pair: both together): a batch is as wide as its longest text.
+        The most tokens of each, for every model alike (of a pair: both together), as a batch is as wide as its longest
+        text.
     sizes
         Numbers of documents to time a query against.
     """
 
     data: str
+    options: TrainingOptions
     backbone: str = DEFAULT_BACKBONE
-    architectures: Sequence[str] = DEFAULT_ARCHITECTURES
+    architectures: Sequence[str] = ("bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "cross-warm")
     seeds: Sequence[int] = (0,)
-    options: TrainingOptions = field(default_factory=TrainingOptions)
     train_examples: int | None = None
     queries: int = 500
     candidates: int = 20
@@ -80,30 +79,75 @@ class Plan:
     cross_negatives: int = 15
     query_length: int = 64
     document_length: int = 64
-    sizes: Sequence[int] = SIZES
+    sizes: Sequence[int] = (100, 1_000, 10_000)
+
+
+def compare(
+    data: options.Data,
+    architectures: Annotated[str, Option(help="Short names, separated by commas.")] = ",".join(Plan.architectures),
+    backbone: options.Backbone = Plan.backbone,
+    steps: Annotated[int, Option(help="Updates of the weights in each training.")] = 300,
+    batch_size: Annotated[int, Option(help="Queries in a step (8 for models that read every pair).")] = 32,
+    seeds: Annotated[str, Option(help="Separated by commas; every architecture is trained with each.")] = "0",
+    freeze: options.Freeze = None,
+    train_examples: Annotated[int | None, Option(help="The most examples to train on.")] = None,
+    queries: options.Queries = Plan.queries,
+    candidates: options.Candidates = Plan.candidates,
+    query_length: Annotated[int, Option(help="The most tokens of a query, the newest.")] = Plan.query_length,
+    document_length: Annotated[int, Option(help="The most tokens of a document.")] = Plan.document_length,
+    output: Annotated[Path, Option(help="For the table, the picture and the models.")] = Path("models/compare"),
+    plot: Annotated[bool, Option(help="Draw the picture (needs `polyencoders[plot]`).")] = True,
+) -> None:
+    """Train and evaluate architectures the same way; print one table, draw one picture.
+
+    Runs that are finished are not run again: stop it, and the same command goes on. With another --freeze or --steps
+    and the same --output, the new rows join the old ones.
+    """
+    from polyencoders.training import TrainingOptions
+
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise DataError(f"--seeds: expected whole numbers separated by commas, given {seeds!r}") from None
+    plan = Plan(
+        data=data,
+        backbone=backbone,
+        architectures=[name.strip() for name in architectures.split(",")],
+        seeds=numbers,
+        options=TrainingOptions(steps=steps, batch_size=batch_size, freeze=freeze or [], validation_queries=300),
+        train_examples=train_examples,
+        queries=queries,
+        candidates=candidates,
+        query_length=query_length,
+        document_length=document_length,
+    )
+    run(plan, output, plot)
 
 
 def run(plan: Plan, output: Path, plot: bool = True) -> dict[str, Any]:
     """Carry out a plan, print its table, and write `compare.jsonl`, `compare.json` and `compare.png` to `output`."""
+    from polyencoders.data import load_examples
+
     quieten()
+    if plot and importlib.util.find_spec("matplotlib") is None:
+        raise MissingExtraError("matplotlib", "plot", "the picture (--no-plot leaves it out)")
     for architecture in plan.architectures:
-        parse_architecture(architecture)  # before hours of the others
+        parse_architecture(architecture)  # a name that is not known is refused before hours of the others
     splits = load_examples(plan.data)
     test = random.Random(0).sample(splits.test, min(plan.queries, len(splits.test)))
     runs = output / "compare.jsonl"
     finished = _finished(runs)
     with resumable(), progress() as bar:
         planned = [(AS_IT_COMES, 0), *((name, seed) for seed in plan.seeds for name in plan.architectures)]
-        todo = [one for one in planned if _key(plan, *one) not in finished]
+        todo = [one for one in planned if _key(_identity(plan, *one)) not in finished]
         overall = advancing(bar, "compare", len(planned))
         overall(len(planned) - len(todo))
         for name, seed in todo:
-            row = _run(plan, name, seed, splits, test, output, bar)
-            append_runs(runs, [row])
+            append_runs(runs, [_run(plan, name, seed, splits, test, output, bar)])
             overall(1)
         rows = list(_finished(runs).values())
         latencies = _latencies(plan, rows, output, splits.test, test, bar)
-    summary = _summary(rows, latencies)
+    summary = summarised(rows, latencies)
     with whole_file(output / "compare.json") as scratch:
         scratch.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     if console.width >= 120:
@@ -121,51 +165,54 @@ def run(plan: Plan, output: Path, plot: bool = True) -> dict[str, Any]:
 def _run(
     plan: Plan, name: str, seed: int, splits: Splits, test: list[Example], output: Path, bar: Progress
 ) -> dict[str, Any]:
-    """Train and evaluate one architecture with one seed."""
+    """Train and evaluate one architecture with one seed. Returns what is written down of it."""
+    from transformers import set_seed
+
+    from polyencoders import evaluation
+    from polyencoders.cli.training_progress import TrainingProgress
+    from polyencoders.encoders.protocols import is_encoder
+    from polyencoders.training import train
+
     set_seed(seed)
-    if name == AS_IT_COMES:
-        model, minutes, options = _build(plan, "bi"), 0.0, None
-    else:
-        joint = reads_pairs(name)
+    row = _identity(plan, name, seed)
+    row |= {"train_examples": 0, "options": None, "minutes": 0.0, "metrics": {}, "model": None}
+    model = _build(plan, "bi" if name == AS_IT_COMES else name)
+    if name != AS_IT_COMES:
         changes: dict[str, Any] = {"seed": seed}
-        if joint:
-            # Reading every pair costs: fewer, and fewer queries to validate on.
+        if reads_pairs(name):
             changes |= {"batch_size": plan.cross_batch_size, "negatives": plan.cross_negatives}
             changes["validation_queries"] = min(50, plan.options.validation_queries)
         if name == "arc-ii":
-            changes |= {"learning_rate": 1e-3}  # word embeddings and convolutions from scratch
-        options = TrainingOptions(**{**asdict(plan.options), **changes})
-        model = _build(plan, name)
+            changes["learning_rate"] = 1e-3  # its convolutions start from nothing
+        training = replace(plan.options, **changes)
         examples = splits.train
         if plan.train_examples is not None and plan.train_examples < len(examples):
             examples = random.Random(0).sample(examples, plan.train_examples)
         shown = TrainingProgress(bar, f"{name}, seed {seed}")
-        folder = output / "models" / _folder(plan, name, seed)
-        result = train(model, examples, splits.validation, folder, options, [shown], shown.on_texts)
-        minutes = result.seconds / 60
-        for task in (*shown.encoding.values(), shown.steps):
-            if task is not None:
-                bar.remove_task(task)
+        folder = _folder(plan, name, seed)
+        place = output / "models" / folder
+        result = train(model, examples, splits.validation, place, training, [shown], shown.on_texts)
+        shown.remove()
+        row |= {"train_examples": len(examples), "options": asdict(training), "model": folder}
+        row["minutes"] = result.seconds / 60
     evaluating = bar.add_task(f"evaluating {name}", total=None)
-    # The lists that the set comes with, where it has any, whatever number of candidates was asked for.
-    listed = all(example.candidates for example in test)
-    lists = given_candidates(test) if listed else sampled_candidates(test, plan.candidates, 0, splits.corpus)
-    reports = [evaluate(model, lists, ("R@1", "MRR"))]
-    if hasattr(model, "encode_document"):
-        reports.append(evaluate(model, _corpus(test[: plan.corpus_queries], splits, plan.corpus), ("R@10",)))
+    # A set's own lists, where it has some, whatever number of candidates was asked for.
+    if all(example.candidates for example in test):
+        lists = evaluation.given_candidates(test)
+    else:
+        lists = evaluation.sampled_candidates(test, plan.candidates, 0, splits.corpus)
+    reports = [evaluation.evaluate(model, lists, ("R@1", "MRR"))]
+    if is_encoder(model):
+        corpus = _corpus(test[: plan.corpus_queries], splits, plan.corpus)
+        reports.append(evaluation.evaluate(model, corpus, ("R@10",)))
     bar.remove_task(evaluating)
-    return {
-        **_key_fields(plan, name, seed),
-        "train_examples": 0 if options is None else min(plan.train_examples or len(splits.train), len(splits.train)),
-        "options": None if options is None else asdict(options),
-        "minutes": minutes,
-        "metrics": _metrics(reports),
-        "model": None if name == AS_IT_COMES else _folder(plan, name, seed),
-    }
+    for report in reports:
+        row["metrics"] |= report.to_dict()["metrics"]
+    return row
 
 
 def _build(plan: Plan, name: str) -> Any:
-    """A new model that reads as much of a text as all others do."""
+    """Build a model that reads as much of a text as all others do."""
     if parse_architecture(name)[0] == "CrossEncoder":
         model = build_model(name, plan.backbone, {})
         model.max_seq_length = plan.query_length + plan.document_length
@@ -175,7 +222,9 @@ def _build(plan: Plan, name: str) -> Any:
 
 
 def _corpus(test: list[Example], splits: Splits, size: int) -> CorpusTask:
-    """The right answers, and others of the set's corpus, or of its test side, up to the size."""
+    """The right answers and, up to the size, others of the set's corpus or of its test side."""
+    from polyencoders.evaluation import whole_corpus
+
     right = {text for example in test for text in example.positives}
     others = splits.corpus or (text for example in splits.test for text in example.positives)
     more = sorted(set(others) - right)
@@ -183,18 +232,18 @@ def _corpus(test: list[Example], splits: Splits, size: int) -> CorpusTask:
     return whole_corpus(test, more[: max(0, size - len(right))])
 
 
-def _metrics(reports: list[Report]) -> dict[str, Any]:
-    return {name: value for report in reports for name, value in report.to_dict()["metrics"].items()}
-
-
 def _latencies(
     plan: Plan, rows: list[dict[str, Any]], output: Path, documents: list[Example], test: list[Example], bar: Progress
 ) -> dict[str, dict[int, Latency]]:
-    """Times of the first seed's model of each architecture, all in turn."""
-    models: dict[str, Any] = {}
-    for label, group in _groups(rows).items():
-        if group[0]["model"] is not None:
-            models[label] = load_model(output / "models" / group[0]["model"])
+    """Time the first seed's model of each architecture, all in turn."""
+    from polyencoders.cli.latency import measure_latency
+    from polyencoders.encoders import load
+
+    models = {
+        label: load(output / "models" / group[0]["model"])
+        for label, group in groups(rows).items()
+        if group[0]["model"] is not None
+    }
     texts = list(dict.fromkeys(text for example in documents for text in example.positives))
     queries = [list(example.query) for example in test[:10]]
     rounds = 9
@@ -202,8 +251,8 @@ def _latencies(
     return measure_latency(models, queries, texts, plan.sizes, rounds, done)
 
 
-def _key_fields(plan: Plan, name: str, seed: int) -> dict[str, Any]:
-    """What makes a run this run: a plan with another setting does not reuse it."""
+def _identity(plan: Plan, name: str, seed: int) -> dict[str, Any]:
+    """What makes a run this run. A plan with another setting does not reuse it."""
     settings = asdict(plan)
     for other in ("data", "backbone", "architectures", "seeds", "sizes"):
         del settings[other]
@@ -224,147 +273,16 @@ def _key_fields(plan: Plan, name: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _key(plan: Plan, name: str, seed: int) -> str:
-    return json.dumps(_key_fields(plan, name, seed), sort_keys=True)
+def _key(identity: dict[str, Any]) -> str:
+    return json.dumps(identity, sort_keys=True)
 
 
 def _folder(plan: Plan, name: str, seed: int) -> str:
-    content = hashlib.blake2b(_key(plan, name, seed).encode(), digest_size=4).hexdigest()
+    content = hashlib.blake2b(_key(_identity(plan, name, seed)).encode(), digest_size=4).hexdigest()
     return "-".join([name, *plan.options.frozen, f"seed-{seed}", content])
 
 
 def _finished(runs: Path) -> dict[str, dict[str, Any]]:
-    """Runs written down, by what they were."""
+    """Runs written down, by their key."""
     fields = ("data", "backbone", "architecture", "frozen", "steps", "seed", "settings")
-    return {json.dumps({name: row[name] for name in fields}, sort_keys=True): row for row in read_runs(runs)}
-
-
-def _groups(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Runs that differ in nothing but the seed, by what their row of the table is called."""
-    alike: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        same = {name: row[name] for name in ("architecture", "frozen", "steps", "settings")}
-        alike.setdefault(json.dumps(same, sort_keys=True), []).append(row)
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for group in alike.values():
-        first = group[0]
-        what = ["frozen"] if first["frozen"] == ["backbone"] else [f"frozen: {name}" for name in first["frozen"]]
-        name = f"{first['architecture']} ({', '.join(what)})" if what else first["architecture"]
-        if name in groups:
-            name = f"{name}, {first['steps']:,} steps"
-        while name in groups:
-            name += " again"  # other settings, which compare.json tells
-        groups[name] = group
-    return groups
-
-
-def _summary(rows: list[dict[str, Any]], latencies: dict[str, dict[int, Latency]]) -> dict[str, Any]:
-    """Rows by architecture: means over seeds, their spread, and times."""
-    table_rows = []
-    for label, group in _groups(rows).items():
-        metrics = {}
-        for name in group[0]["metrics"]:
-            means = [row["metrics"][name]["mean"] for row in group]
-            metrics[name] = {
-                "mean": statistics.mean(means),
-                "spread": statistics.stdev(means) if len(means) > 1 else None,
-                "low": group[0]["metrics"][name]["low"],
-                "high": group[0]["metrics"][name]["high"],
-            }
-        table_rows.append(
-            {
-                "name": label,
-                "seeds": [row["seed"] for row in group],
-                "steps": group[0]["steps"],
-                "options": group[0]["options"],
-                "train_examples": group[0]["train_examples"],
-                "minutes": statistics.mean(row["minutes"] for row in group),
-                "metrics": metrics,
-                "ms": {str(size): asdict(latency) for size, latency in latencies.get(label, {}).items()},
-            }
-        )
-    return {
-        "data": rows[0]["data"],
-        "backbone": rows[0]["backbone"],
-        "machine": machine(),
-        "rows": table_rows,
-    }
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    import sentence_transformers
-    import transformers
-
-    from polyencoders import __version__
-
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return {
-        "processor": capabilities.get("cpu_name") or platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "sentence-transformers": sentence_transformers.__version__,
-        "transformers": transformers.__version__,
-        "polyencoders": __version__,
-    }
-
-
-def table(summary: dict[str, Any], metrics: bool = True, times: bool = True) -> Table:
-    """The comparison for the terminal, or, where that is narrow, half of it."""
-    rows = summary["rows"]
-    measures = list(dict.fromkeys(name for row in rows for name in row["metrics"])) if metrics else []
-    sizes = list(dict.fromkeys(size for row in rows for size in row["ms"])) if times else []
-    widest = max((metric["high"] - metric["low"]) / 2 for row in rows for metric in row["metrics"].values())
-    shown = Table(
-        title=f"{summary['data']}, {summary['backbone']}",
-        caption=f"± is over seeds; over queries, 95% intervals reach about ±{widest:.3f}. "
-        "ms: encoding a query + scoring that many documents; ~ is counted up from fewer",
-    )
-    shown.add_column("", no_wrap=True)
-    for name in measures:
-        shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("seeds", justify="right")
-    shown.add_column("steps", justify="right")
-    shown.add_column("minutes", justify="right")
-    for size in sizes:
-        shown.add_column(f"ms for {int(size):,}", justify="right", no_wrap=True)
-    for row in rows:
-        shown.add_row(
-            row["name"],
-            *(metric_cell(row["metrics"].get(name)) for name in measures),
-            str(len(row["seeds"])),
-            f"{row['steps']:,}",
-            f"{row['minutes']:.1f}",
-            *(latency_cell(row["ms"].get(size)) for size in sizes),
-        )
-    return shown
-
-
-def metric_cell(metric: dict[str, Any] | None) -> str:
-    """A mean and, of several seeds, its spread (standard deviation)."""
-    if metric is None:
-        return "–"
-    return f"{metric['mean']:.3f}" + ("" if metric["spread"] is None else f" ±{metric['spread']:.3f}")
-
-
-def latency_cell(latency: dict[str, Any] | None) -> str:
-    """Milliseconds of encoding and of scoring; `~` before what was counted up."""
-    if latency is None:
-        return "–"
-    scoring = f"{latency['scoring']:,.1f}" if latency["scoring"] < 100 else f"{latency['scoring']:,.0f}"
-    return f"{latency['encoding']:.1f} + {'~' if latency['extrapolated'] else ''}{scoring}"
-
-
-def markdown(summary: dict[str, Any]) -> str:
-    """The comparison as a Markdown table, with the machine it was measured on."""
-    shown = table(summary)
-    header = [str(column.header) for column in shown.columns]
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    columns = [list(column.cells) for column in shown.columns]
-    lines += ["| " + " | ".join(str(cell) for cell in cells) + " |" for cells in zip(*columns, strict=True)]
-    where = ", ".join(f"{name} {value}" for name, value in summary["machine"].items())
-    notes = [f"{shown.caption}. (frozen): codes and maps alone were trained.", f"Measured on: {where}."]
-    return "\n".join([*lines, "", notes[0], "", notes[1], ""])
+    return {_key({name: row[name] for name in fields}): row for row in read_runs(runs)}

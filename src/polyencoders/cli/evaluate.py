@@ -1,7 +1,4 @@
-"""`polyencoders evaluate`: how well a model ranks, with intervals.
-
-Knows protocols and readers; nothing of how a model works.
-"""
+"""`polyencoders evaluate`: how well a model ranks, with intervals."""
 
 from __future__ import annotations
 
@@ -9,45 +6,55 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
 
 from polyencoders.cli.architectures import resolve_backbone
-from polyencoders.cli.display import console, quieten
-from polyencoders.data import Example, read_source
+from polyencoders.cli.display import console
+from polyencoders.cli.options import Candidates, Data, Model, Queries, Seed
 from polyencoders.errors import DataError
-from polyencoders.evaluation import (
-    evaluate,
-    given_candidates,
-    given_corpus,
-    sampled_candidates,
-    shared_candidates,
-    whole_corpus,
-)
-from polyencoders.evaluation.tasks import Task
 from polyencoders.files import whole_file
-from polyencoders.models.loading import load_model
+
+if TYPE_CHECKING:
+    from polyencoders.data import Example
+    from polyencoders.evaluation import Task
 
 PROTOCOLS = ("auto", "given", "sampled", "corpus")
 
 
-def run(
-    model: str,
-    data: str,
-    protocol: str,
-    candidates: int,
-    queries: int,
-    measures: Sequence[str],
-    seed: int,
-    output: Path | None,
+def evaluate(
+    model: Model,
+    data: Data,
+    protocol: Annotated[
+        str,
+        Option(
+            help="`given`: the data's own `candidates`; `sampled`: the right answer among random others; `corpus`: "
+            "among all; `auto`: given where all examples have them, the corpus where the set has one, else sampled."
+        ),
+    ] = "auto",
+    candidates: Candidates = 20,
+    queries: Queries = 1000,
+    measure: Annotated[
+        list[str] | None, Option(help="`R@k`, `MRR`, `MAP`, `nDCG@k`. Can be given several times. [default: R@1, MRR]")
+    ] = None,
+    seed: Seed = 0,
+    output: Annotated[Path | None, Option(help="Also write the report to this file, as JSON.")] = None,
 ) -> None:
-    """Evaluate a saved model, or a backbone as it comes, and print the report."""
-    quieten()
+    """Measure how well a model ranks, with 95% intervals. Ties count against it."""
+    from polyencoders import evaluation
+    from polyencoders.data import read_source
+
     source = read_source(data)
     examples = source.examples_of("test")
     if queries < len(examples):
         examples = random.Random(seed).sample(examples, queries)
     task = _task(examples, source.corpus, protocol, candidates, seed)
-    loaded = load_model(resolve_backbone(model))
-    report = evaluate(loaded, task, measures, show_progress_bar=True)
+
+    from polyencoders.encoders import load
+
+    loaded = load(resolve_backbone(model))
+    report = evaluation.evaluate(loaded, task, measure or ("R@1", "MRR"), show_progress_bar=True)
     console.print(report.table())
     if output is not None:
         with whole_file(output) as scratch:
@@ -55,14 +62,18 @@ def run(
 
 
 def _task(examples: list[Example], corpus: Sequence[str], protocol: str, candidates: int, seed: int) -> Task:
-    """What is ranked: the examples' own lists, the set's one list for all, or what was asked for."""
+    """What each query ranks: its own list, the set's one list for all, or what was asked for."""
+    from polyencoders import evaluation
+
     if protocol not in PROTOCOLS:
         raise DataError(f"no protocol {protocol!r}: there are {', '.join(PROTOCOLS)}")
     listed = all(example.candidates for example in examples)
     if protocol == "auto":
         protocol = "given" if listed else "corpus" if corpus else "sampled"
+    if protocol == "sampled":
+        return evaluation.sampled_candidates(examples, candidates, seed)
     if protocol == "given":
-        return shared_candidates(examples, corpus) if corpus and not listed else given_candidates(examples)
-    if protocol == "corpus":
-        return given_corpus(examples, corpus) if corpus else whole_corpus(examples)
-    return sampled_candidates(examples, candidates, seed)
+        if corpus and not listed:
+            return evaluation.shared_candidates(examples, corpus)
+        return evaluation.given_candidates(examples)
+    return evaluation.given_corpus(examples, corpus) if corpus else evaluation.whole_corpus(examples)

@@ -1,7 +1,4 @@
-"""How long a query takes, split into encoding it and scoring documents: models in turn, medians.
-
-Knows clocks and the models' surface; nothing of training.
-"""
+"""How long a query takes, split into encoding it and scoring documents. Models take turns; times are medians."""
 
 from __future__ import annotations
 
@@ -15,40 +12,34 @@ import torch
 
 from polyencoders.data import Query
 
-SIZES = (100, 1_000, 10_000)
 MOST_PAIRS = 1_000
-"""Pairs a cross-encoder reads in a measurement; more documents than that are counted up from it, and said to be."""
+"""Pairs that a cross-encoder reads in a measurement. Times for more documents are extrapolated, and marked."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds a query against a number of documents.
-
-    Attributes
-    ----------
-    encoding, scoring
-        Of the query, and of all documents with the ten best chosen. A cross-encoder encodes nothing beforehand.
-    extrapolated
-        Whether `scoring` was measured on `MOST_PAIRS` documents and counted up.
-    """
+    """Milliseconds of a query against a number of documents."""
 
     encoding: float
+    """Encoding the query; 0 for a cross-encoder."""
     scoring: float
+    """Scoring all documents and choosing the ten best."""
     extrapolated: bool = False
+    """Whether `scoring` was measured on `MOST_PAIRS` documents and multiplied."""
 
 
 def measure_latency(
     models: Mapping[str, Any],
     queries: Sequence[Query],
     documents: Sequence[str],
-    sizes: Sequence[int] = SIZES,
+    sizes: Sequence[int],
     rounds: int = 9,
     done: Callable[[int], None] = lambda number: None,
 ) -> dict[str, dict[int, Latency]]:
     """Time every model against every number of documents, one after another within a round.
 
-    Document vectors of bi- and poly-encoders are made beforehand, as in an index: of 1,000 documents, repeated, since
-    the time does not depend on what is in them. Cross-encoders are timed in one round: seconds need no median.
+    Document vectors of bi- and poly-encoders are made beforehand, as in an index: 1,000 of them, repeated, since the
+    time does not depend on what is in them. Cross-encoders are timed in one round, as seconds need no median.
 
     Returns
     -------
@@ -92,7 +83,7 @@ def _ten_best(model: Any, encoded: torch.Tensor, vectors: torch.Tensor) -> torch
 
 
 def _timed(call: Callable[..., Any], *arguments: Any, **keywords: Any) -> tuple[float, Any]:
-    """Milliseconds of a call, and what it gave."""
+    """Milliseconds of a call, and its value."""
     started = time.perf_counter()
     value = call(*arguments, **keywords)
     if isinstance(value, torch.Tensor) and value.device.type == "cuda":

@@ -1,37 +1,60 @@
-"""Options that several commands share, with their help. Knows the command line; nothing of what a command does."""
+"""Arguments and options that several commands share, with their help, and the panels that group them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from functools import partial
+from pathlib import Path
+from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-DATA_HELP = (
+# --data of each command that reads examples.
+_DATA = (
     '`chitchat`, the built-in conversations; a JSON Lines file (plain or gzipped): `{"query": "..." or '
     '["oldest turn", "...", "newest"], "positive": "..."}`, optionally `negatives` and `candidates`; or FORMAT:PATH, '
     "such as `mutual:data/mutual` or `beir:scifact` (docs/data.md)."
 )
-Data = Annotated[str, typer.Option(help=DATA_HELP)]
-Backbone = Annotated[str, typer.Option(help="Any Hugging Face encoder: a directory, or a name on the hub.")]
-Seed = Annotated[
-    int, typer.Option(help="Seed of new weights, of the order of the data, and of sampled queries and candidates.")
+Data = Annotated[str, Option(help=_DATA)]
+DataOrRecipe = Annotated[str | None, Option("--data", help=_DATA)]
+Recipe = Annotated[Path | None, Argument(help="A recipe in YAML (see recipes/). Give this or --data.")]
+Validation = Annotated[
+    str | None,
+    Option(help="Held-out examples to choose the checkpoint by. [default: the set's own, or a tenth of --data]"),
 ]
+
+# Models and their training.
+Model = Annotated[str, Argument(help="A model directory, a name on the hub, or a backbone, used as it comes.")]
+Backbone = Annotated[str, Option(help="Any Hugging Face encoder: a directory, or a name on the hub.")]
+Output = Annotated[Path, Option(help="The directory to save to. An interrupted save leaves no partial model.")]
+Overwrite = Annotated[bool, Option(help="Replace what was saved to --output before.")]
+Steps = Annotated[int, Option(help="Updates of the weights.")]
+Seed = Annotated[int, Option(help="Seed of new weights, the order of the data, and sampled queries and candidates.")]
 Freeze = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         help="What is not trained: `backbone` (only codes and maps are; seconds instead of minutes, and document "
         "vectors stay the backbone's own), `documents` (in a recipe, with `shared_tower: false`), `embeddings`, "
         "`all-but-top-K`. Can be given several times."
     ),
 ]
+
+# Evaluation.
+Queries = Annotated[int, Option(help="The most test queries.")]
+Candidates = Annotated[int, Option(help="Documents that each query ranks, where they are sampled.")]
+
+# Search.
+Query = Annotated[list[str], Option(help="The query. Given several times: the turns of a conversation, oldest first.")]
+TopK = Annotated[int, Option("--top-k", "-k", help="How many documents to show.", min=1)]
+AsJson = Annotated[bool, Option("--json", help="Print one JSON object a line instead of a table.")]
+Where = Annotated[str | None, Option(help="An SQL condition on the metadata: `lang = 'en' AND year < 2020`.")]
+IndexPath = Annotated[str, Argument(help="The index: a folder, or `s3://bucket/name` in object storage.")]
+IndexModel = Annotated[
+    str | None, Option("--model", help="The model. [default: the one that made the index, where it was then]")
+]
 AcceptDocumentsFrom = Annotated[
-    str | None,
-    typer.Option(help="The model that made the index, when --model is another with the same document side."),
+    str | None, Option(help="The model that made the index, where the model given is another with the same documents.")
 ]
 
-ON_RAY: dict[str, Any] = {"rich_help_panel": "On a Ray cluster", "show_default": False}
-
-IndexPath = Annotated[str, typer.Argument(help="The index: a folder, or `s3://bucket/name` in object storage.")]
-MadeBy = Annotated[
-    str | None, typer.Option(help="The model. [default: from where it was when the index was made]", show_default=False)
-]
+# Many machines.
+on_ray = partial(Option, rich_help_panel="On a Ray cluster")
+Shards = Annotated[int | None, on_ray(help="Shards of the index. [default: one for each machine]", min=1)]

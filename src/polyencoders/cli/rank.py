@@ -1,34 +1,43 @@
-"""`polyencoders rank`: the best of a file of documents for a query.
-
-Knows one model and one list; nothing of indexes.
-"""
+"""`polyencoders rank`: the best of a file of documents for a query."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 from rich.markup import escape
 from rich.table import Table
+from typer import Option
 
 from polyencoders.cli.architectures import resolve_backbone
-from polyencoders.cli.display import console, quieten
-from polyencoders.data import read_texts
+from polyencoders.cli.display import console
+from polyencoders.cli.options import AsJson, Model, Query, TopK
 from polyencoders.errors import DataError
-from polyencoders.models.loading import load_model
 
 
-def run(model: str, turns: list[str], documents: Path, top_k: int, as_json: bool) -> None:
-    """Rank the documents of a file and print the best."""
-    quieten()
-    if any(not turn.strip() for turn in turns):
+def rank(
+    model: Model,
+    query: Query,
+    documents: Annotated[
+        Path, Option(help="A text file with a document on each line, or JSON Lines of texts; plain or gzipped.")
+    ],
+    top_k: TopK = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Rank the documents of a file for a query."""
+    from polyencoders.data import read_texts
+
+    if any(not turn.strip() for turn in query):
         raise DataError("--query: the text is empty")
-    if top_k < 1:
-        raise DataError(f"--top-k must be at least 1, got {top_k}")
-    texts = read_texts(documents)
-    loaded = load_model(resolve_backbone(model))
-    shown = not as_json and len(texts) > 500
-    ranked = loaded.rank(turns, texts, top_k=top_k, return_documents=True, batch_size=64, show_progress_bar=shown)
+    texts = read_texts(documents)  # before the model, which takes seconds
+
+    from polyencoders.encoders import hits, load
+
+    loaded = load(resolve_backbone(model))
+    bar = not as_json and len(texts) > 500
+    (scores,) = loaded.score_lists([query], [texts], batch_size=64, show_progress_bar=bar)
+    ranked = hits(scores, texts, top_k, return_documents=True)
     if as_json:
         for hit in ranked:
             print(json.dumps(hit, ensure_ascii=False))

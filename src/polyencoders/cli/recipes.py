@@ -1,18 +1,16 @@
 """Recipes: a training run in a short YAML file, checked before anything is loaded.
 
-    model:
-      architecture: bi-attention    # the default; bi, poly-M, poly-first-M, ..., cross, cross-warm, arc-ii
-      backbone: sentence-transformers/all-MiniLM-L6-v2
-      shared_tower: true            # and any other setting of the class
-    data:
-      train: mine.jsonl             # or chitchat, or FORMAT:PATH (docs/data.md)
-      validation: held-out.jsonl    # default: the set's own, or a tenth of train
-    training:
-      steps: 1000                   # and any other of TrainingOptions
-      freeze: backbone
-    output: models/mine
-
-Knows what may stand in a recipe; nothing of how a run is made.
+model:
+  architecture: bi-attention    # the default; bi, poly-M, poly-first-M, ..., cross, cross-warm, arc-ii
+  backbone: sentence-transformers/all-MiniLM-L6-v2
+  shared_tower: true            # and any other setting of the class
+data:
+  train: mine.jsonl             # or chitchat, or FORMAT:PATH (docs/data.md)
+  validation: held-out.jsonl    # default: the set's own, or a tenth of train
+training:
+  steps: 1000                   # and any other of TrainingOptions
+  freeze: backbone
+output: models/mine
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ import difflib
 import inspect
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,27 +32,18 @@ from polyencoders.training.options import TrainingOptions
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe.
-
-    Attributes
-    ----------
-    architecture, backbone, settings
-        Of the model: its short name, what it is built on, and settings of its class.
-    train, validation
-        Data, as `load_examples` takes it; None: a part of `train`.
-    options
-        Of the training.
-    output
-        Where the model is saved.
-    """
+    """A checked recipe."""
 
     architecture: str
+    backbone: str
+    settings: dict[str, Any]
+    """Settings of the architecture's class."""
     train: str
+    """Data, as `read_source` takes it."""
+    validation: str | None
+    """Data, as `read_source` takes it; None: a part of `train`."""
+    options: TrainingOptions
     output: str
-    backbone: str = DEFAULT_BACKBONE
-    settings: dict[str, Any] = field(default_factory=dict)
-    validation: str | None = None
-    options: TrainingOptions = field(default_factory=TrainingOptions)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -63,7 +52,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises
     ------
     DataError
-        When the file is missing, not YAML, lacks a key, or has one that is not known (with the nearest that is).
+        The file is missing, is not YAML, lacks a key, or has an unknown one (the message has the nearest).
     """
     if path.suffix in (".jsonl", ".json", ".gz", ".csv", ".txt"):
         raise DataError(f"{path} is not a recipe (YAML); to train on pairs of your own: --data {path}")
@@ -100,8 +89,8 @@ def parse_recipe(content: Any) -> Recipe:
     _text("model: backbone", backbone)
     class_name, _ = parse_architecture(architecture)
     _known("model", model, ["architecture", "backbone", *_settings_of(class_name)])
-    for key, value in (("data: train", data.get("train")), ("output", content.get("output"))):
-        _text(key, value)
+    _text("data: train", data.get("train"))
+    _text("output", content.get("output"))
     if data.get("validation") is not None:
         _text("data: validation", data["validation"])
     for rate in ("learning_rate", "code_learning_rate"):
@@ -120,7 +109,7 @@ def parse_recipe(content: Any) -> Recipe:
 
 
 def _number(value: Any) -> Any:
-    """The number that a text is, for YAML takes 5e-5, without a point, for text; anything else as it is."""
+    """Turn a text into the number that it spells: YAML reads 5e-5, without a point, as text."""
     if isinstance(value, str):
         with suppress(ValueError):
             return float(value)

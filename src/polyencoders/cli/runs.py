@@ -1,29 +1,25 @@
-"""Runs written down as they end, a line of JSON each: what a long comparison that was cut short goes on from.
-
-Knows a file; nothing of what a run is.
-"""
+"""Runs written down as they end, a line of JSON each, so that a long comparison can be interrupted."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 
 def read_runs(file: Path) -> list[dict[str, Any]]:
-    """The runs that a file has, if it is there. A line that was cut short is none of them: its run is done again."""
+    """Read the runs in a file, if it exists. A line that was cut short is left out, so its run is done again."""
     rows = []
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        try:
+        with suppress(json.JSONDecodeError):
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
     return rows
 
 
 def append_runs(file: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write runs down, after those that are there, and not on a line that was cut short."""
+    """Append runs to a file, on a new line even where the last one was cut short."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+b") as stream:
         if stream.tell():

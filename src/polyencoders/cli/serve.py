@@ -1,20 +1,21 @@
-"""`polyencoders serve`: the server, from what was asked for on the command line.
-
-Knows the server's settings and the terminal.
-"""
+"""`polyencoders serve`: a model, an index or both over HTTP."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument, Option
 
 from polyencoders.cli.architectures import resolve_backbone
-from polyencoders.cli.display import console, quieten
+from polyencoders.cli.display import console
+from polyencoders.cli.options import AcceptDocumentsFrom, Shards, on_ray
 from polyencoders.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -22,79 +23,130 @@ if TYPE_CHECKING:
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
+_access = functools.partial(Option, rich_help_panel="Address and access")
+_limit = functools.partial(Option, rich_help_panel="Limits")
 
-def run(
-    model: str | None,
-    index: str | None,
-    compare: list[str],
-    host: str,
-    port: int,
-    key: str | None,
-    hosts: list[str],
-    cache: Path | None,
-    cache_mb: int,
-    max_body_mb: float,
-    max_documents: int,
-    max_requests: int,
-    max_wait: float,
-    accept_documents_from: str | None,
-    page: bool,
-    cluster: str | None = None,
-    spread: dict[str, Any] | None = None,
+
+def serve(
+    model: Annotated[
+        str | None,
+        Argument(help="A model directory, or a name on the hub. [default: the model that made the index]"),
+    ] = None,
+    index: Annotated[
+        str | None,
+        Option(help="An index to search and to change: a folder, or `s3://bucket/name` in object storage."),
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        Option(help="Another model, whose ranking the page shows beside. Can be given several times."),
+    ] = None,
+    accept_documents_from: AcceptDocumentsFrom = None,
+    page: Annotated[bool, Option(help="Whether there is a page at `/`.")] = True,
+    host: Annotated[str, _access(help="The address to listen on; `0.0.0.0`: all of this machine.")] = "127.0.0.1",
+    port: Annotated[int, _access(help="The port; 0: any that is free.", min=0, max=65535)] = 8080,
+    key: Annotated[
+        str | None,
+        _access(
+            "--api-key",
+            envvar="POLYENCODERS_API_KEY",
+            help="The key that every request must carry. Better given in the environment, where `ps` does not show it.",
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        _access(help="A name by which this server is reached; `*`: any. Can be given several times."),
+    ] = None,
+    cache: Annotated[Path | None, Option(help="A file that keeps document vectors over restarts.")] = None,
+    cache_mb: Annotated[int, _limit(help="MB of document vectors in memory.", min=1)] = 512,
+    max_body_mb: Annotated[float, _limit(help="MB of the largest request.", min=0.001)] = 8.0,
+    max_documents: Annotated[int, _limit(help="The most documents of a request.", min=1)] = 1000,
+    max_requests: Annotated[
+        int, _limit(help="The most requests at once. Further ones are told to come back.", min=1)
+    ] = 256,
+    max_wait: Annotated[
+        float,
+        _limit(help="The most seconds of work that wait for the model. More is told to come back.", min=0.1),
+    ] = 10.0,
+    ray: Annotated[
+        str | None,
+        on_ray(
+            help="Serve from a Ray cluster: HOST:PORT of its head, `auto` for that of this machine, or `local`. The "
+            "index is searched by shards on all its machines."
+        ),
+    ] = None,
+    shards: Shards = None,
+    replicas: Annotated[int | None, on_ray(help="Processes that hold the same shard. [default: 1]", min=1)] = None,
+    threads: Annotated[int | None, on_ray(help="Threads of each shard. [default: as many as cores]", min=1)] = None,
+    patience: Annotated[float | None, on_ray(help="Seconds to wait for a lost shard. [default: 10]", min=0.1)] = None,
+    partial: Annotated[bool, on_ray("--partial", help="After that, answer without its documents, and say so.")] = False,
+    server_threads: Annotated[int | None, on_ray(help="Threads of the model. [default: 1]", min=1)] = None,
 ) -> None:
-    """Load, say where it listens, and answer until told to stop."""
-    given = {name: value for name, value in (spread or {}).items() if value is not None}
-    if given and cluster is None:
-        raise DataError(f"--{next(iter(given)).replace('_', '-')} goes with --ray: the address of a cluster")
-    if cluster is not None and index is None:
+    """Answer over HTTP: rerank and search, with a page to try it.
+
+    Needs `pip install "polyencoders[serve]"`, with `--ray` `pip install "polyencoders[ray]"`.
+
+    Examples:
+
+        polyencoders serve models/mine
+
+        polyencoders serve --index answers
+
+        polyencoders serve --index /shared/answers --ray 10.0.0.1:6379 --shards 4 --replicas 2
+    """
+    given = {"shards": shards, "replicas": replicas, "threads": threads, "patience": patience}
+    given |= {"partial": partial or None, "server_threads": server_threads}
+    spread = {name: value for name, value in given.items() if value is not None}
+    if spread and ray is None:
+        raise DataError(f"--{next(iter(spread)).replace('_', '-')} goes with --ray: the address of a cluster")
+    if ray is not None and index is None:
         raise DataError("--ray goes with --index: it is the index that is spread over the cluster")
-    if cluster is not None and port == 0:
+    if ray is not None and port == 0:
         raise DataError("--port 0, any that is free, is for a server on one machine: name one for Ray Serve")
     if model is None and index is None:
         raise DataError("nothing to serve: give a model, or --index PATH, or both")
     if accept_documents_from is not None and (model is None or index is None):
         raise DataError("--accept-documents-from goes with a model and --index: the model that searches its documents")
-    key = key.strip() if key is not None else None  # the last line of a file ends with one too many
+    key = key.strip() if key is not None else None  # a key read from a file ends with a line break
     if key == "":
         raise DataError("--api-key is empty; leave it out to ask for none")
     try:
         import uvicorn  # noqa: F401
 
         from polyencoders.serving.app import Server
-        from polyencoders.serving.run import bound, log_as_json, serve
+        from polyencoders.serving.run import bound, log_as_json
+        from polyencoders.serving.run import serve as answer
         from polyencoders.serving.settings import Limits, Settings
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve") from None
 
-    quieten()
     settings = Settings(
         model=resolve_backbone(model) if model is not None else None,
         index=index,
         accept_documents_from=resolve_backbone(accept_documents_from) if accept_documents_from else None,
-        compare=tuple(resolve_backbone(name) for name in compare),
+        compare=tuple(resolve_backbone(name) for name in compare or ()),
         host=host,
         port=port,
         key=key,
-        hosts=tuple(hosts),
+        hosts=tuple(allow_host or ()),
         cache=cache,
         cache_bytes=cache_mb * 1_000_000,
         page=page,
         limits=Limits(body=int(max_body_mb * 1_000_000), documents=max_documents, requests=max_requests, wait=max_wait),
     )
-    if cluster is not None:
-        _serve_from(cluster, settings, given)
+    if ray is not None:
+        _serve_from(ray, settings, spread)
         return
     at = bound(settings)
     console.print("[dim]… loading")
-    gc.freeze()  # What is imported stays: looked at again and again, it made large requests four times slower to parse.
+    gc.freeze()  # Modules stay: collecting them again and again made large requests four times slower to parse.
     server = Server(settings)
     _announce(settings, "localhost" if host in (*_LOOPBACK, "0.0.0.0", "::") else host, at.getsockname()[1])
     log_as_json()
-    serve(server, at)
+    answer(server, at)
 
 
 def _announce(settings: Settings, name: str, port: int, where: str = "") -> None:
-    """Say where it listens, and who may ask."""
+    """Say where the server listens, and warn where anybody may ask."""
     what = "The page is at" if settings.page else "Listening at"
     console.print(f"{what} [bold]http://{name}:{port}[/]{where}  (stop with Ctrl-C)")
     if settings.key is None and settings.host not in _LOOPBACK:
@@ -106,23 +158,22 @@ def _announce(settings: Settings, name: str, port: int, where: str = "") -> None
 
 
 def _serve_from(cluster: str, settings: Settings, spread: dict[str, Any]) -> None:
-    """The same server on a cluster, until this process is told to stop."""
+    """Serve from a cluster until this process is told to stop."""
     from polyencoders.distributed.cluster import connect
     from polyencoders.distributed.deployed import deployed
 
-    told = threading.Event()
+    stopped = threading.Event()
 
     def stop(*signal: object) -> None:
-        if told.is_set():
-            return  # it ends already
-        told.set()
-        raise KeyboardInterrupt
+        if not stopped.is_set():
+            stopped.set()
+            raise KeyboardInterrupt
 
     console.print("[dim]… joining the cluster, starting shards and a server, loading")
     sys.stdout.flush()
     with contextlib.suppress(KeyboardInterrupt):
         connect(cluster)
-        for number in (signal.SIGINT, signal.SIGTERM):  # once connected: Ray has its own idea of the second
+        for number in (signal.SIGINT, signal.SIGTERM):  # after connecting, as Ray handles the second itself
             signal.signal(number, stop)
         with deployed(cluster, settings, **spread) as server:
             if hasattr(signal, "SIGHUP"):
@@ -132,6 +183,6 @@ def _serve_from(cluster: str, settings: Settings, spread: dict[str, Any]) -> Non
                 _announce(settings, "localhost", settings.port, f" of the cluster's head{spread_over}")
             else:
                 _announce(settings, server.host, settings.port, spread_over)
-            while not told.wait(5):
+            while not stopped.wait(5):
                 server.check()
     console.print("[dim]stopped")

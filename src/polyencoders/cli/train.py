@@ -1,56 +1,161 @@
-"""`polyencoders train` and `distill`: a recipe, or a file of pairs, to a saved model.
-
-Knows recipes, readers and the training run; each does its part.
-"""
+"""`polyencoders train`: a recipe, or a file of pairs, to a saved model. `polyencoders distill` runs through it too."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.markup import escape
 from rich.table import Table
-from transformers import set_seed
+from typer import Option
 
-from polyencoders.cli.architectures import build_model, resolve_backbone
-from polyencoders.cli.display import TrainingProgress, console, progress, quieten, resumable
-from polyencoders.cli.recipes import Recipe
-from polyencoders.data import Example, read_source
+from polyencoders.cli import options
+from polyencoders.cli.architectures import (
+    DEFAULT_ARCHITECTURE,
+    DEFAULT_BACKBONE,
+    build_model,
+    reads_pairs,
+    resolve_backbone,
+)
+from polyencoders.cli.display import console, progress, resumable
 from polyencoders.errors import DataError, TrainingError
-from polyencoders.training import Distillation, Teacher, TrainingResult, distill, train
-from polyencoders.training.resume import CHECKPOINTS
+
+if TYPE_CHECKING:
+    from polyencoders.cli.recipes import Recipe
+    from polyencoders.data import Example
+    from polyencoders.training import TrainingResult
+
+
+def train(
+    context: typer.Context,
+    recipe: options.Recipe = None,
+    data: options.DataOrRecipe = None,
+    validation: options.Validation = None,
+    architecture: Annotated[
+        str,
+        Option(
+            help="`bi`, `bi-attention`, `poly-M`, `poly-first-M`, `poly-last-M`, `poly-last-and-first-M`, `cross`, "
+            "`cross-warm` or `arc-ii`."
+        ),
+    ] = DEFAULT_ARCHITECTURE,
+    backbone: options.Backbone = DEFAULT_BACKBONE,
+    output: options.Output = Path("models/mine"),
+    steps: options.Steps = 1000,
+    batch_size: Annotated[
+        int | None,
+        Option(
+            help="Queries in a step. [default: 32; 8, with 7 wrong documents each, for models that read every pair: "
+            "cross, cross-warm, arc-ii]"
+        ),
+    ] = None,
+    learning_rate: Annotated[
+        list[float] | None,
+        Option(
+            help="The highest of the run. Can be given several times: each is tried, and validation chooses. [default: "
+            "5e-5; on a frozen backbone 1e-4, 3e-4 and 1e-3]"
+        ),
+    ] = None,
+    freeze: options.Freeze = None,
+    hard_negatives: Annotated[
+        int | None,
+        Option(
+            help="Wrong documents for each query that the model itself ranks highest, mined anew every 500 steps, "
+            "beside the other queries' documents (bi- and poly-encoders). [default: none]"
+        ),
+    ] = None,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Train a model, by a recipe or on a file of pairs; an interrupted run goes on where it stopped.
+
+    Examples:
+
+        polyencoders train recipes/chitchat.yaml
+
+        polyencoders train --data mine.jsonl --freeze backbone --output models/mine
+    """
+    from polyencoders.cli.recipes import read_recipe
+
+    check_recipe(context, recipe, data)
+    if recipe is not None:
+        run(read_recipe(recipe), overwrite)
+        return
+    training: dict[str, Any] = {"batch_size": 8, "negatives": 7} if reads_pairs(architecture) else {}
+    if batch_size is not None:
+        training["batch_size"] = batch_size
+    if learning_rate:
+        training["learning_rate"] = learning_rate
+    if hard_negatives is not None:
+        training["hard_negatives"] = {"number": hard_negatives}
+    run_from_options(context, training)
+
+
+def check_recipe(context: typer.Context, recipe: Path | None, data: str | None) -> None:
+    """Refuse anything but a recipe alone, which says everything itself, or data."""
+    if (recipe is None) == (data is None):
+        raise typer.BadParameter("give a recipe, or --data FILE")
+    beside = [
+        f"--{name.replace('_', '-')}"
+        for name in context.params
+        if name not in ("recipe", "overwrite") and "COMMANDLINE" in str(context.get_parameter_source(name))
+    ]
+    if recipe is not None and beside:
+        raise typer.BadParameter(f"{', '.join(beside)}: a recipe says these itself; change them in {recipe}")
+
+
+def run_from_options(context: typer.Context, training: dict[str, Any]) -> None:
+    """Train by the options of the command line: those that `train` and `distill` share, and further ones of the run."""
+    from polyencoders.cli.recipes import parse_recipe
+
+    given = context.params
+    content = {
+        "model": {"architecture": given["architecture"], "backbone": given["backbone"]},
+        "data": {"train": given["data"], "validation": given["validation"]},
+        "training": {"steps": given["steps"], "seed": given["seed"], "freeze": list(given["freeze"] or ()), **training},
+        "output": str(given["output"]),
+    }
+    run(parse_recipe(content), given["overwrite"])
 
 
 def run(recipe: Recipe, overwrite: bool = False) -> None:
-    """Train by a recipe, on a teacher's scores where it says so, and say what came of it."""
-    quieten()
-    learning = recipe.options.distillation
-    if isinstance(learning, Distillation) and learning.teacher is None:
-        raise TrainingError("training: distillation: no teacher is given, a directory or a name on the hub")
+    """Train by a recipe, on a teacher's scores where it says so, and print what came of it."""
+    from transformers import set_seed
+
+    from polyencoders import training
+    from polyencoders.cli.training_progress import TrainingProgress
+
+    options = recipe.options
+    teacher = None
     output = Path(recipe.output)
+    if isinstance(options.distillation, training.Distillation) and options.distillation.teacher is None:
+        raise TrainingError("training: distillation: no teacher is given, a directory or a name on the hub")
     check_output(output, overwrite)
-    # Before the data, so that a teacher that is not there is said at once.
-    teacher = (
-        Teacher(resolve_backbone(learning.teacher), bf16=recipe.options.bf16)
-        if isinstance(learning, Distillation) and learning.teacher is not None
-        else None
-    )
-    examples, validation = read_splits(recipe.train, recipe.validation, recipe.options.seed)
+    if isinstance(options.distillation, training.Distillation):
+        # Before the data, so that a teacher that is not there is named at once.
+        teacher = training.Teacher(resolve_backbone(str(options.distillation.teacher)), bf16=options.bf16)
+    examples, validation = read_splits(recipe.train, recipe.validation, options.seed)
     console.print(
         f"{recipe.architecture} on {recipe.backbone}: {len(examples):,} examples to train on, "
         f"{len(validation):,} to validate on" + (f"; taught by {teacher.name}" if teacher is not None else "")
     )
-    set_seed(recipe.options.seed)
-    model = build_model(recipe.architecture, recipe.backbone, recipe.settings, "backbone" in recipe.options.frozen)
+    set_seed(options.seed)
+    model = build_model(recipe.architecture, recipe.backbone, recipe.settings, "backbone" in options.frozen)
     with resumable(), progress() as bar:
         shown = TrainingProgress(bar)
-        given = (examples, validation, output, recipe.options, [shown], shown.on_texts)
-        result = train(model, *given) if teacher is None else distill(model, teacher, *given, shown.on_pairs)
+        given = (examples, validation, output, options, [shown], shown.on_texts)
+        if teacher is None:
+            result = training.train(model, *given)
+        else:
+            result = training.distill(model, teacher, *given, shown.on_pairs)
     _report(result, output, recipe)
 
 
 def check_output(output: Path, overwrite: bool, what: str = "model", marker: str = "modules.json") -> None:
-    """Refuse a place where a model cannot be saved without replacing something; its marker tells one that is ours."""
+    """Refuse a directory where saving would replace something. A file of ours, the marker, tells what is ours."""
+    from polyencoders.training.resume import CHECKPOINTS
+
     if (output / marker).exists() and not (output / CHECKPOINTS).exists() and not overwrite:
         raise TrainingError(f"{output} holds a {what} already: choose another output, or say --overwrite")
     if output.is_file():
@@ -61,7 +166,9 @@ def check_output(output: Path, overwrite: bool, what: str = "model", marker: str
 
 
 def read_splits(train: str, held_out: str | None, seed: int) -> tuple[list[Example], list[Example]]:
-    """Examples to train and to validate on: a set's own sides, or a tenth held out of what has none."""
+    """Return examples to train and to validate on: a set's own sides, or a tenth held out of a set without sides."""
+    from polyencoders.data import read_source
+
     source = read_source(train, seed)
     if held_out is not None:
         return source.examples_of("train"), read_source(held_out, seed).examples_of("validation")
@@ -72,40 +179,35 @@ def read_splits(train: str, held_out: str | None, seed: int) -> tuple[list[Examp
     return splits.train, splits.validation
 
 
-def _averaged(architecture: str) -> str | None:
-    """The architecture that is this one with its codes averaged into one vector, if there is one."""
-    learnt = re.fullmatch(r"poly(-\d+)?", architecture)
-    return f"bi-attention{learnt[1] or ''}" if learnt else None
-
-
 def _report(result: TrainingResult, output: Path, recipe: Recipe) -> None:
+    before, after = result.before, result.after
     table = Table("", "", show_header=False, box=None)
     took = f"{result.seconds:.0f} seconds" if result.seconds < 90 else f"{result.seconds / 60:.1f} minutes"
     early = f" of {recipe.options.steps:,}, then validation no longer improved" * (result.steps < recipe.options.steps)
     table.add_row("steps", f"{result.steps:,}{early}; {took}")
-    if result.metric is not None and result.before is not None and result.after is not None:
-        table.add_row(f"validation {result.metric} before", f"{result.before:.3f}")
-        table.add_row("after", f"{result.after:.3f} (step {result.best_step:,}, the best, is what was kept)")
+    if result.metric is not None and before is not None and after is not None:
+        table.add_row(f"validation {result.metric} before", f"{before:.3f}")
+        table.add_row("after", f"{after:.3f} (step {result.best_step:,}, the best, is what was kept)")
     if result.rates:
-        tried = ", ".join(f"{rate:g} ({after:.3f})" for rate, after in result.rates.items())
+        tried = ", ".join(f"{rate:g} ({reached:.3f})" for rate, reached in result.rates.items())
         table.add_row("learning rate", f"{result.learning_rate:g}, the best of {tried}")
     if result.attention_entropy is not None:
         mean, uniform = result.attention_entropy
-        table.add_row("entropy of the attention", f"{mean:.2f} nats; {uniform:.2f} were all codes attended to alike")
+        table.add_row("entropy of the attention", f"{mean:.2f} nats; {uniform:.2f} if it were equal over all codes")
     if result.averaged is not None:
         table.add_row("its codes averaged", f"{result.averaged:.3f}: without the document's attention over them")
     table.add_row("saved", escape(str(output)))
     console.print(table)
-    averaged = _averaged(recipe.architecture)
-    if averaged and result.averaged is not None and result.after is not None and result.averaged >= result.after:
+    learnt = re.fullmatch(r"poly(-\d+)?", recipe.architecture)
+    if learnt and result.averaged is not None and after is not None and result.averaged >= after:
         console.print(
-            f"Averaged into one vector, the codes rank as well here: --architecture {averaged} trains them so, and any "
-            "vector store searches it.",
+            f"Averaged into one vector, the codes rank as well here: --architecture bi-attention{learnt[1] or ''} "
+            "trains them so, and any vector store searches it.",
             soft_wrap=True,
         )
-    if result.before is not None and result.after is not None and result.after <= result.before:
+    if before is not None and after is not None and after <= before:
         hint = ", which finds every answer: they are too easy to tell."
-        if result.before < 1:
+        if before < 1:
             cheaper = "" if "backbone" in recipe.options.frozen else " or --freeze backbone"
             hint = f". More data or fewer steps{cheaper} may help."
         console.print(

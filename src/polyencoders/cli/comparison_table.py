@@ -1,0 +1,137 @@
+"""The summary of a comparison's runs, and its table for the terminal and in Markdown."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from polyencoders.cli.latency import Latency
+
+Row = dict[str, Any]
+
+
+def groups(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Group runs that differ only in the seed, by the name of their row in the table."""
+    alike: dict[str, list[Row]] = {}
+    for row in rows:
+        same = {name: row[name] for name in ("architecture", "frozen", "steps", "settings")}
+        alike.setdefault(json.dumps(same, sort_keys=True), []).append(row)
+    named: dict[str, list[Row]] = {}
+    for group in alike.values():
+        first = group[0]
+        what = ["frozen"] if first["frozen"] == ["backbone"] else [f"frozen: {name}" for name in first["frozen"]]
+        name = f"{first['architecture']} ({', '.join(what)})" if what else first["architecture"]
+        if name in named:
+            name = f"{name}, {first['steps']:,} steps"
+        while name in named:
+            name += " again"  # with other settings, which compare.json holds
+        named[name] = group
+    return named
+
+
+def summarised(rows: list[Row], latencies: dict[str, dict[int, Latency]]) -> dict[str, Any]:
+    """Summarise runs: means over seeds, their spread, times, and the machine."""
+    table_rows = []
+    for label, group in groups(rows).items():
+        first, metrics = group[0], {}
+        for name, metric in first["metrics"].items():
+            means = [row["metrics"][name]["mean"] for row in group]
+            spread = statistics.stdev(means) if len(means) > 1 else None
+            metrics[name] = {
+                "mean": statistics.mean(means), "spread": spread, "low": metric["low"], "high": metric["high"]
+            }  # fmt: skip
+        table_rows.append(
+            {
+                "name": label,
+                "seeds": [row["seed"] for row in group],
+                "steps": first["steps"],
+                "options": first["options"],
+                "train_examples": first["train_examples"],
+                "minutes": statistics.mean(row["minutes"] for row in group),
+                "metrics": metrics,
+                "ms": {str(size): asdict(latency) for size, latency in latencies.get(label, {}).items()},
+            }
+        )
+    return {"data": rows[0]["data"], "backbone": rows[0]["backbone"], "machine": machine(), "rows": table_rows}
+
+
+def machine() -> dict[str, Any]:
+    """The machine and the versions that figures were measured on."""
+    import sentence_transformers
+    import torch
+    import transformers
+
+    from polyencoders import __version__
+
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return {
+        "processor": capabilities.get("cpu_name") or platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "sentence-transformers": sentence_transformers.__version__,
+        "transformers": transformers.__version__,
+        "polyencoders": __version__,
+    }
+
+
+def table(summary: dict[str, Any], metrics: bool = True, times: bool = True) -> Table:
+    """Make the table for the terminal or, where that is narrow, half of it."""
+    rows = summary["rows"]
+    measures = list(dict.fromkeys(name for row in rows for name in row["metrics"])) if metrics else []
+    sizes = list(dict.fromkeys(size for row in rows for size in row["ms"])) if times else []
+    widest = max((metric["high"] - metric["low"]) / 2 for row in rows for metric in row["metrics"].values())
+    shown = Table(
+        title=f"{summary['data']}, {summary['backbone']}",
+        caption=f"± is over seeds; over queries, 95% intervals reach about ±{widest:.3f}. "
+        "ms: encoding a query + scoring that many documents; ~ is extrapolated from fewer",
+    )
+    shown.add_column("", no_wrap=True)
+    for name in (*measures, "seeds", "steps", "minutes", *(f"ms for {int(size):,}" for size in sizes)):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        shown.add_row(
+            row["name"],
+            *(_metric(row["metrics"].get(name)) for name in measures),
+            str(len(row["seeds"])),
+            f"{row['steps']:,}",
+            f"{row['minutes']:.1f}",
+            *(_latency(row["ms"].get(size)) for size in sizes),
+        )
+    return shown
+
+
+def markdown(summary: dict[str, Any]) -> str:
+    """The table in Markdown, with the machine it was measured on."""
+    shown = table(summary)
+    header = [str(column.header) for column in shown.columns]
+    cells = zip(*(column.cells for column in shown.columns), strict=True)
+    lines = ["| " + " | ".join(map(str, line)) + " |" for line in (header, ["---"] * len(header), *cells)]
+    where = ", ".join(f"{name} {value}" for name, value in summary["machine"].items())
+    notes = f"\n{shown.caption}. (frozen): codes and maps alone were trained.\n\nMeasured on: {where}.\n"
+    return "\n".join([*lines, notes])
+
+
+def _metric(metric: dict[str, Any] | None) -> str:
+    """A mean and, of several seeds, its standard deviation."""
+    if metric is None:
+        return "–"
+    return f"{metric['mean']:.3f}" + ("" if metric["spread"] is None else f" ±{metric['spread']:.3f}")
+
+
+def _latency(latency: dict[str, Any] | None) -> str:
+    """Milliseconds of encoding and of scoring."""
+    if latency is None:
+        return "–"
+    scoring = f"{latency['scoring']:,.1f}" if latency["scoring"] < 100 else f"{latency['scoring']:,.0f}"
+    return f"{latency['encoding']:.1f} + {'~' if latency['extrapolated'] else ''}{scoring}"

@@ -1,0 +1,104 @@
+"""`polyencoders search`: the best documents of an index for a query."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+from rich.markup import escape
+from rich.table import Table
+from typer import Option
+
+from polyencoders.cli.display import console, shortened
+from polyencoders.cli.index import search_models
+from polyencoders.cli.options import (
+    AcceptDocumentsFrom,
+    AsJson,
+    IndexModel,
+    IndexPath,
+    Query,
+    Shards,
+    TopK,
+    Where,
+    on_ray,
+)
+from polyencoders.errors import DataError
+
+if TYPE_CHECKING:
+    from polyencoders.index import Answer, Index
+
+
+def search(
+    path: IndexPath,
+    query: Query,
+    k: TopK = 10,
+    where: Where = None,
+    mode: Annotated[
+        str, Option(help="`exact`: proven to be the best; `fast`: looks where the best most probably are.")
+    ] = "exact",
+    share: Annotated[
+        float | None, Option(help="The fraction of the documents that `fast` looks at. [default: 0.07]")
+    ] = None,
+    model: IndexModel = None,
+    accept_documents_from: AcceptDocumentsFrom = None,
+    as_json: AsJson = False,
+    ray: Annotated[
+        str | None,
+        on_ray(
+            help="Search on a Ray cluster: HOST:PORT of its head, `auto` or `local`. Its shards are started for this "
+            "search alone; `polyencoders serve --ray` keeps them."
+        ),
+    ] = None,
+    shards: Shards = None,
+) -> None:
+    """Find the best documents of an index for a query."""
+    if any(not turn.strip() for turn in query):
+        raise DataError("--query: the text is empty")
+    if shards is not None and ray is None:
+        raise DataError("--shards goes with --ray: the cluster that is to hold them")
+    with _opened(path, search_models(model, accept_documents_from), ray, shards) as index:
+        try:
+            (answer,) = index.search([query], k, where, mode, share)
+        except ValueError as error:
+            raise DataError(str(error)) from None
+        if as_json:
+            for hit in answer:
+                print(json.dumps(hit._asdict(), ensure_ascii=False, default=str))
+            return
+        table = Table("", "score", "id", "document", title=f"{len(index):,} documents, version {answer.version}")
+        for place, hit in enumerate(answer, start=1):
+            metadata = "  ".join(f"{name}={value}" for name, value in hit.metadata.items())
+            shown = f"{shortened(hit.text or '–', 200)}  {shortened(metadata, 100)}".strip()
+            table.add_row(str(place), f"{hit.score:.3f}", escape(shortened(hit.id, 12)), escape(shown))
+        console.print(table)
+        console.print(_promise(answer, len(index)), highlight=False)
+
+
+@contextmanager
+def _opened(
+    path: str, models: tuple[str | None, str | None], cluster: str | None, shards: int | None
+) -> Iterator[Index]:
+    """The index on this machine, or spread over a cluster until the end of the block."""
+    if cluster is None:
+        from polyencoders.index import Index
+
+        yield Index.open(path, *models)
+        return
+    from polyencoders.distributed import ShardedIndex
+
+    index = ShardedIndex.on(cluster, path, *models, shards=shards)
+    try:
+        yield index
+    finally:
+        index.close()
+
+
+def _promise(answer: Answer, documents: int) -> str:
+    if answer.certified:
+        return "Proven: no other document scores higher."
+    return (
+        f"Looked at {answer.looked_at:,} of {documents:,} documents. Not proven to be the best: a document that was "
+        f"missed could score up to {answer.error:.3f} above the last hit. --mode exact proves it."
+    )
