@@ -40,16 +40,18 @@ def main() -> None:
     """Serve, ask, take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--index", default="models/demo-index")
+    parser.add_argument("--model", help="by default the one that made the index")
     parser.add_argument("--compare", action="append", default=[])
     parser.add_argument("--output", type=Path, default=Path("docs/images"))
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
 
+    model = [given.model] if given.model else []
     compare = [part for name in given.compare for part in ("--compare", name)]
     with (
         tempfile.TemporaryDirectory() as folder,
-        running("--index", given.index, *compare, log=Path(folder) / "log", page=True) as server,
+        running(*model, "--index", given.index, *compare, log=Path(folder) / "log", page=True) as server,
         sync_playwright() as driver,
     ):
         browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
@@ -60,7 +62,7 @@ def main() -> None:
             asked(page)
             if width < 500:
                 page.click("summary.pe-hit >> nth=0")
-                take(page, given.output, "phone", 1100)
+                take(page, given.output, "phone", 1140)
                 continue
             take(page, given.output, "search", 780)
             page.click(".pe-reading summary")

@@ -15,11 +15,8 @@ from fastapi import FastAPI, Request, Response
 from polyencoders.serving.routes.common import ServedNow, TheLimits
 from polyencoders.serving.routes.explain import kind_of
 
-FILES = {
-    "/": ("index.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-}
+FILES = (("/", "index.html", "html"), ("/page.css", "page.css", "css"), ("/page.js", "page.js", "javascript"))
+"""The path, name and `text/` type of each file."""
 HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
@@ -27,22 +24,20 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-cache",
 }
-EXAMPLES = 4
-"""Texts of the index that are offered as queries."""
 CONVERSATION = ["Hi! How was your weekend?", "Good, we went hiking in the mountains.", "Nice! Do you go often?"]
 WITHOUT_INDEX = ["When will my order come?", "It does not start", "Can I get my money back?"]
 
 
 def mount(api: FastAPI) -> None:
     """Add the page's files, and `/page.json`, to the application."""
-    for path, (name, kind) in FILES.items():
+    for path, name, kind in FILES:
         _add_file(api, path, files(__name__).joinpath(name).read_bytes(), kind)
     api.add_api_route("/page.json", about, include_in_schema=False)
 
 
 def _add_file(api: FastAPI, path: str, content: bytes, kind: str) -> None:
     async def answer(request: Request) -> Response:
-        return Response(content, media_type=kind, headers=HEADERS)
+        return Response(content, media_type=f"text/{kind}", headers=HEADERS)
 
     api.add_route(path, answer, include_in_schema=False)
 
@@ -56,4 +51,4 @@ async def about(served: ServedNow, limits: TheLimits) -> dict[str, Any]:
     texts = [text for one in sample if (text := one["text"]) and 12 <= len(text) <= 60 and "\n" not in text]
     texts.sort(key=lambda text: not re.search(r"[?？]\s*$", text))  # questions first
     index = {"name": served.library.name, "documents": len(served.library), "columns": ["text", *info.metadata]}
-    return {**said, "index": index, "examples": [*texts[:EXAMPLES], CONVERSATION]}
+    return {**said, "index": index, "examples": [*texts[:4], CONVERSATION]}
