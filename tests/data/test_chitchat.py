@@ -1,4 +1,4 @@
-"""The built-in set: its published counts, and no conversation on two sides."""
+"""The built-in set: its published counts, and no conversation on two splits."""
 
 import importlib.resources
 from itertools import pairwise
@@ -21,10 +21,10 @@ def test_counts(splits):
     assert len(all_conversations) == 7_168
     # Published: 131,569 pairs of 138,737 messages; 12 of the messages are empty, and each ends one pair.
     assert sum(map(len, all_conversations)) == 138_737 - 12
-    assert sum(len(side) for side in (splits.train, splits.validation, splits.test)) == 131_569 - 12
+    assert sum(len(split) for split in (splits.train, splits.validation, splits.test)) == 131_569 - 12
 
 
-def test_shares(splits):
+def test_fractions(splits):
     total = 131_557
     assert abs(len(splits.train) / total - 0.8) < 0.02
     assert abs(len(splits.validation) / total - 0.1) < 0.02
@@ -37,8 +37,8 @@ def test_the_split_does_not_move(splits):
     assert splits.test[0].query == ("Hey!",)
 
 
-def test_no_conversation_on_two_sides(splits):
-    """Follows each conversation's own long turns, which nobody else wrote, to the side they are on."""
+def test_no_conversation_on_two_splits(splits):
+    """Follows each conversation's own long turns, which nobody else wrote, to the split they are on."""
     side_of = {}
     for name in ("train", "validation", "test"):
         for example in getattr(splits, name):
@@ -63,7 +63,7 @@ def test_replies(splits):
     replies = chitchat_replies()
     assert len(replies) == 125_220
     assert all(reply.keys() == {"text"} for reply in replies)
-    answers = [example.positives[0] for side in (splits.train, splits.validation, splits.test) for example in side]
+    answers = [example.positives[0] for split in (splits.train, splits.validation, splits.test) for example in split]
     assert {reply["text"] for reply in replies} == set(answers)
     in_order = list(dict.fromkeys(text for conversation in conversations() for text in conversation[1:]))
     assert [reply["text"] for reply in replies] == in_order

@@ -1,4 +1,4 @@
-"""The folder as a whole: light to import, and the examples of docs/data.md run."""
+"""The package is light to import, and the examples of docs/data.md run."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Readers of dialogue: what each makes of a small file in its format, and what it says of a bad one."""
+"""Readers of dialogue: what each returns for a small file in its format, and its errors for a bad one."""
 
 import gzip
 import importlib.util
@@ -53,7 +53,7 @@ def test_convai2_refuses(tmp_path, line, message):
     assert error_of(read_convai2, path).startswith(f"{path}:2: {message}")
 
 
-def test_convai2_without_a_test_side_is_reported_on_validation(tmp_path):
+def test_convai2_without_a_test_split_is_reported_on_validation(tmp_path):
     text = "".join(
         f"1 your persona: i am {i}.\n2 hi\thello {i}\t\tno|hello {i}\n3 oh\tyes\t\tno|yes\n" for i in range(20)
     )
@@ -79,11 +79,11 @@ def test_babi(tmp_path):
 
 
 def test_babi_shares_one_list(tmp_path):
-    for side in ("trn", "dev", "tst"):
-        put(tmp_path, f"dialog-babi-task6-dstc2-{side}.txt", samples.BABI)
+    for split in ("trn", "dev", "tst"):
+        put(tmp_path, f"dialog-babi-task6-dstc2-{split}.txt", samples.BABI)
     path = put(tmp_path, "dialog-babi-task6-dstc2-candidates.txt", samples.BABI_CANDIDATES)
     splits = load_examples(f"babi:{tmp_path}")
-    assert [len(side) for side in (splits.train, splits.validation, splits.test)] == [5, 5, 5]
+    assert [len(split) for split in (splits.train, splits.validation, splits.test)] == [5, 5, 5]
     assert splits.corpus == tuple(line[2:] for line in path.read_text().splitlines())
     assert splits.corpus[-1] == "Sorry ?"
     assert all(example.candidates is None for example in splits.test)
@@ -118,7 +118,7 @@ def test_dstc7(tmp_path, indent):
     assert read_dstc7(put(tmp_path, "a.json.gz", gzip.compress(path.read_bytes()))) == read_dstc7(path)
 
 
-def test_dstc7_answers_to_the_test_side_are_in_a_file_of_their_own(tmp_path):
+def test_dstc7_answers_of_the_test_split_are_in_a_file_of_their_own(tmp_path):
     put(tmp_path, "ubuntu_train_subtask_1.json", [samples.dstc7(i) for i in range(10)])
     put(tmp_path, "ubuntu_dev_subtask_1.json", [samples.dstc7(i) for i in range(10, 14)])
     path = put(tmp_path, "ubuntu_test_subtask_1.json", [samples.dstc7(i, answer=False) for i in (20, 21)])
@@ -170,7 +170,7 @@ def test_ubuntu(tmp_path):
     ]
     put(tmp_path, "test.csv", samples.UBUNTU_VALID)
     splits = load_examples(f"ubuntu:{tmp_path}")
-    assert [len(side) for side in (splits.train, splits.validation, splits.test)] == [2, 1, 1]
+    assert [len(split) for split in (splits.train, splits.validation, splits.test)] == [2, 1, 1]
     v1 = tmp_path / "v1"
     put(v1, "trainset.csv", samples.UBUNTU_V1), put(v1, "valset.csv", samples.UBUNTU_VALID)
     put(v1, "testset.csv", samples.UBUNTU_VALID)
@@ -210,7 +210,7 @@ def test_mutual_holds_out_from_training_and_reports_on_dev(tmp_path):
     put(tmp_path, "dev/dev_1.txt", samples.mutual(1))
     put(tmp_path, "test/test_1.txt", samples.mutual(1, answer=" "))
     splits = load_examples(f"mutual:{tmp_path}")
-    assert [len(side) for side in (splits.train, splits.validation, splits.test)] == [36, 4, 1]
+    assert [len(split) for split in (splits.train, splits.validation, splits.test)] == [36, 4, 1]
     assert {e.query[0] for e in splits.train}.isdisjoint(e.query[0] for e in splits.validation), "articles stay whole"
     assert splits == load_examples(f"mutual:{tmp_path}")
     assert splits.validation != load_examples(f"mutual:{tmp_path}", seed=1).validation
@@ -262,7 +262,7 @@ def test_dailydialogpp(tmp_path):
     put(tmp_path, "test.json", lines)
     put(tmp_path, "data_positives.json", "\n".join(json.dumps(samples.dailydialogpp(i, True)) for i in range(20, 24)))
     splits = load_examples(f"dailydialog++:{tmp_path}")
-    assert [len(side) for side in (splits.train, splits.validation, splits.test)] == [4, 7, 7]
+    assert [len(split) for split in (splits.train, splits.validation, splits.test)] == [4, 7, 7]
     assert splits.train[0].candidates is None
     assert load_examples(f"dailydialog++-random:{tmp_path}").test == easy
     put(tmp_path, "train.json", json.dumps(samples.dailydialogpp(30)))
@@ -307,9 +307,9 @@ def test_ubuntu_irc(tmp_path):
     ]
     assert read_ubuntu_irc(tmp_path) == read_ubuntu_irc(path) == expected
     assert read_ubuntu_irc(path, turns=1)[-1] == Example(newer, reboot)
-    for side in ("train", "dev", "test"):
-        put(tmp_path, f"{side}/x.raw.txt", samples.IRC_LOG)
-        put(tmp_path, f"{side}/x.annotation.txt", samples.IRC_LINKS)
+    for split in ("train", "dev", "test"):
+        put(tmp_path, f"{split}/x.raw.txt", samples.IRC_LOG)
+        put(tmp_path, f"{split}/x.annotation.txt", samples.IRC_LINKS)
     splits = load_examples(f"ubuntu-irc:{tmp_path}")
     assert splits.train == splits.validation == splits.test == expected
 

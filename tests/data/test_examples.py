@@ -1,4 +1,4 @@
-"""Examples: what they accept, what they refuse and in which words, and the table made of them."""
+"""Examples: what they accept, their errors, and the table made of them."""
 
 import pickle
 from dataclasses import FrozenInstanceError

@@ -1,4 +1,4 @@
-"""Reading and writing JSON Lines and texts: what is tolerated, and what each error says."""
+"""Reading and writing JSON Lines and texts: what is accepted, and what each error says."""
 
 import gzip
 import os

@@ -1,4 +1,4 @@
-"""Readers of retrieval sets and of labelled tables: what each makes of a small sample, and says of a bad one."""
+"""Readers of retrieval sets and labelled tables: what each returns for a small sample, and its errors for a bad one."""
 
 import gzip
 import importlib.util
@@ -35,11 +35,11 @@ def test_beir(tmp_path):
     assert found.examples("test") == [Example("question 10", ["Tea A drink.", "An engine."], ["A bean."])]
     assert error_of(found.examples, "dev") == "no judgements for 'dev': there are train, test"
     splits = load_examples(f"beir:{tmp_path}")
-    assert [len(side) for side in (splits.train, splits.validation, splits.test)] == [9, 1, 1]
+    assert [len(split) for split in (splits.train, splits.validation, splits.test)] == [9, 1, 1]
     assert splits.corpus == ("Tea A drink.", "A bean.", "An engine.")
 
 
-def test_beir_gzipped_and_with_one_side(tmp_path):
+def test_beir_gzipped_and_with_one_split(tmp_path):
     samples.beir(tmp_path)
     for path in [tmp_path / "corpus.jsonl", tmp_path / "qrels" / "test.tsv"]:
         put(path.parent, f"{path.name}.gz", gzip.compress(path.read_bytes()))
@@ -78,8 +78,8 @@ def test_beir_refuses(tmp_path, name, content, message):
 
 def test_beir_without_judgements(tmp_path):
     samples.beir(tmp_path)
-    for side in ("train", "test"):
-        (tmp_path / "qrels" / f"{side}.tsv").unlink()
+    for split in ("train", "test"):
+        (tmp_path / "qrels" / f"{split}.tsv").unlink()
     assert "no judgements: expected train.tsv, dev.tsv or test.tsv" in error_of(read_beir, tmp_path)
 
 
@@ -115,8 +115,8 @@ def test_wikiqa(tmp_path):
         Example("when ?", "at four .", (), ["at four ."]),
     ]
     assert read_wikiqa(samples.wikiqa(tmp_path)) == expected
-    for side in ("train", "dev", "test"):
-        samples.wikiqa(tmp_path / "all" / side)
+    for split in ("train", "dev", "test"):
+        samples.wikiqa(tmp_path / "all" / split)
     splits = load_examples(f"wikiqa:{tmp_path / 'all'}")
     assert splits.train == splits.validation == splits.test == expected
 
@@ -151,7 +151,7 @@ def test_labelled(tmp_path):
     put(tmp_path, "folder/train.csv", "text,category\n" + "".join(f"text {i},class_{i % 3}\n" for i in range(20)))
     put(tmp_path, "folder/test.csv", "text,category\nnew,class_9\n")
     splits = load_examples(f"labelled:{tmp_path / 'folder'}")
-    assert [len(side) for side in (splits.train, splits.validation, splits.test)] == [18, 2, 1]
+    assert [len(split) for split in (splits.train, splits.validation, splits.test)] == [18, 2, 1]
     assert splits.corpus == ("class 0", "class 1", "class 2", "class 9")
     put(tmp_path, "folder/validation.csv", "text,category\nvalid,class_1\n")
     assert len(load_examples(f"labelled:{tmp_path / 'folder'}").train) == 20
@@ -183,9 +183,9 @@ def test_labelled_refuses_columns_and_folders(tmp_path):
 
 def test_clinc150(tmp_path):
     path = put(tmp_path, "data_full.json", json.dumps(samples.CLINC150, indent=4))
-    sides = read_clinc150(path)
-    assert sides["train"][:2] == [Example("freeze my account", "freeze account"), Example("send 5 euros", "transfer")]
-    assert [len(sides[side]) for side in ("train", "validation", "test")] == [12, 1, 1], "nothing is out of scope"
+    parts = read_clinc150(path)
+    assert parts["train"][:2] == [Example("freeze my account", "freeze account"), Example("send 5 euros", "transfer")]
+    assert [len(parts[split]) for split in ("train", "validation", "test")] == [12, 1, 1], "nothing is out of scope"
     splits = load_examples(f"clinc150:{path}")
     assert splits.corpus == ("freeze account", "transfer")
     assert splits.test == [Example("please freeze it", "freeze account")]

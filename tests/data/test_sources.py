@@ -1,4 +1,4 @@
-"""Data by its name: what stands before the colon, what is said of what is not known, and how sides are found."""
+"""Data by its name: formats, errors for unknown names, and how the files of splits are found."""
 
 import re
 from dataclasses import replace
@@ -63,15 +63,15 @@ def test_every_format_is_in_the_documentation():
 def test_conversations_stay_whole():
     conversations = [[Example([f"hi {i}", f"and {j}"], "yes") for j in range(3)] for i in range(20)]
     splits = replace(Source.of(conversations), corpus=("yes", "no")).split(0.1, 0.1, seed=1)
-    sides = [{example.query[0] for example in side} for side in (splits.train, splits.validation, splits.test)]
-    assert [len(side) for side in sides] == [16, 2, 2]
-    assert len(set().union(*sides)) == 20
+    parts = [{example.query[0] for example in split} for split in (splits.train, splits.validation, splits.test)]
+    assert [len(split) for split in parts] == [16, 2, 2]
+    assert len(set().union(*parts)) == 20
     assert splits.corpus == ("yes", "no")
     with pytest.raises(DataError, match="too few examples to split into 3 parts: 2 conversations"):
         Source.of(conversations[:2]).split()
 
 
-def test_sides_that_are_missing():
+def test_missing_splits():
     train = Source(examples(*range(20)))
     complete = with_validation(train, examples(30), examples(40), 0)
     assert complete.splits == Splits(train.examples, examples(30), examples(40))
@@ -85,7 +85,7 @@ def test_sides_that_are_missing():
         assert len(found.examples_of("validation")) == 2
 
 
-def test_files_of_sides(tmp_path):
+def test_files_of_splits(tmp_path):
     names = {"train": ["a.txt", "train*"], "validation": ["valid*"], "test": ["test*"]}
 
     def read(path):

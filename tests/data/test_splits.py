@@ -1,4 +1,4 @@
-"""Splits: shares, seeds, and no query on two sides."""
+"""Splits: fractions, seeds, and no query on two splits."""
 
 from itertools import chain
 
@@ -20,20 +20,20 @@ def examples_of(queries):
     st.floats(0.01, 0.45),
     st.integers(0, 5),
 )
-def test_no_query_on_two_sides_and_nothing_lost(queries, validation, test, seed):
+def test_no_query_on_two_splits_and_nothing_lost(queries, validation, test, seed):
     examples = examples_of(queries)
     splits = split_examples(examples, validation, test, seed)
-    sides = [splits.train, splits.validation, splits.test]
-    assert all(sides)
-    assert sorted(chain(*sides), key=lambda example: example.positives) == sorted(
+    parts = [splits.train, splits.validation, splits.test]
+    assert all(parts)
+    assert sorted(chain(*parts), key=lambda example: example.positives) == sorted(
         examples, key=lambda example: example.positives
     )
-    texts = [{example.query for example in side} for side in sides]
+    texts = [{example.query for example in part} for part in parts]
     assert sum(map(len, texts)) == len(set.union(*texts))
     assert split_examples(examples, validation, test, seed) == splits
 
 
-def test_shares_and_seeds():
+def test_fractions_and_seeds():
     examples = examples_of(range(1000))
     splits = split_examples(examples, validation=0.1, test=0.2)
     assert [len(splits.train), len(splits.validation), len(splits.test)] == [700, 100, 200]
@@ -50,7 +50,7 @@ def test_queries_that_differ_by_case_and_space_stay_together():
 
 
 @pytest.mark.parametrize(("validation", "test"), [(1.0, 0.0), (0.5, 0.5), (-0.1, 0.0), (0.0, -0.1)])
-def test_refuses_shares(validation, test):
+def test_refuses_fractions(validation, test):
     with pytest.raises(DataError, match=f"validation={validation:g} and test={test:g}: expected fractions"):
         split_examples(examples_of(range(9)), validation, test)
 
