@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-ENGINES = (("", "polyencoders.models.loading:load_model"),)
+ENGINES = (
+    ("export.json", "polyencoders.runtime.loading:load_model"),
+    ("", "polyencoders.models.loading:load_model"),
+)
 """Who computes a model: a file in its directory that marks it, and what loads it. `polyencoders.load` takes the first
 that fits. This is the one place that knows every engine."""
 

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from polyencoders.models.query_codes import QueryCodes
+from polyencoders.encoders.reading import reading
 from polyencoders.models.query_reading import read_query
 
 QUERIES = [
@@ -129,10 +130,12 @@ def test_without_places_in_the_text_tokens_are_the_words(build):
     from polyencoders.models import query_reading
 
     ids = model.tokenizer("unbelievable pancakes")["input_ids"]
-    words, word_of_token = query_reading._words(Slow(model.tokenizer), "unbelievable pancakes", ids)
-    assert [word.text for word in words] == model.tokenizer.convert_ids_to_tokens(ids)
-    assert word_of_token == list(range(len(ids)))
-    assert len(whole.words) <= len(words)
+    places, numbers = query_reading._places(Slow(model.tokenizer), "unbelievable pancakes", ids)
+    names, shares = model.tokenizer.convert_ids_to_tokens(ids), np.eye(len(ids), dtype=np.float32)
+    read = reading("unbelievable pancakes", "", False, names, places, numbers, [False] * len(ids), shares, shares)
+    assert [word.text for word in read.words] == names
+    np.testing.assert_array_equal(read.shares, shares)
+    assert len(whole.words) <= len(read.words)
 
 
 def test_the_model_is_left_as_it_was(build):

@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 from polyencoders.checks import shown
 
+QUERY, DOCUMENT, PADDING = 0, 1, -1
+"""Which text of a pair a token belongs to, where both stand in one sequence."""
+
 Query = str | Sequence[str]
 """A text, or the turns of a conversation, the oldest first."""
 
@@ -82,6 +85,21 @@ def query_text(query: Query, separator: str, tokenizer: Any, longest: int | None
     if prompt:
         reserved += number_of_tokens(tokenizer, prompt)
     return cut(tokenizer, joined, longest - reserved, keep="newest")
+
+
+def fit_pair(tokenizer: Any, query: str, document: str, longest: int | None) -> tuple[str, str]:
+    """Return a pair cut to what is read in one sequence: the newest of the query, the beginning of the document.
+
+    The document keeps at least half of the room, and all that the query leaves.
+    """
+    if longest is None:
+        return query, document
+    room = longest - tokenizer.num_special_tokens_to_add(pair=True)
+    # A token stands for at least one character.
+    if len(query) + len(document) <= room:
+        return query, document
+    document = cut(tokenizer, document, max(room // 2, room - number_of_tokens(tokenizer, query)), keep="oldest")
+    return cut(tokenizer, query, max(1, room - number_of_tokens(tokenizer, document)), keep="newest"), document
 
 
 def cut(tokenizer: Any, text: str, max_tokens: int, keep: Literal["newest", "oldest"]) -> str:

@@ -261,6 +261,57 @@ class VectorRanking:
         return scores[0] if is_pair(inputs) else scores
 
 
+class PairRanking:
+    """`rank`, `score_lists`, `score_pairs` and `predict` for a model that reads distinct pairs."""
+
+    def score_distinct_pairs(self, pairs: list[tuple[Query, str]], advance: Callable[[int], object]) -> Vectors:
+        """Score distinct pairs, `(n,)`; subclasses say how."""
+        raise NotImplementedError
+
+    def score_pairs(self, pairs: Sequence[tuple[Query, str]], batch_size: int = 32) -> Vectors:
+        """Score pairs, `(n,)`; each distinct pair is read once."""
+        return self._scores(as_pairs(list(pairs)), False)
+
+    def predict(self, inputs: Any, batch_size: int = 32, show_progress_bar: bool | None = None) -> Any:
+        """Score a pair, or a list of pairs; see `VectorRanking.predict`."""
+        scores = self._scores(as_pairs(inputs), bool(show_progress_bar))
+        return scores[0] if is_pair(inputs) else scores
+
+    def score_lists(
+        self,
+        queries: Sequence[Query],
+        documents: Sequence[Sequence[str]],
+        batch_size: int = 32,
+        show_progress_bar: bool = False,
+    ) -> list[Vectors]:
+        """Score each query with the documents of its own list; see `VectorRanking.score_lists`."""
+        check_lists(queries, documents)
+        pairs = [(query, text) for query, texts in zip(queries, documents, strict=True) for text in texts]
+        scores = self._scores(pairs, show_progress_bar)
+        return np.split(scores, np.cumsum([len(texts) for texts in documents])[:-1]) if len(queries) else []
+
+    def rank(
+        self,
+        query: Query,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+    ) -> list[Hit]:
+        """Rank documents by their score for one query, best first; see `VectorRanking.rank`."""
+        check_ranking(documents, top_k)
+        scores = self.score_lists([query], [documents], batch_size, bool(show_progress_bar))[0]
+        return hits(scores, documents, top_k, return_documents)
+
+    def _scores(self, pairs: list[tuple[Query, str]], show_progress_bar: bool) -> Vectors:
+        if not pairs:
+            return np.empty(0, dtype=np.float32)
+        distinct_pairs, places = distinct(pairs)
+        with _progress(len(distinct_pairs), show_progress_bar) as advance:
+            return self.score_distinct_pairs(distinct_pairs, advance)[places]
+
+
 def _pair_scores(model: Encoder, pairs: Sequence[tuple[Query, str]], show_progress_bar: bool) -> Vectors:
     """Scores of pairs: each distinct query and document is encoded once, and each distinct pair scored once."""
     queries, of_pair = distinct([query for query, _ in pairs])

@@ -12,7 +12,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import nn
 from transformers import AutoConfig
 
-from polyencoders.encoders.queries import cut, number_of_tokens
+from polyencoders.encoders.queries import fit_pair
 from polyencoders.errors import ModelError
 from polyencoders.models.backbone import as_backbone
 from polyencoders.models.hub import transformers_arguments
@@ -87,13 +87,4 @@ class CrossEncoder(JointEncoder):
         return [transformer, Pooling(dimension, "cls"), weights]
 
     def _fit(self, query: str, document: str) -> tuple[str, str]:
-        room = self.max_seq_length
-        tokenizer: Any = self.tokenizer
-        if room is None:
-            return query, document
-        room -= tokenizer.num_special_tokens_to_add(pair=True)
-        # A token stands for at least one character.
-        if len(query) + len(document) <= room:
-            return query, document
-        document = cut(tokenizer, document, max(room // 2, room - number_of_tokens(tokenizer, query)), keep="oldest")
-        return cut(tokenizer, query, max(1, room - number_of_tokens(tokenizer, document)), keep="newest"), document
+        return fit_pair(self.tokenizer, query, document, self.max_seq_length)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.util import batch_to_device
 
+from polyencoders.encoders.batches import batches
 from polyencoders.encoders.queries import Query, check_query
 from polyencoders.models.precision import autocast_to_bf16, bf16_is_native
 
@@ -167,7 +168,7 @@ def _encode(
     try:
         with torch.inference_mode(), autocast_to_bf16(model, model.device, half):
             prompt = model.prompts.get(task) or None
-            for places in _batches(_lengths(model, texts, task, prompt), tokens_at_once):
+            for places in batches(_lengths(model, texts, task, prompt), tokens_at_once):
                 features = model.preprocess([texts[place] for place in places], prompt=prompt, task=task)
                 out = model(batch_to_device(features, model.device), task=task)["sentence_embedding"].float().cpu()
                 if vectors.shape[1:] != out.shape[1:]:  # queries with several codes
@@ -177,16 +178,6 @@ def _encode(
     finally:
         model.train(was_training)
     return vectors
-
-
-def _batches(lengths: Sequence[int], tokens_at_once: int) -> Iterator[list[int]]:
-    """Places of texts of about the same length, the longest first: what does not fit in memory shows at once."""
-    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
-    start = 0
-    while start < len(order):
-        stop = start + max(1, tokens_at_once // max(1, lengths[order[start]]))
-        yield order[start:stop]
-        start = stop
 
 
 def _lengths(model: DualEncoder, texts: Sequence[Query], task: Task, prompt: str | None) -> list[int]:

@@ -125,10 +125,10 @@ class QueryCodes(Module):
 
     def _chosen(self, mask: Tensor) -> Tensor:
         """Which output each code is: `(b, m, t)`, true at one place, or at none where the code is absent."""
-        places = torch.arange(self.m, device=mask.device)[None, :]
         lengths = mask.long().sum(dim=1, keepdim=True)
         # The place of each code among the real outputs, counted from the first.
-        places = places.expand(len(mask), -1) if self.kind == "first" else places + (lengths - self.m).clamp(min=0)
+        start = torch.zeros_like(lengths) if self.kind == "first" else (lengths - self.m).clamp(min=0)
+        places = start + torch.arange(self.m, device=mask.device)
         if self.kind == "last-and-first":
             # In a text of m outputs or fewer, h_1 is among the last m already and must not count twice.
             first = torch.where(lengths > self.m, 0, -1)

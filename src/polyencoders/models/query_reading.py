@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from sentence_transformers.util import batch_to_device
 from torch import Tensor
 
-from polyencoders.encoders.protocols import QueryReading, Word
+from polyencoders.encoders.protocols import QueryReading
 from polyencoders.encoders.queries import Query, join_turns
+from polyencoders.encoders.reading import reading
 from polyencoders.models.query_codes import QueryCodes
 
 if TYPE_CHECKING:
@@ -58,16 +59,19 @@ def read_query(model: PolyEncoder, query: Query) -> QueryReading:
     finally:
         model.train(was_training)
     ids = features["input_ids"][0][features["attention_mask"][0].bool()].tolist()
-    words, word_of_token = _words(model.tokenizer, prompt + kept, ids)
-    merged = np.zeros((len(shares), len(words)), dtype=np.float32)
-    np.add.at(merged.T, word_of_token, shares.T)
-    return QueryReading(
-        text=prompt + kept,
-        prompt=prompt,
-        was_cut=len(kept) < len(join_turns(query, model.turn_separator)),
-        words=words,
-        shares=merged,
-        codes=codes,
+    tokenizer: Any = model.tokenizer
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    places, numbers = _places(tokenizer, prompt + kept, ids)
+    return reading(
+        prompt + kept,
+        prompt,
+        len(kept) < len(join_turns(query, model.turn_separator)),
+        tokenizer.convert_ids_to_tokens(ids),
+        places,
+        numbers,
+        [id in special for id in ids],
+        shares,
+        codes,
     )
 
 
@@ -81,26 +85,6 @@ def _through(model: PolyEncoder, features: dict[str, Any]) -> tuple[NDArray[np.f
         features = module(features)
     assert shares is not None
     return shares.float().cpu().numpy(), features["sentence_embedding"][0].float().cpu().numpy()
-
-
-def _words(tokenizer: Any, text: str, ids: list[int]) -> tuple[list[Word], list[int]]:
-    """The words of a text, and which of them each token belongs to."""
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    names = tokenizer.convert_ids_to_tokens(ids)
-    places, numbers = _places(tokenizer, text, ids)
-    words: list[Word] = []
-    word_of_token = []
-    before: int | None = None
-    for id, name, (start, end), number in zip(ids, names, places, numbers, strict=True):
-        if number is not None and number == before and id not in special:
-            words[-1] = words[-1]._replace(text=text[words[-1].start : end], end=end)
-        else:
-            start += len(text[start:end]) - len(text[start:end].lstrip())  # some tokens begin with a space
-            shown = name if id in special or start >= end else text[start:end]
-            words.append(Word(shown, start, end, id in special))
-        before = None if id in special else number
-        word_of_token.append(len(words) - 1)
-    return words, word_of_token
 
 
 def _places(tokenizer: Any, text: str, ids: list[int]) -> tuple[list[tuple[int, int]], list[int | None]]:

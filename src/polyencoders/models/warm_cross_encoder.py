@@ -20,15 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from polyencoders.encoders.queries import query_text
+from polyencoders.encoders.queries import DOCUMENT, PADDING, QUERY, query_text
 from polyencoders.encoders.ranking import as_pairs, distinct
 from polyencoders.errors import ModelError
 from polyencoders.models.bi_encoder import BiEncoder
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.reductions import reduction_module
-
-QUERY, DOCUMENT, PADDING = 0, 1, -1
-"""Values of the feature `sides`."""
 
 CROSS_BIAS = -2.0
 """At first a query's word weighs a document's at e^-2 of what it would: enough to learn from, and rankings hardly
@@ -149,6 +146,11 @@ class WarmCrossEncoder(JointEncoder):
     def cross_bias(self) -> float:
         """What is added to the attention between the two texts."""
         return float(self._own["cross_bias"])
+
+    @property
+    def first_position(self) -> int:
+        """The number of a text's first position: 0, or what the backbone begins with."""
+        return int(self._own["first_position"])
 
     @property
     def query_length(self) -> int | None:

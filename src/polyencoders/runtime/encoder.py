@@ -1,0 +1,158 @@
+"""An exported bi- or poly-encoder: the contract of `encoders/` on a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyencoders.encoders.batches import batches
+from polyencoders.encoders.protocols import Advance, Fingerprints, QueryReading, Vectors, ignore
+from polyencoders.encoders.queries import Query, check_document, check_query, join_turns, query_text
+from polyencoders.encoders.ranking import VectorRanking
+from polyencoders.encoders.reading import reading
+from polyencoders.errors import ModelError
+from polyencoders.runtime.graph import open_graph
+from polyencoders.runtime.manifest import TOKENIZER, Manifest
+from polyencoders.runtime.tokens import Tokens
+
+TOKENS_AT_ONCE = 2048
+"""Tokens in a batch of documents: enough to keep matrix products busy, few enough for the processor's cache."""
+QUERY_TOKENS_AT_ONCE = 512
+
+
+class _Cut(NamedTuple):
+    """A query as it is tokenised."""
+
+    text: str
+    was_cut: bool
+
+
+class ExportedEncoder(VectorRanking):
+    """Encodes queries and documents on exported graphs. Several threads may use it at once.
+
+    Parameters
+    ----------
+    folder
+        An exported directory.
+    manifest
+        What it says of itself.
+    """
+
+    has_query_codes: bool
+    bf16_is_native = False
+    """An exported document side has one precision; it is part of its fingerprint."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.architecture = manifest.architecture
+        self.dimension, self.temperature, self.cosine = manifest.dimension, manifest.temperature, manifest.cosine
+        self.fingerprints: Fingerprints = manifest.made_by
+        self.has_query_codes = manifest.codes
+        self.turn_separator, self.prompts = manifest.turn_separator, manifest.prompts
+        self.query_length, self.document_length = manifest.query_length, manifest.document_length
+        self.tokens = Tokens(folder / TOKENIZER, manifest.padding)
+        opened = {
+            file: open_graph(folder / file, manifest.engine, manifest.precision[side])
+            for side, file in manifest.graphs.items()
+        }
+        self._graphs = {side: opened[file] for side, file in manifest.graphs.items()}
+
+    def __repr__(self) -> str:
+        precision = ", ".join(f"{side} {name}" for side, name in self.manifest.precision.items())
+        return f"ExportedEncoder({self.architecture}, {self.manifest.engine}, {precision})"
+
+    def encode_queries(self, queries: Sequence[Query], advance: Advance = ignore) -> Vectors:
+        """Encode queries to codes `(q, m, d)`; one code where a query is a single vector.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A query is not one.
+        """
+        prompt = self.prompts.get("query") or ""
+        texts = [prompt + self._cut(query, prompt).text for query in queries]
+        found = self._encode("query", texts, self.query_length, QUERY_TOKENS_AT_ONCE, advance)
+        return found if len(texts) else np.empty((0, 1, self.dimension), dtype=np.float32)
+
+    def encode_documents(self, texts: Sequence[str], bf16: bool | None = None, advance: Advance = ignore) -> Vectors:
+        """Encode documents to vectors `(n, d)`.
+
+        Raises
+        ------
+        TypeError
+            A text is not one.
+        ModelError
+            `bf16` asks for what the model was not exported in.
+        """
+        if bf16 and self.manifest.precision["document"] != "bf16":
+            precision = self.manifest.precision["document"]
+            raise ModelError(f"this model was exported with documents in {precision}: bf16 cannot be chosen afterwards")
+        prompt = self.prompts.get("document") or ""
+        prompted = [prompt + check_document(text) for text in texts]
+        found = self._encode("document", prompted, self.document_length, TOKENS_AT_ONCE, advance)
+        return found if len(prompted) else np.empty((0, self.dimension), dtype=np.float32)
+
+    def document_encoder(self, bf16: bool) -> Callable[[Sequence[str]], Vectors]:
+        """Return a function that encodes documents."""
+        return lambda texts: self.encode_documents(texts, bf16=bf16)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens of each text, as many as are read."""
+        longest = max(self.query_length or 0, self.document_length or 0) or None
+        return [len(ids) if longest is None else min(len(ids), longest) for ids in self.tokens.encode(texts, None)]
+
+    def read_query(self, query: Query) -> QueryReading:
+        """Encode a query, and keep which of its words each code is made of.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is no query.
+        ModelError
+            A query is a single vector here, with no codes to read.
+        """
+        if not self.has_query_codes:
+            raise ModelError(f"a {self.architecture} makes one vector of a query: there are no codes to read")
+        prompt = self.prompts.get("query") or ""
+        kept = self._cut(query, prompt)
+        (encoding,) = self.tokens.encode([prompt + kept.text], self.query_length)
+        codes, shares = self._graphs["query"].run(self._inputs([encoding.ids], "query"), ["query", "shares"])
+        special = [bool(one) for one in encoding.special_tokens_mask]
+        return reading(
+            prompt + kept.text,
+            prompt,
+            kept.was_cut,
+            encoding.tokens,
+            encoding.offsets,
+            encoding.word_ids,
+            special,
+            shares[0],
+            codes[0],
+        )
+
+    def _cut(self, query: Query, prompt: str) -> _Cut:
+        whole = join_turns(check_query(query), self.turn_separator)
+        text = query_text(query, self.turn_separator, self.tokens, self.query_length, prompt or None)
+        return _Cut(text, len(text) < len(whole))
+
+    def _encode(self, side: str, texts: list[str], longest: int | None, at_once: int, advance: Advance) -> Any:
+        encoded = [one.ids for one in self.tokens.encode(texts, longest)]
+        vectors: NDArray[np.float32] | None = None
+        for places in batches([len(ids) for ids in encoded], at_once):
+            inputs = self._inputs([encoded[place] for place in places], side)
+            (found,) = self._graphs[side].run(inputs, [side])
+            if vectors is None:
+                vectors = np.empty((len(texts), *found.shape[1:]), dtype=np.float32)
+            vectors[places] = found
+            advance(len(places))
+        return vectors
+
+    def _inputs(self, rows: Sequence[Sequence[int]], side: str) -> dict[str, NDArray[Any]]:
+        ids = self.tokens.padded(rows)
+        lengths = np.array([len(row) for row in rows])
+        inputs = {"input_ids": ids, "attention_mask": (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)}
+        return {name: array for name, array in inputs.items() if name in self._graphs[side].inputs}

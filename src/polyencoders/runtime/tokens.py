@@ -1,0 +1,59 @@
+"""Texts to token ids by `tokenizers` alone, as transformers' fast tokenisers make them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from polyencoders.errors import ModelError
+
+
+class Tokens:
+    """A tokeniser that cuts and pads only when told to. Any thread may use it.
+
+    Called as transformers' tokenisers are, it gives the ids of one text, which is all that `encoders.queries` asks.
+    """
+
+    def __init__(self, file: Path, padding: int) -> None:
+        try:
+            self.tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # the package raises Exception itself
+            raise ModelError(f"{file} is damaged, or of a later version of tokenizers ({error})") from error
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.padding = padding
+
+    def __call__(self, text: str, *, add_special_tokens: bool = True, **ignored: Any) -> dict[str, list[int]]:
+        """Return `{"input_ids": [...]}` for one text."""
+        return {"input_ids": self.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids}
+
+    def num_special_tokens_to_add(self, pair: bool) -> int:
+        """Count the special tokens that are added to a text, or to a pair."""
+        return int(self.tokenizer.num_special_tokens_to_add(pair))
+
+    def encode(self, texts: Sequence[Any], longest: int | None) -> list[Encoding]:
+        """Tokenise texts, or pairs of texts, special tokens included.
+
+        A text that is too long loses its end; of a pair the longer text is cut first.
+        """
+        encoded = self.tokenizer.encode_batch(list(texts))
+        if longest is None or all(len(one) <= longest for one in encoded):
+            return list(encoded)
+        cutting = Tokenizer.from_str(self.tokenizer.to_str())
+        cutting.enable_truncation(longest)
+        return [
+            cutting.encode(*([text] if isinstance(text, str) else text)) if len(one) > longest else one
+            for text, one in zip(texts, encoded, strict=True)
+        ]
+
+    def padded(self, rows: Sequence[Sequence[int]], value: int | None = None) -> NDArray[np.int64]:
+        """Return `(b, t)` ids, filled up on the right."""
+        out = np.full((len(rows), max(map(len, rows))), self.padding if value is None else value, dtype=np.int64)
+        for row, ids in zip(out, rows, strict=True):
+            row[: len(ids)] = ids
+        return out
