@@ -308,7 +308,7 @@ class PairRanking:
         if not pairs:
             return np.empty(0, dtype=np.float32)
         distinct_pairs, places = distinct(pairs)
-        with _progress(len(distinct_pairs), show_progress_bar) as advance:
+        with progress(len(distinct_pairs), show_progress_bar) as advance:
             return self.score_distinct_pairs(distinct_pairs, advance)[places]
 
 
