@@ -12,6 +12,7 @@ from polyencoders.cli.demo import demo
 from polyencoders.cli.display import quieten
 from polyencoders.cli.distill import distill
 from polyencoders.cli.evaluate import evaluate
+from polyencoders.cli.export import export
 from polyencoders.cli.index import index_app
 from polyencoders.cli.pretrain import pretrain
 from polyencoders.cli.rank import rank
@@ -26,7 +27,7 @@ COMMANDS = {
     "Start": (demo,),
     "Train": (train, distill, pretrain, upgrade),
     "Measure": (evaluate, compare),
-    "Use": (rank, search, serve),
+    "Use": (rank, search, serve, export),
 }
 """Commands by the panel of the help that lists them. Commands import what is slow when they run: `--help` is quick."""
 

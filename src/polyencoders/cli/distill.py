@@ -32,6 +32,7 @@ def distill(
     freeze: options.Freeze = None,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
+    export: options.Export = None,
 ) -> None:
     """Train a bi- or poly-encoder on the scores of a slower model, by a recipe or on a file of pairs.
 
@@ -49,7 +50,7 @@ def distill(
         found = read_recipe(recipe)
         if found.options.distillation is None:
             raise typer.BadParameter(f"{recipe} has no `distillation` under `training`; `polyencoders train` runs it")
-        run(found, overwrite)
+        run(found, overwrite, export)
         return
     if teacher is None:
         raise typer.BadParameter("give --teacher, the model whose scores are to be learnt")

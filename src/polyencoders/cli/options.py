@@ -27,6 +27,7 @@ Model = Annotated[str, Argument(help="A model directory, a name on the hub, or a
 Backbone = Annotated[str, Option(help="Any Hugging Face encoder: a directory, or a name on the hub.")]
 Output = Annotated[Path, Option(help="The directory to save to. An interrupted save leaves no partial model.")]
 Overwrite = Annotated[bool, Option(help="Replace what was saved to --output before.")]
+Export = Annotated[Path | None, Option(help="Also write the trained model to this directory, to run without PyTorch.")]
 Steps = Annotated[int, Option(help="Updates of the weights.")]
 Seed = Annotated[int, Option(help="Seed of new weights, the order of the data, and sampled queries and candidates.")]
 Freeze = Annotated[

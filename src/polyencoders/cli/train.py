@@ -19,7 +19,8 @@ from polyencoders.cli.architectures import (
     reads_pairs,
     resolve_backbone,
 )
-from polyencoders.cli.display import console, progress, resumable
+from polyencoders.cli.display import console, is_first, progress, resumable
+from polyencoders.cli.export import write_export
 from polyencoders.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def train(
     ] = None,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
+    export: options.Export = None,
 ) -> None:
     """Train a model, by a recipe or on a file of pairs; an interrupted run goes on where it stopped.
 
@@ -80,7 +82,7 @@ def train(
 
     check_recipe(context, recipe, data)
     if recipe is not None:
-        run(read_recipe(recipe), overwrite)
+        run(read_recipe(recipe), overwrite, export)
         return
     training: dict[str, Any] = {"batch_size": 8, "negatives": 7} if reads_pairs(architecture) else {}
     if batch_size is not None:
@@ -99,7 +101,7 @@ def check_recipe(context: typer.Context, recipe: Path | None, data: str | None) 
     beside = [
         f"--{name.replace('_', '-')}"
         for name in context.params
-        if name not in ("recipe", "overwrite") and "COMMANDLINE" in str(context.get_parameter_source(name))
+        if name not in ("recipe", "overwrite", "export") and "COMMANDLINE" in str(context.get_parameter_source(name))
     ]
     if recipe is not None and beside:
         raise typer.BadParameter(f"{', '.join(beside)}: a recipe says these itself; change them in {recipe}")
@@ -116,10 +118,10 @@ def run_from_options(context: typer.Context, training: dict[str, Any]) -> None:
         "training": {"steps": given["steps"], "seed": given["seed"], "freeze": list(given["freeze"] or ()), **training},
         "output": str(given["output"]),
     }
-    run(parse_recipe(content), given["overwrite"])
+    run(parse_recipe(content), given["overwrite"], given["export"])
 
 
-def run(recipe: Recipe, overwrite: bool = False) -> None:
+def run(recipe: Recipe, overwrite: bool = False, export: Path | None = None) -> None:
     """Train by a recipe, on a teacher's scores where it says so, and print what came of it."""
     from transformers import set_seed
 
@@ -150,6 +152,8 @@ def run(recipe: Recipe, overwrite: bool = False) -> None:
         else:
             result = training.distill(model, teacher, *given, shown.on_pairs)
     _report(result, output, recipe)
+    if export is not None and is_first():
+        write_export(model, export)
 
 
 def check_output(output: Path, overwrite: bool, what: str = "model", marker: str = "modules.json") -> None:

@@ -12,7 +12,7 @@ from typer import Option
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console, progress
-from polyencoders.cli.options import Data, IndexModel, Seed
+from polyencoders.cli.options import Data, Export, IndexModel, Seed
 from polyencoders.errors import TrainingError
 
 
@@ -35,6 +35,7 @@ def upgrade(
         Option(help="The most updates of the weights, in each of the two ways that are tried. [default: 200 and 400]"),
     ] = None,
     seed: Seed = 0,
+    export: Export = None,
 ) -> None:
     """Make the queries of an index better with pairs of your own; its vectors stay as they are.
 
@@ -74,6 +75,11 @@ def upgrade(
             f"({gap.low:+.3f} to {gap.high:+.3f}), which is not surely above 0. {index} is as it was, and nothing was "
             "saved. More pairs, or more held-out ones (--held-out), may tell more"
         )
+    if export is not None:
+        from polyencoders.cli.export import write_export
+        from polyencoders.encoders import load
+
+        write_export(load(str(done.output_dir)), export)
     console.print(f"[green]✓[/] {escape(index)} is searched with {escape(str(done.output_dir))} from now on.")
     for command, what in {
         f"polyencoders search {index} --query '...'": "uses the new model by itself, as does `serve`",

@@ -205,6 +205,7 @@ def _manifest(model: Any, folder: Path, graphs: dict[str, str], precisions: dict
         turn_separator=model.turn_separator,
         query_length=getattr(model, "query_length", None) or model.max_seq_length,
         document_length=getattr(model, "document_length", None) or model.max_seq_length,
+        max_length=model.max_seq_length,
         padding=int(model.tokenizer.pad_token_id or 0),
         cosine=model.cosine,
         dimension=model.dimension if dual else 0,

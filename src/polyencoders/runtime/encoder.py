@@ -102,8 +102,7 @@ class ExportedEncoder(VectorRanking):
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Count the tokens of each text, as many as are read."""
-        longest = max(self.query_length or 0, self.document_length or 0) or None
-        return [len(ids) if longest is None else min(len(ids), longest) for ids in self.tokens.encode(texts, None)]
+        return self.tokens.count(texts, self.manifest.max_length)
 
     def read_query(self, query: Query) -> QueryReading:
         """Encode a query, and keep which of its words each code is made of.

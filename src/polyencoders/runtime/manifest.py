@@ -34,6 +34,8 @@ class Manifest:
     query_length: int | None
     """The most tokens of a query, or of a pair read in one sequence; None: no limit."""
     document_length: int | None
+    max_length: int | None
+    """The most tokens of a text that are counted."""
     padding: int
     """The id of the padding token."""
     cosine: bool

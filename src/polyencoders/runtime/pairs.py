@@ -58,8 +58,7 @@ class ExportedPairScorer(PairRanking):
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Count the tokens of each text, as many as are read."""
-        longest = self.manifest.query_length
-        return [len(ids) if longest is None else min(len(ids), longest) for ids in self.tokens.encode(texts, None)]
+        return self.tokens.count(texts, self.manifest.max_length)
 
     def _together(self, pairs: list[tuple[Query, str]]) -> tuple[list[int], Callable[[list[int]], Inputs]]:
         """One sequence for a pair, as the tokeniser joins them."""

@@ -51,6 +51,11 @@ class Tokens:
             for text, one in zip(texts, encoded, strict=True)
         ]
 
+    def count(self, texts: Sequence[str], longest: int | None) -> list[int]:
+        """Count the tokens of texts, special tokens included, up to the longest that is read."""
+        found = [len(one) for one in self.tokenizer.encode_batch(list(texts))]
+        return found if longest is None else [min(number, longest) for number in found]
+
     def padded(self, rows: Sequence[Sequence[int]], value: int | None = None) -> NDArray[np.int64]:
         """Return `(b, t)` ids, filled up on the right."""
         out = np.full((len(rows), max(map(len, rows))), self.padding if value is None else value, dtype=np.int64)

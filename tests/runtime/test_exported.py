@@ -1,0 +1,192 @@
+"""An exported model is the model: the same numbers, the same surface, on graphs that know nothing of PyTorch."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from polyencoders import load
+from polyencoders.encoders import CachedRanking, DocumentCache
+from polyencoders.errors import ModelError
+from polyencoders.evaluation import evaluate, sampled_candidates
+from polyencoders.index import Index
+
+QUERIES = ["What do you eat?", ["Hi!", "Hello, who are you?", "And where do you live?"], "x", "word " * 300, "天 🙂"]
+ENCODERS = ["bi", "bi-attention", "poly-learnt", "poly-first", "poly-last", "poly-last-and-first"]
+DOCUMENTS = ["I am a nurse.", "Pancakes, with a great deal of syrup.", "In Oslo.", "", "In Oslo.", "long " * 300]
+
+
+def test_scores_are_the_models(pair):
+    model, exported = pair
+    for expected, found in zip(
+        model.score_lists(QUERIES, [DOCUMENTS] * len(QUERIES)),
+        exported.score_lists(QUERIES, [DOCUMENTS] * len(QUERIES)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, np.abs(expected).max()))
+    assert (exported.architecture, exported.cosine) == (model.architecture, model.cosine)
+    assert exported.count_tokens(["Pancakes.", "word " * 500]) == model.count_tokens(["Pancakes.", "word " * 500])
+
+
+def test_ranking_and_pairs_are_asked_for_alike(pair):
+    model, exported = pair
+    ours, theirs = (one.rank(QUERIES[1], DOCUMENTS, top_k=3, return_documents=True) for one in (model, exported))
+    assert [hit["text"] for hit in ours] == [hit["text"] for hit in theirs]
+    pairs = [(query, text) for query in QUERIES for text in DOCUMENTS[:3]]
+    np.testing.assert_allclose(exported.predict(pairs), model.predict(pairs), rtol=1e-4, atol=1e-4)
+    assert exported.predict(pairs[0]) == pytest.approx(float(exported.predict(pairs)[0]), abs=1e-6)
+    assert len(exported.predict([])) == 0
+    assert exported.score_lists([], []) == []
+    with pytest.raises(TypeError, match="a document is a text, got int 3"):
+        exported.rank("a query", ["a", 3])
+    with pytest.raises(TypeError, match="a query is a text or a list of turns"):
+        exported.rank(5, DOCUMENTS)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(places=st.lists(st.integers(0, 3), min_size=2, max_size=30))
+def test_equal_texts_have_equal_scores_and_keep_their_order(pair, places):
+    texts = ["the same", "another one, which is longer", "x", "in between"]
+    hits = pair[1].rank("a query", [texts[place] for place in places])
+    for text in range(4):
+        same = [hit for hit in hits if places[hit["corpus_id"]] == text]
+        assert len({hit["score"] for hit in same}) <= 1
+        assert [hit["corpus_id"] for hit in same] == sorted(hit["corpus_id"] for hit in same)
+
+
+@pytest.mark.parametrize(
+    "name", ["bi", "bi-attention", "poly-learnt", "poly-first", "poly-last", "poly-last-and-first"]
+)
+def test_vectors_and_fingerprints_are_the_models(name, built, exports):
+    model, exported = built(name), load(exports(name))
+    np.testing.assert_allclose(exported.encode_queries(QUERIES), model.encode_queries(QUERIES), atol=1e-5)
+    np.testing.assert_allclose(
+        exported.encode_documents(DOCUMENTS), model.encode_documents(DOCUMENTS, bf16=False), atol=1e-5
+    )
+    assert exported.fingerprints == model.fingerprints
+    assert (exported.dimension, exported.temperature) == (model.dimension, model.temperature)
+    assert exported.encode_documents([]).shape == (0, 16)
+    with pytest.raises(ModelError, match="exported with documents in float32: bf16 cannot be chosen"):
+        exported.encode_documents(["a"], bf16=True)
+
+
+@pytest.mark.parametrize("name", ["poly-learnt", "poly-last-and-first"])
+def test_the_words_of_codes_are_read_alike(name, built, exports):
+    model, exported = built(name), load(exports(name))
+    for query in QUERIES[:3]:
+        expected, found = model.read_query(query), exported.read_query(query)
+        assert (found.text, found.prompt, found.was_cut) == (expected.text, expected.prompt, expected.was_cut)
+        assert found.words == expected.words
+        np.testing.assert_allclose(found.shares, expected.shares, atol=1e-5)
+        np.testing.assert_allclose(found.codes, expected.codes, atol=1e-5)
+    with pytest.raises(ModelError, match="no codes to read"):
+        load(exports("bi")).read_query("a query")
+
+
+def test_prompts_go_with_the_model(build, tmp_path):
+    from polyencoders.export import export_model
+
+    model = build("poly-learnt")
+    model.prompts = {"query": "query: ", "document": "passage: "}
+    exported = load(export_model(model, tmp_path / "prompted").path)
+    np.testing.assert_allclose(exported.encode_queries(QUERIES), model.encode_queries(QUERIES), atol=1e-5)
+    assert exported.prompts == {"query": "query: ", "document": "passage: "}
+
+
+def test_an_index_is_searched_by_either_and_added_to_by_either(built, exports, tmp_path):
+    model, exported = built("poly-learnt"), load(exports("poly-learnt"))
+    for maker, reader in ((model, exported), (exported, model)):
+        place = tmp_path / type(maker).__name__
+        Index.create(place, maker).add(DOCUMENTS[:3])
+        index = Index.open(place, reader)
+        index.add(["Nurses work at night."])
+        expected = Index.open(place, maker).search(QUERIES[1], k=4)
+        found = index.search(QUERIES[1], k=4)
+        assert [hit.text for hit in found] == [hit.text for hit in expected]
+        np.testing.assert_allclose([hit.score for hit in found], [hit.score for hit in expected], atol=1e-5)
+    assert Index.open(tmp_path / "ExportedEncoder", exports("poly-learnt")).loaded_model().architecture == "PolyEncoder"
+
+
+def test_it_is_cached_evaluated_and_refuses_settings(exports, tmp_path):
+    exported = load(exports("bi-attention"))
+    cache = DocumentCache(exported, tmp_path / "vectors")
+    np.testing.assert_array_equal(cache.vectors(DOCUMENTS), cache.vectors(DOCUMENTS))
+    assert cache.misses == len(set(DOCUMENTS))
+    assert [hit["corpus_id"] for hit in CachedRanking(exported).rank("x", DOCUMENTS)]
+    from polyencoders.data import Example
+
+    task = sampled_candidates([Example(text, f"{text} too") for text in ("a", "b", "c", "d")], 3, seed=0)
+    assert evaluate(exported, task).queries == 4
+    with pytest.raises(ModelError, match="is an exported model, which takes no device"):
+        load(exports("bi"), device="cpu")
+
+
+def test_several_threads_at_once(exports):
+    exported = load(exports("poly-learnt"))
+    expected = [exported.encode_queries([query]) for query in QUERIES]
+    wrong = []
+
+    def ask():
+        for _ in range(5):
+            for query, vectors in zip(QUERIES, expected, strict=True):
+                if not np.allclose(exported.encode_queries([query]), vectors, atol=1e-6):
+                    wrong.append(query)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def spoilt(folder, name, how):
+    file = folder / name
+    file.write_bytes(how(file.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (
+            lambda f: spoilt(f, "model.onnx", lambda b: b[:1000]),
+            "model.onnx is cut short",
+        ),
+        (lambda f: spoilt(f, "model.onnx", lambda b: b[:-9] + b"\0" * 9), "model.onnx is cut short, or was changed"),
+        (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer.json: copy it again"),
+        (lambda f: spoilt(f, "export.json", lambda b: b[:20]), "export.json is damaged or cut short"),
+        (lambda f: spoilt(f, "export.json", lambda b: b.replace(b'"format": 1', b'"format": 9')), "is of format 9"),
+    ],
+)
+def test_what_is_damaged_or_of_another_version_is_named(spoil, says, exports, tmp_path):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(exports("poly-learnt"), folder)
+    spoil(folder)
+    with pytest.raises(ModelError, match=says):
+        load(folder)
+
+
+def test_an_engine_that_is_not_installed_and_a_graph_it_does_not_know(exports, tmp_path, monkeypatch):
+    import shutil
+    import sys
+
+    from polyencoders.errors import MissingExtraError
+    from polyencoders.runtime.manifest import digest
+
+    folder = tmp_path / "copy"
+    shutil.copytree(exports("poly-learnt"), folder)
+    manifest = json.loads((folder / "export.json").read_text())
+    (folder / "export.json").write_text(json.dumps({**manifest, "engine": "openvino"}))
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r'needs the package openvino: pip install "polyencoders\[openvino\]"'):
+        load(folder)
+    (folder / "model.onnx").write_bytes(b"no graph at all")
+    digests = {**manifest["digests"], "model.onnx": digest(folder / "model.onnx")}
+    (folder / "export.json").write_text(json.dumps({**manifest, "digests": digests}))
+    with pytest.raises(ModelError, match=r"model.onnx cannot be loaded by onnx .*: export the model again"):
+        load(folder)
