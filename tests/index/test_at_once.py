@@ -191,7 +191,7 @@ def test_a_commit_that_was_interrupted_is_done_again(links, poly, texts, tmp_pat
         with pytest.raises(KeyboardInterrupt):
             index.add_at_once(rows, shuffled(), chunk=10)
     assert len(list((index.path / "documents.lance" / "data").iterdir())) == 4
-    index.add(["another writer, which seals all files there are"])
+    index.add(["another writer, which takes the checksums of all files"])
     assert len(index) == 1
     added = index.add_at_once(rows, shuffled(), chunk=10)
     assert (added.added, added.encoded, len(index)) == (40, 0, 41)

@@ -13,7 +13,7 @@ COVERED = ("documents.lance", "search")
 
 
 def files_of(path):
-    """Every file that is sealed, by its name in the index."""
+    """Every file that has a checksum, by its name in the index."""
     found = [file for folder in COVERED for file in (path / folder).rglob("*") if file.is_file()]
     return sorted(file.relative_to(path).as_posix() for file in found if file.name != "latest_version_hint.json")
 

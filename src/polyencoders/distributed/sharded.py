@@ -30,8 +30,8 @@ from polyencoders.index.searching import (
     merged,
     shared_out,
 )
-from polyencoders.index.slices import BESIDE, LAID_OUT, View
-from polyencoders.index.snapshot import Snapshot
+from polyencoders.index.slices import View
+from polyencoders.index.snapshot import BESIDE, LAID_OUT, Snapshot
 from polyencoders.index.table import Table
 
 PATIENCE = 60.0

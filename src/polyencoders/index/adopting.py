@@ -26,22 +26,10 @@ Batch = tuple[list[Document], NDArray[np.float32]]
 def batches(
     vectors: Any, rows: Iterable[Any] | None, vector: str = "vector", text: str = "text", id: str = "id"
 ) -> Iterator[Batch]:
-    """Documents and their vectors `(n, d)`, some at a time.
+    """Documents and their vectors `(n, d)`, some at a time, of what `Index.from_vectors` takes.
 
-    Parameters
-    ----------
-    vectors
-        An array or tensor `(n, d)`; the path of a `.npy` or `.parquet` file; a LanceDB table, or the path of one
-        (`folder/name.lance`).
-    rows
-        The documents of an array, in its order; None: documents without text, whose ids are their places.
-    vector, text, id
-        Names of the columns of a table.
-
-    Raises
-    ------
-    DataError
-        Not vectors, not finite, of different lengths, or more or fewer rows than vectors.
+    Without `rows`, the documents of an array have no text, and their places are their ids. Raises DataError for what
+    are not vectors, not finite or of different lengths, and for more or fewer rows than vectors.
     """
     if isinstance(vectors, str | os.PathLike):
         path = Path(vectors)

@@ -22,23 +22,13 @@ ABANDONED_AFTER = 24 * 3600
 _LISTS = f"{FOLDER}/lists"
 _CLEANING = f"{FOLDER}/cleaning"
 _CHANGING = "latest_version_hint.json"  # LanceDB overwrites it with every version, and does not rely on it
-_MERGED_FROM = 64
-"""So many lists are merged into one."""
+_MERGED_FROM = 64  # So many lists are merged into one
 
-Checksum = tuple[int, str]
-"""The size of a file and 32 hexadecimal digits."""
+Checksum = tuple[int, str]  # The size of a file and 32 hexadecimal digits
 
 
 class Checksums:
-    """The checksums of the files of an index.
-
-    Parameters
-    ----------
-    storage
-        The index.
-    covered
-        Names of the folders in it whose files have checksums.
-    """
+    """The checksums of the files of an index, in the folders of it that are `covered`."""
 
     def __init__(self, storage: Storage, covered: tuple[str, ...]) -> None:
         self.storage = storage

@@ -28,31 +28,18 @@ class Document:
     """A document to be kept."""
 
     id: str
-    text: str | None
-    """None only for vectors that are adopted without their texts."""
+    text: str | None  # None only for vectors that are adopted without their texts
     metadata: dict[str, Any]
     text_hash: str
     content_hash: str
 
 
 def document(row: Any, place: int = 0) -> Document:
-    """Check a row.
+    """Check a row: a text; or a mapping with `text`, optionally `id`, and metadata under other names.
 
-    Parameters
-    ----------
-    row
-        A text; or a mapping with `text`, optionally `id` (a text or a whole number), and metadata under other names.
-        Without an id, a hash of the contents is the id: the same document is then kept once, however often it comes.
-    place
-        Its number among all rows, for messages.
+    Without an id, a hash of the contents is the id: the same document is then kept once, however often it comes. The
+    DataError says which row, by its `place` among all, what was given, and what would be right.
 
-    Raises
-    ------
-    DataError
-        The message says which row, what was given, and what would be right.
-
-    Examples
-    --------
     >>> document({"id": 7, "text": "Pancakes.", "lang": "en"}).metadata
     {'lang': 'en'}
     >>> document("Pancakes.").id == document("Pancakes.").id

@@ -22,8 +22,7 @@ _PART = re.compile(r"\w+|[^\w\s(),]+")
 _JOINS = frozenset(("and", "or"))
 _GROWS = re.compile(r"\b(repeat|[lr]pad|range|generate_series|(?:array|list)_(?:repeat|resize))\s*\(", re.IGNORECASE)
 """With these functions a few characters of filter could ask for gigabytes."""
-_ENDS_A_FILTER = re.compile(r";|--|/\*")
-"""What follows these would be ignored without a word."""
+_ENDS_A_FILTER = re.compile(r";|--|/\*")  # What follows these would be ignored without a word
 
 
 def check_filter(where: str) -> None:

@@ -22,12 +22,9 @@ from polyencoders.files import whole_file
 class Written:
     """Documents in a file that is not part of a table yet."""
 
-    folder: Path
-    """The file is in `data/` below it."""
-    columns: list[str]
-    """The names of its columns, in order."""
-    fragment: dict[str, Any]
-    """Lance's description of the file."""
+    folder: Path  # The file is in `data/` below it
+    columns: list[str]  # The names of its columns, in order
+    fragment: dict[str, Any]  # Lance's description of the file
 
     @property
     def rows(self) -> int:

@@ -265,27 +265,9 @@ class Index(Reader):
         Every document is read and checked before the first is encoded. What is encoded lies beside the table until all
         is; after an interruption the same call goes on where it stopped. `polyencoders.distributed.add` calls this.
 
-        Parameters
-        ----------
-        documents
-            As for `add`.
-        work
-            Runs jobs (`Job.run`), here or anywhere that sees the index's folder, in any order.
-        bf16
-            How `work` has them encoded.
-        chunk
-            Documents that are encoded together.
-        watch
-            Is told how far it has got.
-
-        Raises
-        ------
-        DataError
-            A document cannot be used; nothing is added.
-        ModelError
-            As for `add`.
-        IndexingError
-            It could not be written, or another process adds to this index in the same way.
+        `work` runs jobs (`Job.run`), here or anywhere that sees the index's folder, in any order; `bf16` says how it
+        has them encoded, and `watch` is told how far it has got. Raises as `add`, but a document that cannot be used
+        keeps all from being added; IndexingError also if another process adds to this index in the same way.
         """
         self._check_writable()
         self.loaded_model()
@@ -401,9 +383,7 @@ class Index(Reader):
         documents = len(table)
         if documents < LAID_OUT_FROM:
             return
-        name = layout_storage.latest(table.storage)
-        laid_out = layout_storage.documents_of(table.storage, name) if name is not None else 0
-        if required or abs(documents - laid_out) > documents // 5:
+        if required or abs(documents - layout_storage.documents_held(table.storage)) > documents // 5:
             try:
                 with table.changing():
                     layout_storage.make(table, advance)

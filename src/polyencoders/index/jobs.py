@@ -28,8 +28,7 @@ from polyencoders.index.storage import TABLE
 from polyencoders.index.table import Table, conformed, vectors_in
 
 FOLDER = "staging"
-ATTEMPTS = 4
-"""So many workers may end over the same documents; then the documents are taken for the reason."""
+ATTEMPTS = 4  # So many workers may end over the same documents; then the documents are taken for the reason
 _ABOUT, _LENT = "about.json", "lent.arrow"
 
 
@@ -38,20 +37,14 @@ class Job:
     """A chunk to be encoded, by any process that sees the index's folder."""
 
     index: Path
-    version: int
-    """The version of the table whose texts lend their vectors."""
+    version: int  # The version of the table whose texts lend their vectors
     number: int
-    documents: int
-    """How many documents it has."""
-    superseded: tuple[int, ...]
-    """Places of documents that are not written, as a later chunk replaces them."""
-    lent: tuple[str, ...]
-    """Hashes of texts whose vectors other chunks take from this one."""
-    schema: pa.Schema
-    """The table's schema when all chunks are added."""
+    documents: int  # How many documents it has
+    superseded: tuple[int, ...]  # Places of documents that are not written, as a later chunk replaces them
+    lent: tuple[str, ...]  # Hashes of texts whose vectors other chunks take from this one
+    schema: pa.Schema  # The table's schema when all chunks are added
     file_format: str
-    key: str
-    """The name of its result: a hash of all that the result depends on."""
+    key: str  # The name of its result: a hash of all that the result depends on
 
     @property
     def folder(self) -> Path:
@@ -64,19 +57,10 @@ class Job:
         return (self.folder / _ABOUT).exists()
 
     def run(self, table: Table, encode: Encode) -> int:
-        """Encode its documents and write them. Returns how many texts were encoded.
+        """Encode its documents with the model's document side and write them. Returns how many texts were encoded.
 
-        Parameters
-        ----------
-        table
-            The index's table at the job's version.
-        encode
-            The model's document side.
-
-        Raises
-        ------
-        IndexingError
-            This machine does not see the folder, it cannot be written, or the documents have ended several workers.
+        `table` is the index's, at the job's version. Raises IndexingError if this machine does not see the folder or
+        cannot write to it, and if the documents have ended several workers.
         """
         if self.done:
             return 0

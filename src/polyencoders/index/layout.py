@@ -11,9 +11,10 @@ import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from polyencoders.index.neighbourhoods import (
@@ -25,13 +26,12 @@ from polyencoders.index.neighbourhoods import (
     described,
     halved,
 )
-from polyencoders.index.records import Records, RecordWriter, columns_of
+from polyencoders.index.records import Records, columns_of
 from polyencoders.index.table import Table, vectors_in
 from polyencoders.scoring import PreparedDocuments
 from polyencoders.scoring.selection import TILE
 
-NOBODY = np.uint64(2**64 - 1)
-"""Stands for a row id where a tile is not full."""
+NOBODY = np.uint64(2**64 - 1)  # Stands for a row id where a tile is not full
 ABOUT = "layout.json"
 
 _RECORDS = "records.arrow"
@@ -42,24 +42,17 @@ _ROWS_IN_MEMORY = 2_000
 
 
 class Layout:
-    """A layout on this machine's disk: the 8-bit copy and the tiles' descriptions in memory, the vectors mapped.
+    """A layout that `build` wrote: the 8-bit copy and the descriptions of the tiles in memory, the vectors mapped.
 
-    Parameters
-    ----------
-    folder
-        Where `build` wrote it.
-    tiles
-        The range of tiles to hold; all by default.
+    `tiles` is the range of tiles to hold; all by default.
     """
 
     def __init__(self, folder: Path, tiles: slice | None = None) -> None:
         self.folder = folder
-        self.held = tiles
-        """The tiles it was asked to hold; None: all."""
+        self.held = tiles  # The tiles it was asked to hold; None: all
         part = tiles if tiles is not None else slice(None)
         rows = slice(part.start * TILE, part.stop * TILE) if tiles is not None else part
-        self.version = about((folder / ABOUT).read_bytes)["version"]
-        """The version of the table it was made from."""
+        self.version = about((folder / ABOUT).read_bytes).version  # The version of the table it was made from
         self.row_ids: NDArray[np.uint64] = np.array(np.load(folder / "row_ids.npy", mmap_mode="r")[rows])
         self.records = Records.open(folder / _RECORDS)
         self.numbers: NDArray[np.int64] = np.load(folder / "numbers.npy", mmap_mode="r")[rows]
@@ -84,13 +77,20 @@ class Layout:
             _release(self.vectors)
 
 
-def about(read: Callable[[], bytes]) -> dict[str, int]:
-    """A layout's version and number of documents; -1 and 0 if they cannot be read, so that it is made anew."""
+class About(NamedTuple):
+    """What a layout was made of."""
+
+    version: int
+    documents: int
+
+
+def about(read: Callable[[], bytes]) -> About:
+    """What a layout was made of; version -1 with 0 documents if it cannot be read, so that it is made anew."""
     try:
         found = json.loads(read())
-        return {"version": int(found["version"]), "documents": int(found["documents"])}
+        return About(int(found["version"]), int(found["documents"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return {"version": -1, "documents": 0}
+        return About(-1, 0)
 
 
 def build(table: Table, folder: Path, advance: Callable[[int], object]) -> None:
@@ -106,17 +106,18 @@ def build(table: Table, folder: Path, advance: Callable[[int], object]) -> None:
     unsorted = _Matrix(folder / "unsorted.npy", n, d)
     row_ids, cluster = np.empty(n, dtype=np.uint64), np.empty(n, dtype=np.int32)
     start = 0
-    records = RecordWriter(folder / _RECORDS, table.schema)
-    for batch in table.batches(["vector", *columns_of(table.schema)]):
-        vectors = vectors_in(batch)
-        records.write(batch)
-        stop = start + len(batch)
-        unsorted.array[start:stop], row_ids[start:stop] = vectors, batch["_rowid"].to_numpy()
-        cluster[start:stop] = index.search(vectors, 1)[1][:, 0]
-        unsorted.touched(len(batch))
-        start = stop
-        advance(len(batch))
-    records.close()
+    columns = columns_of(table.schema)
+    kept = pa.schema([table.schema.field(name) for name in columns])
+    with pa.OSFile(str(folder / _RECORDS), "wb") as file, pa.ipc.new_file(file, kept) as records:
+        for batch in table.batches(["vector", *columns]):
+            vectors = vectors_in(batch)
+            records.write_batch(batch.select(columns).cast(kept))
+            stop = start + len(batch)
+            unsorted.array[start:stop], row_ids[start:stop] = vectors, batch["_rowid"].to_numpy()
+            cluster[start:stop] = index.search(vectors, 1)[1][:, 0]
+            unsorted.touched(len(batch))
+            start = stop
+            advance(len(batch))
 
     order = np.argsort(cluster, kind="stable")
     ends = np.cumsum(np.bincount(cluster, minlength=clusters))

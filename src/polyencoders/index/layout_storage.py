@@ -19,7 +19,7 @@ from pathlib import Path
 from polyencoders.errors import IndexingError
 from polyencoders.files import whole_directory
 from polyencoders.index.checksums import ABANDONED_AFTER, Checksums, checksum
-from polyencoders.index.layout import ABOUT, Layout, about, build
+from polyencoders.index.layout import ABOUT, About, Layout, about, build
 from polyencoders.index.storage import Storage
 from polyencoders.index.storage.folder import Folder
 from polyencoders.index.table import LAYOUTS, Table
@@ -27,17 +27,17 @@ from polyencoders.index.table import LAYOUTS, Table
 
 def latest(storage: Storage) -> str | None:
     """The name of the newest layout."""
-    return max(_names(storage), key=lambda name: (version_of(storage, name), name), default=None)
+    return max(_names(storage), key=lambda name: (_about(storage, name).version, name), default=None)
 
 
-def version_of(storage: Storage, name: str) -> int:
-    """The version of the table that a layout was made from; -1 if that cannot be read."""
-    return about(lambda: storage.read(f"{LAYOUTS}/{name}/{ABOUT}"))["version"]
+def documents_held(storage: Storage) -> int:
+    """How many documents the newest layout holds; 0 without one, or if that cannot be read."""
+    name = latest(storage)
+    return _about(storage, name).documents if name is not None else 0
 
 
-def documents_of(storage: Storage, name: str) -> int:
-    """How many documents a layout holds; 0 if that cannot be read."""
-    return about(lambda: storage.read(f"{LAYOUTS}/{name}/{ABOUT}"))["documents"]
+def _about(storage: Storage, name: str) -> About:
+    return about(lambda: storage.read(f"{LAYOUTS}/{name}/{ABOUT}"))
 
 
 def newest(storage: Storage, before: Layout | None = None) -> Layout | None:

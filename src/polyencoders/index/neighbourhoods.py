@@ -16,8 +16,7 @@ from polyencoders.scoring.selection import TILE
 DOCUMENTS_IN_A_CLUSTER = 1_000
 MOST_CLUSTERS = 16_384
 SAMPLED_FOR_EACH = 100
-MOST_SAMPLED = 1 << 18
-"""Vectors that k-means sees, at most: memory does not grow with the documents."""
+MOST_SAMPLED = 1 << 18  # Vectors that k-means sees, at most: memory does not grow with the documents
 _ROUNDS_OF_KMEANS = 8
 _ROUNDS_OF_HALVING = 4
 
@@ -27,14 +26,10 @@ Vectors = NDArray[np.float32]
 class Tiles(NamedTuple):
     """What is known about tiles of 32 documents without looking at the documents."""
 
-    centres: Vectors
-    """`(tiles, d)`: directions, of length 1; zeros where the documents have none in common."""
-    lengths: NDArray[np.float32]
-    """`(tiles,)`: the root of the documents' mean square."""
-    longest: NDArray[np.float32]
-    """`(tiles,)`: no document is longer."""
-    cosines: NDArray[np.float32]
-    """`(tiles,)`: no document's cosine with the centre is smaller."""
+    centres: Vectors  # `(tiles, d)`: directions, of length 1; zeros where the documents have none in common
+    lengths: NDArray[np.float32]  # `(tiles,)`: the root of the documents' mean square
+    longest: NDArray[np.float32]  # `(tiles,)`: no document is longer
+    cosines: NDArray[np.float32]  # `(tiles,)`: no document's cosine with the centre is smaller
 
 
 def clusters_for(n: int) -> int:

@@ -17,12 +17,9 @@ from numpy.typing import NDArray
 from polyencoders.index.documents import Document, chunks, columns_of_documents, text_hash_of
 from polyencoders.index.table import Table, vectors_in
 
-CHUNK = 4_096
-"""Documents that are encoded together."""
-BORROWED = "_borrowed"
-"""The column that tells whether an earlier chunk has a document's text, and so its vector."""
-_DIGEST = 16
-"""Bytes of a hash."""
+CHUNK = 4_096  # Documents that are encoded together
+BORROWED = "_borrowed"  # The column that tells whether an earlier chunk has a document's text, and so its vector
+_DIGEST = 16  # Bytes of a hash
 
 Vectors = NDArray[np.float32]
 Encode = Callable[[list[str], Callable[[int], object]], Vectors]
@@ -30,20 +27,11 @@ Encode = Callable[[list[str], Callable[[int], object]], Vectors]
 
 
 class Plan:
-    """What is to be written of documents that are not in the table yet; about 400 bytes are kept of each.
+    """What is to be written of documents that are not in the table yet; about 400 bytes are kept of each."""
 
-    Parameters
-    ----------
-    table
-        The table that the documents enter.
-    """
-
-    schema: pa.Schema
-    """The table's schema when everything planned is written."""
-    superseded: dict[int, list[int]]
-    """By chunk: places of documents that a later chunk replaces."""
-    lent: dict[int, set[str]]
-    """By chunk: hashes of texts that a later chunk has as well."""
+    schema: pa.Schema  # The table's schema when everything planned is written
+    superseded: dict[int, list[int]]  # By chunk: places of documents that a later chunk replaces
+    lent: dict[int, set[str]]  # By chunk: hashes of texts that a later chunk has as well
 
     def __init__(self, table: Table) -> None:
         self.table = table

@@ -53,22 +53,10 @@ class Maker:
 
 
 def check_model(made: Maker, given: Maker, accepted: Maker | None = None) -> None:
-    """Refuse a model that did not make the index.
+    """Refuse a model, `given`, that did not make the index; the ModelError says what differs.
 
-    Parameters
-    ----------
-    made
-        The maker of the index.
-    given
-        The model that is to search or add.
-    accepted
-        The model that made the index, if its documents are accepted as those of the given one, which has the same
-        document side.
-
-    Raises
-    ------
-    ModelError
-        The message says what differs: the dimension, the document side, the architecture or the query side.
+    `accepted` is the model that made the index, if its documents are accepted as those of the given one, which has the
+    same document side.
     """
     who = f"the index was made by {made.label}, the model given is {given.label}"
     if made.dimension != given.dimension:

@@ -16,6 +16,7 @@ from polyencoders.index import searching
 from polyencoders.index.answers import Answer, hits_of
 from polyencoders.index.arrays import as_array
 from polyencoders.index.documents import OWN_COLUMNS, json_columns, metadata_of, text_hash_of
+from polyencoders.index.layout_storage import newest
 from polyencoders.index.provenance import Maker, check_model, loaded
 from polyencoders.index.records import columns_of
 from polyencoders.index.searching import Wanted
@@ -233,7 +234,7 @@ class Reader:
         return self._writer.with_latest(lambda table: self._look(table, self._snapshot))
 
     def _look(self, table: Table, before: Snapshot | None = None) -> Snapshot:
-        return Snapshot(table, before)
+        return Snapshot(table, newest(table.storage, before.layout if before is not None else None))
 
     def _check_writable(self) -> None:
         if self._pinned is not None:

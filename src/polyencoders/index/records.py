@@ -14,8 +14,7 @@ import pyarrow as pa
 
 from polyencoders.index.documents import OWN_COLUMNS, json_columns, metadata_of
 
-Record = tuple[str, str | None, dict[str, Any]]
-"""Id, text and metadata of a document."""
+Record = tuple[str, str | None, dict[str, Any]]  # Id, text and metadata of a document
 
 
 def columns_of(schema: pa.Schema) -> list[str]:
@@ -33,7 +32,7 @@ class Records:
 
     @classmethod
     def open(cls, path: Path) -> Records:
-        """The file of a `RecordWriter`, mapped into memory."""
+        """The records of a file in Arrow's format, mapped into memory."""
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         return cls([reader.get_batch(i) for i in range(reader.num_record_batches)], reader.schema)
 
@@ -47,22 +46,3 @@ class Records:
         names, columns = self._batches[batch].schema.names, self._batches[batch].columns
         row = {name: column[place].as_py() for name, column in zip(names, columns, strict=True)}
         return row["id"], row["text"], metadata_of(row, self._as_json)
-
-
-class RecordWriter:
-    """Writes batches of a table with the given schema to a file, as they come."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._columns = columns_of(schema)
-        self._schema = pa.schema([schema.field(name) for name in self._columns])
-        self._stream = pa.OSFile(str(path), "wb")
-        self._writer = pa.ipc.new_file(self._stream, self._schema)
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Append a batch; its other columns are left out."""
-        self._writer.write_batch(batch.select(self._columns).cast(self._schema))
-
-    def close(self) -> None:
-        """Finish the file."""
-        self._writer.close()
-        self._stream.close()

@@ -19,29 +19,22 @@ from polyencoders.index.neighbourhoods import reach
 from polyencoders.index.snapshot import Segment, Snapshot
 from polyencoders.scoring import Selection
 
-FRACTION = 0.07
-"""Of the documents, that a fast search looks at by default."""
+FRACTION = 0.07  # Of the documents, that a fast search looks at by default
 LEAST = 40_000
 """Documents that a fast search looks at unless it is given a fraction: of fewer it would miss more than it saves."""
-QUERIES_AT_ONCE = 32
-"""Queries that are searched in one pass over the documents."""
+QUERIES_AT_ONCE = 32  # Queries that are searched in one pass over the documents
 
 
 class Found(NamedTuple):
     """The best documents of one query, best first."""
 
     scores: NDArray[np.float64]
-    segments: NDArray[np.int64]
-    """Of each document: the segment it is in."""
-    places: NDArray[np.int64]
-    """Of each document: its position in the segment."""
-    bound: float
-    """No document that is not among them scores above it."""
+    segments: NDArray[np.int64]  # Of each document: the segment it is in
+    places: NDArray[np.int64]  # Of each document: its position in the segment
+    bound: float  # No document that is not among them scores above it
     certified: bool
-    looked_at: int
-    """Documents that were searched."""
-    there: int
-    """Documents that could be found."""
+    looked_at: int  # Documents that were searched
+    there: int  # Documents that could be found
 
 
 class Promises(NamedTuple):
@@ -49,25 +42,18 @@ class Promises(NamedTuple):
 
     ranks: NDArray[np.float32]
     """`(q, tiles)`: the higher, the more promising; perhaps of the best tiles only, in any order."""
-    tiles: int
-    """Tiles with documents that could be found."""
-    there: int
-    """Documents that could be found."""
+    tiles: int  # Tiles with documents that could be found
+    there: int  # Documents that could be found
 
 
 class Wanted(NamedTuple):
     """What is searched for, whatever the queries are."""
 
-    k: int
-    """How many documents; all where there are fewer."""
-    temperature: float
-    """Of the softmax over query codes."""
-    where: str | None = None
-    """A filter."""
-    fraction: float | None = None
-    """Of the documents that could be found, to look at; None: all, by an exact search."""
-    least: int = 0
-    """Documents to look at if the fraction is fewer; k in any case."""
+    k: int  # How many documents; all where there are fewer
+    temperature: float  # Of the softmax over query codes
+    where: str | None = None  # A filter
+    fraction: float | None = None  # Of the documents that could be found, to look at; None: all, by an exact search
+    least: int = 0  # Documents to look at if the fraction is fewer; k in any case
 
     def number_of_tiles(self, tiles: int, there: int) -> int | None:
         """How many tiles of a segment to look at; None: search it exactly.

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.index.layout import NOBODY, Layout
-from polyencoders.index.layout_storage import newest
 from polyencoders.index.records import Record, Records, columns_of
 from polyencoders.index.table import Table, vectors_in
 from polyencoders.scoring import PreparedDocuments, Selection
+from polyencoders.scoring.selection import TILE
+
+LAID_OUT, BESIDE = 0, 1  # The two segments of a version: what its layout holds, and what it does not
 
 _READ_AT_ONCE = 16_384
 _FILTERS_KEPT = 16
@@ -24,15 +26,13 @@ class Segment:
     """Documents that are searched together."""
 
     documents: PreparedDocuments
-    row_ids: NDArray[np.uint64]
-    """By position: the document's row id in the table."""
-    live: NDArray[np.bool_]
-    """By position: whether the document is there in this version."""
+    row_ids: NDArray[np.uint64]  # By position: the document's row id in the table
+    live: NDArray[np.bool_]  # By position: whether the document is there in this version
     records: Records
-    numbers: NDArray[np.int64]
-    """By position: the number of the document's record."""
-    layout: Layout | None = None
-    """The layout that holds them, whose tiles can be searched apart."""
+    numbers: NDArray[np.int64]  # By position: the number of the document's record
+    number: int  # LAID_OUT or BESIDE
+    first: int = 0  # The place of its first document in the whole index, of which a slice holds a part
+    layout: Layout | None = None  # The layout that holds them, whose tiles can be searched apart
     everything: Selection = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,36 +44,35 @@ class Segment:
 
 
 class Snapshot:
-    """A version of the table with its vectors ready.
-
-    Parameters
-    ----------
-    table
-        One version, held fast.
-    before
-        An earlier snapshot, whose layout need not be read again.
-    """
+    """A version of the table, held fast, with its vectors ready; or a slice of it: `part`, from 0, of `parts`."""
 
     layout: Layout | None
 
-    def __init__(self, table: Table, before: Snapshot | None = None) -> None:
+    def __init__(self, table: Table, layout: Layout | None, part: int = 0, parts: int = 1) -> None:
         self._begin(table)
-        self.layout = newest(table.storage, before.layout if before is not None else None)
-        if self.layout is not None and self.layout.version == self.version:
-            live = self.layout.row_ids[self.layout.row_ids != NOBODY]  # exactly these: no need to ask the table
-        else:
-            live = table.row_ids()
-        live = np.sort(live)
-        self.size = len(live)
-        if (held := self.layout) is not None:
-            ids = held.row_ids
-            there = among(ids, live) & (ids != NOBODY)
-            self.segments.append(Segment(held.documents, ids, there, held.records, held.numbers, held))
-            live = np.setdiff1d(live, ids[there], assume_unique=True)
-        self.beside = len(live)
+        self.layout = layout
+        live: NDArray[np.uint64] | None = None
+        if layout is None or layout.version != self.version:  # else the layout holds exactly what is there
+            live = np.sort(table.row_ids())
+        if layout is not None:
+            ids = layout.row_ids
+            there = ids != NOBODY
+            if live is not None:
+                there &= among(ids, live)
+                everyone = np.load(layout.folder / "row_ids.npy", mmap_mode="r") if layout.held is not None else ids
+                live = np.setdiff1d(live, everyone)
+            first = layout.held.start * TILE if layout.held is not None else 0
+            self.segments.append(
+                Segment(layout.documents, ids, there, layout.records, layout.numbers, LAID_OUT, first, layout)
+            )
+        self.beside = 0
         """Documents that the layout does not hold."""
-        if len(live):
-            self.segments.append(read_from(table, live))
+        if live is not None:
+            mine = cut(len(live), part, parts)
+            self.beside = mine.stop - mine.start
+            if self.beside:
+                self.segments.append(_read(table, live[mine], mine.start))
+        self.size = sum(len(segment.everything) for segment in self.segments)
 
     def _begin(self, table: Table) -> None:
         """Begin without documents."""
@@ -114,7 +113,16 @@ def among(row_ids: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np
     return others[np.minimum(np.searchsorted(others, row_ids), len(others) - 1)] == row_ids
 
 
-def read_from(table: Table, row_ids: NDArray[np.uint64]) -> Segment:
+def cut(number: int, part: int, parts: int) -> slice:
+    """The range of one of the parts into which a row of things is cut.
+
+    >>> [cut(10, part, 3) for part in range(3)]
+    [slice(0, 3, None), slice(3, 6, None), slice(6, 10, None)]
+    """
+    return slice(number * part // parts, number * (part + 1) // parts)
+
+
+def _read(table: Table, row_ids: NDArray[np.uint64], first: int) -> Segment:
     """A segment of the documents with these row ids, in the order given, read from the table."""
     vectors = np.empty((len(row_ids), table.dimension), dtype=np.float32)
     batches = []
@@ -124,5 +132,6 @@ def read_from(table: Table, row_ids: NDArray[np.uint64]) -> Segment:
         rows = table.take(some.tolist(), ["vector", *columns])
         vectors[start : start + len(some)] = vectors_in(rows)
         batches += rows.select(columns).to_batches()
-    there = np.ones(len(row_ids), dtype=bool)
-    return Segment(PreparedDocuments(vectors), row_ids, there, Records(batches, table.schema), np.arange(len(row_ids)))
+    there, numbers = np.ones(len(row_ids), dtype=bool), np.arange(len(row_ids))
+    records = Records(batches, table.schema)
+    return Segment(PreparedDocuments(vectors), row_ids, there, records, numbers, BESIDE, first)

@@ -25,8 +25,7 @@ from polyencoders.index.filters import check_filter, shown
 from polyencoders.index.storage import TABLE, OvertakenError, Storage
 
 FORMAT = 1
-LAYOUTS = "search"
-"""The folder of an index that its layouts are in."""
+LAYOUTS = "search"  # The folder of an index that its layouts are in
 _FORMAT_KEY, _MAKER_KEY = b"polyencoders.format", b"polyencoders.maker"
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 """Marks the id as the key: of two writers that add the same id at the same time the second is told."""
@@ -52,8 +51,7 @@ class Table:
 
     def __init__(self, storage: Storage, table: Any, held: bool = False) -> None:
         self.storage = storage
-        self.held = held
-        """Whether it is one version, which stays as it is."""
+        self.held = held  # Whether it is one version, which stays as it is
         self.path = storage.place
         self._table = table
         self.checksums = checksums_of(storage)

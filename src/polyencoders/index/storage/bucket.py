@@ -47,14 +47,7 @@ _GIVEN_BY = (
 class Bucket:
     """See `Storage`. Nobody waits for a lock: a change that another writer overtook is made again.
 
-    Parameters
-    ----------
-    place
-        `s3://bucket/name`.
-    options
-        By LanceDB's names. What is missing comes from the environment and AWS's files.
-    folder
-        The folder below the place that holds the index; empty for the place itself.
+    `place` is `s3://bucket/name`, `folder` the one below it that holds the index; empty for the place itself.
     """
 
     shared = True

@@ -10,8 +10,7 @@ from typing import NamedTuple, Protocol
 
 from polyencoders.errors import IndexingError
 
-TABLE = "documents"
-"""The name of LanceDB's table; LanceDB keeps it in a folder of that name and `.lance`."""
+TABLE = "documents"  # The name of LanceDB's table; LanceDB keeps it in a folder of that name and `.lance`
 
 Place = str | os.PathLike[str]
 
@@ -24,8 +23,7 @@ class File(NamedTuple):
     """What a storage says about a file."""
 
     size: int
-    modified: float
-    """Seconds since 1970."""
+    modified: float  # Seconds since 1970
 
 
 class Storage(Protocol):

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _OF_THE_CLIENT = ("allow_http", "timeout", "connect_timeout", "proxy_url", "allow_invalid_certificates")
-_TIMES = {"timeout": "20s", "connect_timeout": "5s"}
-"""For one request of some megabytes."""
+_TIMES = {"timeout": "20s", "connect_timeout": "5s"}  # For one request of some megabytes
 _RETRIES = {"client_max_retries": "1", "client_retry_timeout": "30"}
 """For LanceDB, which retries four times or more on top of these: each more of them adds minutes until a silent store
 is given up."""
@@ -29,8 +28,7 @@ class S3Options:
 
     bucket: str
     prefix: str
-    settings: dict[str, str] = field(repr=False)
-    """By the names of AWS's variables, in lower case and without `aws_`."""
+    settings: dict[str, str] = field(repr=False)  # By the names of AWS's variables, in lower case and without `aws_`
 
     @property
     def where(self) -> str:

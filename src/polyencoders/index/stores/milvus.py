@@ -19,14 +19,12 @@ from polyencoders.index.stores.protocol import ClientStore, Neighbours, StoredDo
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-MOST_NEIGHBOURS = 16_384
-"""Milvus returns no more for one vector."""
+MOST_NEIGHBOURS = 16_384  # Milvus returns no more for one vector
 NEIGHBOURS_AT_ONCE = 1 << 20
 """Neighbours asked for in one request, over all its vectors: an answer must fit in one of Milvus' messages."""
 DOCUMENTS_AT_ONCE = 1000
 EXACT_INDEXES = ("FLAT", "BRUTE_FORCE")
-MOST_CHARACTERS = 65_535
-"""Bytes of a text in a collection that `create` made: Milvus takes no more."""
+MOST_CHARACTERS = 65_535  # Bytes of a text in a collection that `create` made: Milvus takes no more
 
 
 class MilvusStore(ClientStore):

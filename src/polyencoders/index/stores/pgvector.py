@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from psycopg import sql
 
 CONNECT_SECONDS = 10
-MOST_EF_SEARCH = 1000
-"""The largest `hnsw.ef_search` that pgvector takes."""
+MOST_EF_SEARCH = 1000  # The largest `hnsw.ef_search` that pgvector takes
 
 
 class PgVectorStore(ClientStore):
