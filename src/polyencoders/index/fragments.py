@@ -34,7 +34,7 @@ class Written:
     @property
     def file(self) -> Path:
         """The file itself."""
-        return self.folder / "data" / self.fragment["files"][0]["path"]
+        return self.folder / "data" / str(self.fragment["files"][0]["path"])
 
 
 def file_format_of(dataset: Path) -> str:

@@ -243,4 +243,4 @@ class Reader:
 
 def _spread(rows: NDArray[Any], number: int) -> NDArray[Any]:
     """At most so many rows, at even distances."""
-    return rows[np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(int)]
+    return np.asarray(rows[np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(int)])

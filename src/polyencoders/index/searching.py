@@ -120,7 +120,7 @@ def shared_out(ranks: list[NDArray[np.float32]], number: int) -> list[int]:
     """
     places = np.repeat(np.arange(len(ranks)), [len(some) for some in ranks])
     chosen = _most_promising(np.concatenate(ranks), number)
-    return np.bincount(places[chosen], minlength=len(ranks)).tolist()
+    return list(map(int, np.bincount(places[chosen], minlength=len(ranks))))
 
 
 def _most_promising(ranks: NDArray[np.float32], number: int) -> NDArray[np.int64]:

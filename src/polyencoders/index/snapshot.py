@@ -110,7 +110,7 @@ def among(row_ids: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np
     """
     if not len(others):
         return np.zeros(len(row_ids), dtype=bool)
-    return others[np.minimum(np.searchsorted(others, row_ids), len(others) - 1)] == row_ids
+    return np.asarray(others[np.minimum(np.searchsorted(others, row_ids), len(others) - 1)] == row_ids)
 
 
 def cut(number: int, part: int, parts: int) -> slice:
