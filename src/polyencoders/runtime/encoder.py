@@ -120,7 +120,7 @@ class ExportedEncoder(VectorRanking):
         kept = self._cut(query, prompt)
         (encoding,) = self.tokens.encode([prompt + kept.text], self.query_length)
         codes, shares = self._graphs["query"].run(self._inputs([encoding.ids], "query"), ["query", "shares"])
-        special = [bool(one) for one in encoding.special_tokens_mask]
+        special = [id in self.tokens.special for id in encoding.ids]
         return reading(
             prompt + kept.text,
             prompt,

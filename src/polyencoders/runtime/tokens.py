@@ -27,6 +27,10 @@ class Tokens:
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self.padding = padding
+        unknown = getattr(self.tokenizer.model, "unk_token", None)
+        added = self.tokenizer.get_added_tokens_decoder().items()
+        self.special = {id for id, token in added if token.special and token.content != unknown}
+        """Ids of tokens such as `[SEP]` that stand for no word."""
 
     def __call__(self, text: str, *, add_special_tokens: bool = True, **ignored: Any) -> dict[str, list[int]]:
         """Return `{"input_ids": [...]}` for one text."""
