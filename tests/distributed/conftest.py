@@ -17,8 +17,8 @@ from ray.cluster_utils import Cluster
 
 from polyencoders import PolyEncoder
 from polyencoders.distributed import ShardedIndex, connect
+from polyencoders.distributed.replicas import Shards
 from polyencoders.distributed.shard import Shard
-from polyencoders.distributed.shards import Shards
 from polyencoders.index import Index
 
 LOOPBACK = "127.0.0.2"

@@ -22,7 +22,7 @@ pytest.importorskip("ray", reason="needs polyencoders[ray]")
 pytest.importorskip("lance", reason="needs polyencoders[ray]")
 
 from polyencoders import PolyEncoder
-from polyencoders.distributed.encoder import Encoder
+from polyencoders.distributed.encoding import JobRunner
 from polyencoders.errors import ModelError
 from polyencoders.index import Index, verify
 
@@ -184,7 +184,7 @@ def test_the_command_goes_on_with_an_interrupted_run(driven, nodes, folder):
 def test_a_worker_refuses_a_model_that_is_not_the_indexs(folder, monkeypatch):
     model = PolyEncoder(str(folder / "model"))
     ray = SimpleNamespace(get=lambda sent: sent, get_gpu_ids=list)
-    monkeypatch.setattr("polyencoders.distributed.encoder.the_ray", lambda: ray)
-    encoder = Encoder([model, {}], "0" * 32, None)
+    monkeypatch.setattr("polyencoders.distributed.encoding.the_ray", lambda: ray)
+    runner = JobRunner([model, {}], "0" * 32, None)
     with pytest.raises(ModelError, match=r"makes other documents \(fingerprint [0-9a-f]{8} in place of 00000000\)"):
-        encoder({"number": np.array([0])})
+        runner({"number": np.array([0])})

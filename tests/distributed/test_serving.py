@@ -18,7 +18,7 @@ import pytest
 import ray
 from fastapi import testclient
 
-from polyencoders.distributed.deployed import deployed
+from polyencoders.distributed.deployment import deployed
 from polyencoders.errors import ClusterError
 from polyencoders.serving.app import Server
 from polyencoders.serving.settings import Limits, Settings

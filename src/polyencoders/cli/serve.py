@@ -160,7 +160,7 @@ def _announce(settings: Settings, name: str, port: int, where: str = "") -> None
 def _serve_from(cluster: str, settings: Settings, spread: dict[str, Any]) -> None:
     """Serve from a cluster until this process is told to stop."""
     from polyencoders.distributed.cluster import connect
-    from polyencoders.distributed.deployed import deployed
+    from polyencoders.distributed.deployment import deployed
 
     stopped = threading.Event()
 

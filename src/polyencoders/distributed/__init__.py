@@ -1,7 +1,6 @@
-"""The same work on many machines, on Ray. Knows serving, indexes and models.
+"""The same work on many machines, on a Ray cluster.
 
-`ShardedIndex` searches an index whose shares lie in many processes; `add` fills one with the workers of a cluster;
-`connect` joins a cluster; `estimate` says what one would cost.
+`ShardedIndex` searches an index whose slices lie in many processes. `add` fills an index with the workers of a cluster.
 """
 
 from __future__ import annotations
@@ -11,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polyencoders.distributed.cluster import connect
-    from polyencoders.distributed.costs import estimate
     from polyencoders.distributed.encoding import add
-    from polyencoders.distributed.sharded import PartialAnswer, ShardedIndex
+    from polyencoders.distributed.sharded_index import PartialAnswer, ShardedIndex
 
-__all__ = ["PartialAnswer", "ShardedIndex", "add", "connect", "estimate"]
-_ELSEWHERE = {"add": "encoding", "connect": "cluster", "estimate": "costs"}
+__all__ = ["PartialAnswer", "ShardedIndex", "add", "connect"]
+_MODULES = {"add": "encoding", "connect": "cluster"}
 
 
-def __getattr__(name: str) -> Any:  # a shard's process, which imports this first, needs neither models nor a server
+def __getattr__(name: str) -> Any:  # lazily: a shard's process imports this first, and needs no model and no server
     if name in __all__:
-        return getattr(import_module(f"polyencoders.distributed.{_ELSEWHERE.get(name, 'sharded')}"), name)
+        return getattr(import_module(f"polyencoders.distributed.{_MODULES.get(name, 'sharded_index')}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

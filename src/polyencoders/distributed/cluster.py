@@ -1,31 +1,27 @@
-"""A Ray cluster: joining one by its address, and what is to be known of its machines. Knows nothing of indexes."""
+"""Joins a Ray cluster by its address, and looks up its machines."""
 
 from __future__ import annotations
 
 import logging
 import os
 import socket
+import sys
 from typing import Any
 
 from polyencoders.errors import ClusterError, MissingExtraError
+from polyencoders.scoring import set_threads
 
 LOCAL = "local"
 """In place of an address: a cluster of this machine alone, which ends with this process."""
 
-_HANDED_ON = ("TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "HF_HOME", "PYTHONPATH")
-"""What workers are to see of this process's environment, where it is set."""
+_PASSED_ON = ("TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "HF_HOME", "PYTHONPATH")
+"""Environment variables that workers get from this process."""
 
 
 def the_ray() -> Any:
-    """The package `ray`.
-
-    Raises
-    ------
-    MissingExtraError
-        It is not installed.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when it is imported: nothing is reported to anyone
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # without it every start of a worker warns
+    """Return the package `ray`, or raise `MissingExtraError`."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read on import: nothing is reported to anyone
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # without it every worker that starts warns
     try:
         import ray
     except ImportError:
@@ -44,7 +40,7 @@ def connect(address: str) -> None:
     Raises
     ------
     ClusterError
-        Nothing answers there.
+        No cluster answers there.
     MissingExtraError
         Ray is not installed.
     """
@@ -52,45 +48,49 @@ def connect(address: str) -> None:
     if ray.is_initialized():
         return
     # Threads that spin while they wait make PyTorch several times slower on small virtual machines.
-    seen = {"OMP_WAIT_POLICY": "PASSIVE"} | {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
+    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     options: dict[str, Any] = {
         "namespace": "polyencoders",
-        "runtime_env": {"env_vars": seen},
+        "runtime_env": {"env_vars": environment},
         "logging_level": logging.WARNING,
         "log_to_driver": False,
     }
-    _knock(ray, address)
+    if address == LOCAL:
+        options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
-        if address == LOCAL:
-            ray.init(address=LOCAL, include_dashboard=False, _node_ip_address="127.0.0.1", **options)
-        else:
-            ray.init(address=address, **options)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        raise _nobody(address, error) from error
+        _check_listens(ray, address)
+        ray.init(address=address, **options)
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
+        raise ClusterError(
+            f"no Ray cluster at {address!r} ({one_line(error, 200)}); `ray start --head` starts one, and the address "
+            "is its HOST:PORT, `auto` for the cluster of this machine, or `local` for a new one of this machine alone"
+        ) from error
 
 
-def _knock(ray: Any, address: str) -> None:
-    """See that somebody listens at HOST:PORT, for whom Ray would wait for minutes."""
+def _check_listens(ray: Any, address: str) -> None:
+    """Connect to HOST:PORT, because Ray would wait minutes for it."""
     host, _, port = address.rpartition(":")
     if not port.isdecimal() or "/" in host:
         return
     if host in ("127.0.0.1", "localhost", "[::1]"):
-        host = ray.util.get_node_ip_address()  # as Ray reads it
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, OverflowError) as error:
-        raise _nobody(address, error) from error
-
-
-def _nobody(address: str, error: Exception) -> ClusterError:
-    said = " ".join(str(error).split())
-    return ClusterError(
-        f"no Ray cluster at {address!r} ({said[:200]}); `ray start --head` starts one, and the address is its "
-        "HOST:PORT, `auto` for the cluster of this machine, or `local` for a new one of this machine alone"
-    )
+        host = ray.util.get_node_ip_address()  # this is how Ray reads it
+    socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
 def machines() -> list[dict[str, float]]:
-    """The resources of each machine of the cluster that has processors to give: `CPU`, `GPU`, and others."""
+    """Return the resources (`CPU`, `GPU`, ...) of each machine of the cluster that has a processor to give."""
     nodes = the_ray().nodes()
     return [dict(node["Resources"]) for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+
+
+def use_threads(number: int) -> None:
+    """Compute with so many threads in this process: in searches, and in models loaded now or later."""
+    os.environ["OMP_NUM_THREADS"] = str(number)
+    set_threads(number)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(number)
+
+
+def one_line(error: object, longest: int) -> str:
+    """Return the message of an error in one line, cut to a length."""
+    return " ".join(str(error).split())[:longest]

@@ -1,26 +1,30 @@
-"""Documents into an index, encoded by all workers of a Ray cluster, and put into it as one version.
+"""Adds documents to an index with all workers of a Ray cluster, as one version.
 
-Ray Data maps the chunks of a plan over actors that hold the model: it replaces those that die, and gives their chunks
-to others. Knows Ray and the index; what a chunk is, and how all are put together, is the index's.
+Ray Data maps the jobs of a plan over actors that hold the model. It replaces actors that die, and gives their jobs to
+others.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Iterator
+import socket
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from polyencoders.distributed.cluster import connect, machines, the_ray
-from polyencoders.distributed.encoder import Encoder
-from polyencoders.errors import ClusterError, PolyencodersError
-from polyencoders.index import Added, Index
+import numpy as np
+from numpy.typing import NDArray
+
+from polyencoders.distributed.cluster import connect, machines, one_line, the_ray, use_threads
+from polyencoders.errors import ClusterError, ModelError, PolyencodersError
+from polyencoders.index import Added, Index, storage
 from polyencoders.index.jobs import Job, Watch, in_a_folder
 from polyencoders.index.planning import CHUNK
+from polyencoders.index.table import Table
 
 THREADS = 4
-"""Processors of a worker without a GPU, at most: more make one worker faster, but less than more workers would."""
+"""Most processors of a worker without a GPU. More make one worker faster, but less than more workers would."""
 
 
 def add(
@@ -32,18 +36,18 @@ def add(
     chunk: int = CHUNK,
     watch: Watch | None = None,
 ) -> Added:
-    """Add documents to an index, or replace those whose ids are there, with all workers of a cluster.
+    """Add documents to an index with all workers of a cluster, replacing those with the same ids.
 
-    The index is then as one machine would have made it, document for document, and came to be so in one version: a
-    reader sees all of the documents or none. This process reads and checks every one before the first is encoded, and
-    keeps some 400 bytes of each until the end. Interrupted, the same call goes on where it stopped.
+    The result equals that of one machine, document for document, and appears as one version: a reader sees all of the
+    documents or none. This process reads and checks every document before the first is encoded, and keeps some 400
+    bytes of each until the end. After an interruption the same call goes on where it stopped.
 
     The index lies in a folder that all machines have under the same path. The model is sent to them.
 
     Parameters
     ----------
     index
-        To be filled; opened with its model, or so that it can load it.
+        The index, opened with its model, or able to load it.
     documents
         As for `Index.add`.
     address
@@ -51,9 +55,9 @@ def add(
     bf16
         Whether to compute in bf16; by default each worker does where its device multiplies it in hardware.
     chunk
-        Documents that a worker encodes at a time, in batches of like length.
+        Documents that a worker encodes at a time, in batches of similar length.
     watch
-        Is told how far it has got.
+        Is told of the progress.
 
     Raises
     ------
@@ -77,29 +81,78 @@ def add(
     fingerprint = index.maker.documents
 
     def work(jobs: list[Job]) -> Iterator[tuple[int, int]]:
-        return _mapped(jobs, model, fingerprint, bf16)
+        return _run_all(jobs, model, fingerprint, bf16)
 
     return index.add_at_once(documents, work, bf16=bf16, chunk=chunk, watch=watch)
 
 
-def _mapped(jobs: list[Job], model: Any, fingerprint: str, bf16: bool | None) -> Iterator[tuple[int, int]]:
-    """Have jobs run by the cluster's workers; gives of each, as it ends, its number and how many texts it encoded."""
+class JobRunner:
+    """An actor of Ray Data: holds the model, and runs jobs by their numbers.
+
+    Parameters
+    ----------
+    references
+        Of the model and of the jobs by number; in a list, so that Ray does not fetch them here.
+    fingerprint
+        Of the document side that made the index.
+    bf16
+        Whether to compute in bf16; None: where the device multiplies it in hardware.
+    """
+
+    def __init__(self, references: list[Any], fingerprint: str, bf16: bool | None) -> None:
+        self.references = references
+        self.fingerprint = fingerprint
+        self.bf16 = bf16
+        self._loaded: tuple[Any, dict[int, Job], Table] | None = None
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run the jobs with the numbers given; return how many texts each of them encoded."""
+        if self._loaded is None:
+            # Not in the constructor, whose errors Ray Data does not pass on.
+            self._loaded = self._load()
+        model, jobs, table = self._loaded
+
+        def encode(texts: list[str], done: Callable[[int], object]) -> NDArray[np.float32]:
+            return np.asarray(model.encode_documents(texts, self.bf16, done))
+
+        numbers = batch["number"]
+        return {"number": numbers, "encoded": np.array([jobs[int(one)].run(table, encode) for one in numbers])}
+
+    def _load(self) -> tuple[Any, dict[int, Job], Table]:
+        ray = the_ray()
+        model, jobs = ray.get(self.references)
+        if ray.get_gpu_ids() and hasattr(model, "to"):  # a PyTorch model
+            model = model.to("cuda")
+        made = model.fingerprints.documents
+        if made != self.fingerprint:
+            raise ModelError(
+                f"on {socket.gethostname()} the index's model makes other documents (fingerprint {made[:8]} in place "
+                f"of {self.fingerprint[:8]}): other releases of polyencoders or of sentence-transformers are installed"
+            )
+        use_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
+        one = next(iter(jobs.values()))
+        return model, jobs, Table.open(storage.existing(one.index), one.version)
+
+
+def _run_all(jobs: list[Job], model: Any, fingerprint: str, bf16: bool | None) -> Iterator[tuple[int, int]]:
+    """Run jobs on the cluster; yield each one's number and how many texts it encoded, as it ends."""
     ray = the_ray()
     from ray import data
 
-    workers, processors, gpus = _share(machines())
+    workers, processors, gpus = _workers(machines())
     context = data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    sent = ray.put(copy.deepcopy(model).to("cpu")), ray.put({job.number: job for job in jobs})
-    with data.DataContext.current(context), _quiet("ray.data"):
-        # A block for each: what one of them came to is told when it is done. Blocks of items are there already, and
-        # need no processor to be read while the workers hold all of them.
+    sent = copy.deepcopy(model).to("cpu") if hasattr(model, "to") else model
+    references = [ray.put(sent), ray.put({job.number: job for job in jobs})]
+    with data.DataContext.current(context), _silenced("ray.data"):
+        # A block for each job, so that each result arrives when the job ends. Items in memory need no processor to be
+        # read while the workers hold all of them.
         numbers = data.from_items([{"number": job.number} for job in jobs], override_num_blocks=len(jobs))
         results = numbers.map_batches(
-            Encoder,
+            JobRunner,
             batch_size=1,
-            fn_constructor_args=(list(sent), fingerprint, bf16),
+            fn_constructor_args=(references, fingerprint, bf16),
             compute=data.ActorPoolStrategy(
                 min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=2
             ),
@@ -110,14 +163,14 @@ def _mapped(jobs: list[Job], model: Any, fingerprint: str, bf16: bool | None) ->
             for row in results.iter_rows():
                 yield int(row["number"]), int(row["encoded"])
         except ray.exceptions.RayTaskError as error:
-            raise _of_a_worker(error) from None
+            raise _cause(error) from None
         except ray.exceptions.RayError as error:
-            raise ClusterError(f"the cluster is lost ({' '.join(str(error).split())[:300]})") from error
+            raise ClusterError(f"the cluster is lost ({one_line(error, 300)})") from error
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """A logger that keeps to itself what is raised as well."""
+def _silenced(name: str) -> Iterator[None]:
+    """Silence a logger that reports what is raised as well."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -127,14 +180,14 @@ def _quiet(name: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _share(cluster: list[dict[str, float]]) -> tuple[int, int, int]:
-    """How many workers a cluster has room for, and how many processors and GPUs each of them takes.
+def _workers(cluster: list[dict[str, float]]) -> tuple[int, int, int]:
+    """Return how many workers a cluster has room for, and how many processors and GPUs each takes.
 
     Examples
     --------
-    >>> _share([{"CPU": 8, "GPU": 2}, {"CPU": 8}])
+    >>> _workers([{"CPU": 8, "GPU": 2}, {"CPU": 8}])
     (2, 1, 1)
-    >>> _share([{"CPU": 2}, {"CPU": 5}])
+    >>> _workers([{"CPU": 2}, {"CPU": 5}])
     (3, 2, 0)
     """
     if not cluster:
@@ -145,11 +198,11 @@ def _share(cluster: list[dict[str, float]]) -> tuple[int, int, int]:
     return sum(int(machine["CPU"]) // each for machine in cluster), each, 0
 
 
-def _of_a_worker(error: Any) -> Exception:
-    """What was wrong on a worker, as if it had been here."""
+def _cause(error: Any) -> Exception:
+    """Return the error that was raised on a worker, out of what Ray Data wraps it in."""
     cause: BaseException = error.cause
     while not isinstance(cause, PolyencodersError) and cause.__cause__ is not None:
-        cause = cause.__cause__  # Ray Data wraps what it does not know
+        cause = cause.__cause__
     if isinstance(cause, PolyencodersError):
         return cause
-    return ClusterError(f"a worker failed: {' '.join(str(cause).split())[:500] or type(cause).__name__}")
+    return ClusterError(f"a worker failed: {one_line(cause, 500) or type(cause).__name__}")

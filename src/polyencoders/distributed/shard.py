@@ -1,7 +1,6 @@
-"""One slice of an index in a process of its own: it loads what it is asked for, and searches it.
+"""A slice of an index in a process of its own.
 
-A shard keeps nothing that is not in storage: one that is started again loads its slice with the next search. Knows
-slices of indexes; nothing of the other shards.
+A shard keeps nothing that is not in storage: after a restart it loads its slice with the next search.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from polyencoders.errors import IndexingError, StorageError
@@ -20,16 +18,17 @@ from polyencoders.index import storage
 from polyencoders.index.searching import Found, Promises, Wanted
 from polyencoders.index.slices import Slice, View
 from polyencoders.index.table import Table
+from polyencoders.scoring import set_threads
 
 Codes = NDArray[np.float32] | NDArray[np.float64]
-"""`(q, m, d)`; searched as float64, and sent as float32 where nothing is lost by it."""
+"""`(q, m, d)`; searched as float64, and sent as float32 where that loses nothing."""
 
 VIEWS_KEPT = 2
-"""That which is searched, and the one before it, for searches that began with it."""
+"""The view that is searched, and the one before it, for searches that began with it."""
 
 
 class StaleViewError(IndexingError):
-    """What is to be searched is in storage no more; there is something newer."""
+    """The view to be searched is no longer in storage; there is a newer one."""
 
 
 class Loaded(NamedTuple):
@@ -38,9 +37,9 @@ class Loaded(NamedTuple):
     view: View
     documents: int
     beside: int
-    """Of them: those that no layout holds."""
+    """Documents that are not in the layout."""
     tiles: int
-    """Of the layout, with documents."""
+    """Tiles of the layout that have documents."""
 
 
 class Part(NamedTuple):
@@ -48,43 +47,44 @@ class Part(NamedTuple):
 
     view: View
     documents: int
-    """That it holds, found or not."""
+    """How many documents the shard holds."""
     found: list[dict[int, Found]]
-    """By query and segment, places as in the whole index."""
+    """By query and segment; places are those in the whole index."""
     records: dict[tuple[int, int], tuple[str, str | None, dict[str, Any]]]
     """Id, text and metadata of each document found, by segment and place."""
     seconds: float
-    """That the search took in its process."""
+    """How long the search took in the shard's process."""
 
 
 class Shard:
-    """A slice of an index. Its methods may be called by several threads.
+    """Searches a slice of an index. Several threads may call its methods.
 
     Parameters
     ----------
     place
         The index, where this machine finds it.
     options
-        How object storage is reached, as for `Index.open`.
+        How to reach object storage, as for `Index.open`.
     part, parts
-        Which slice it is, from 0, of how many.
+        The number of the slice, from 0, and how many there are.
     threads
-        With which it searches.
+        How many threads searches use in this process.
     """
 
     def __init__(self, place: str, options: Mapping[str, str] | None, part: int, parts: int, threads: int) -> None:
+        set_threads(threads)
         self._place, self._options = place, options
-        self._part, self._parts, self._threads = part, parts, threads
+        self._part, self._parts = part, parts
         self._slices: dict[View, Slice] = {}
         self._loading = threading.Lock()
 
     def load(self, view: View) -> Loaded:
-        """Have the slice of a view in memory.
+        """Load the slice of a view into memory.
 
         Raises
         ------
         StaleViewError
-            It is not in storage.
+            The view is not in storage.
         StorageError
             Object storage does not answer.
         """
@@ -93,27 +93,20 @@ class Shard:
         return Loaded(view, slice.size, slice.beside, tiles)
 
     def promises(self, view: View, codes: Codes, where: str | None, most: int | None) -> Promises:
-        """How promising its tiles are to each query; parameters and errors as for `search` and `Slice.promises`."""
-        torch.set_num_threads(self._threads)  # of the calling thread
+        """Return how promising its tiles are for each query; parameters and errors as for `search`."""
         return self._slice(view).promises(codes.astype(np.float64), where, most)
 
-    def search(
-        self,
-        view: View,
-        codes: Codes,
-        wanted: Wanted,
-        numbers: NDArray[np.int64] | None = None,
-    ) -> Part:
-        """The best documents of its slice for each query.
+    def search(self, view: View, codes: Codes, wanted: Wanted, numbers: NDArray[np.int64] | None = None) -> Part:
+        """Return the best documents of its slice for each query.
 
         Parameters
         ----------
         view
-            What is searched.
+            What to search.
         codes, wanted
             As for `Slice.find`.
         numbers
-            `(parts, q)`: how many of its tiles each shard is to look at; None: all.
+            `(parts, q)`: how many of its tiles each shard is to search; None: all.
 
         Raises
         ------
@@ -123,7 +116,6 @@ class Shard:
             The filter cannot be used.
         """
         started = time.perf_counter()
-        torch.set_num_threads(self._threads)  # of the calling thread
         here = self._slice(view)
         found = here.find(codes.astype(np.float64), wanted, numbers[self._part] if numbers is not None else None)
         places = {
@@ -140,13 +132,12 @@ class Shard:
             slice = self._slices.pop(view, None)
             if slice is None:
                 slice = self._read(view)
-            self._slices[view] = slice  # the newest last
+            self._slices[view] = slice  # the newest is last
             while len(self._slices) > VIEWS_KEPT:
                 self._slices.pop(next(iter(self._slices)))
             return slice
 
     def _read(self, view: View) -> Slice:
-        torch.set_num_threads(self._threads)
         before = next(reversed(self._slices.values()), None)
         try:
             table = Table.open(storage.existing(self._place, self._options), view.version)

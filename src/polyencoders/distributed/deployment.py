@@ -1,7 +1,4 @@
-"""The server on a Ray cluster, from beginning to end: shards, Ray Serve, and nothing left of them afterwards.
-
-Knows Ray Serve's applications and their ends; nothing of what is answered.
-"""
+"""Starts the shards and the server on a Ray cluster, and ends them, leaving nothing behind."""
 
 from __future__ import annotations
 
@@ -15,24 +12,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from polyencoders.distributed.cluster import connect, the_ray
-from polyencoders.distributed.shards import Shards
+from polyencoders.distributed.cluster import connect, one_line, the_ray
+from polyencoders.distributed.replicas import Shards
 from polyencoders.errors import ClusterError, MissingExtraError, PolyencodersError
 from polyencoders.index.storage import existing, place_of
 from polyencoders.serving.settings import Settings
 
 NAME = "polyencoders"
-"""Of the application, of which a cluster has one."""
+"""The name of the application; a cluster has one."""
 GRACE = 30
-"""Seconds that requests in progress have to end when the server stops."""
+"""Seconds that requests in progress have to finish when the server stops."""
 KEEP_ALIVE = 75
-"""Seconds that a connection is kept for another request, as by the server on one machine."""
+"""Seconds that a connection is kept for another request, as on one machine."""
 LISTENING = 30.0
 """Seconds until Ray Serve listens."""
 
 
-class Deployed:
-    """A server that answers."""
+class Deployment:
+    """A server that runs on a cluster."""
 
     def __init__(self, serve: Any, handle: Any, shards: Shards, host: str) -> None:
         self._serve, self._handle = serve, handle
@@ -41,21 +38,15 @@ class Deployed:
         """The address of the machine that listens."""
 
     def reload(self) -> None:
-        """Have it load the model and the index again, and wait for neither."""
+        """Have it load the model and the index again, without waiting."""
         self._handle.reload.remote()
 
     def check(self) -> None:
-        """See that it is there still.
-
-        Raises
-        ------
-        ClusterError
-            Somebody else ended it, or the cluster.
-        """
+        """Raise `ClusterError` if somebody else ended the server or the cluster."""
         try:
             there = NAME in self._serve.status().applications
-        except Exception as error:  # whatever becomes of a connection to what is gone
-            raise ClusterError(f"the cluster does not answer any more: {' '.join(str(error).split())[:200]}") from error
+        except Exception as error:  # a lost connection raises many kinds
+            raise ClusterError(f"the cluster does not answer any more: {one_line(error, 200)}") from error
         if not there:
             raise ClusterError("the server was ended by someone else: Ray Serve has no such application any more")
 
@@ -71,15 +62,15 @@ def deployed(
     patience: float = 10.0,
     partial: bool = False,
     server_threads: int = 1,
-) -> Iterator[Deployed]:
-    """Start shards and a server on a cluster, and wait until it answers; at the end of the block both end.
+) -> Iterator[Deployment]:
+    """Start shards and a server on a cluster; yield when it answers, and end both after the block.
 
     Parameters
     ----------
     address
-        Of the cluster; see `connect`.
+        The cluster's; see `connect`.
     settings
-        Of the server, with an index. It listens on the cluster's head.
+        The server's, with an index. It listens on the cluster's head.
     shards, replicas, threads, patience, partial
         As for `ShardedIndex.on`.
     server_threads
@@ -96,13 +87,13 @@ def deployed(
     """
     settings = _absolute(settings)
     assert settings.index is not None
-    existing(settings.index)  # a wrong name is told at once
+    existing(settings.index)  # a wrong name is refused at once
     connect(address)
     ray = the_ray()
     try:
         from ray import serve
 
-        from polyencoders.distributed.front import Front
+        from polyencoders.distributed.server import ClusterServer
     except ImportError as error:
         raise MissingExtraError(error.name or "ray[serve]", "ray") from None
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
@@ -112,11 +103,11 @@ def deployed(
         if NAME in serve.status().applications and _in_use(serve):
             raise ClusterError(f"the cluster has a server of polyencoders already, at {_where(serve)}: it can have one")
         started = Shards.start(settings.index, shards, replicas, threads, patience, spare=server_threads)
-        front: Any = serve.deployment(serve.ingress()(Front))
-        deployment = front.options(
+        server: Any = serve.deployment(serve.ingress()(ClusterServer))
+        deployment = server.options(
             name="server",
             num_replicas=1,
-            # The gate refuses what is too much, in words that clients know: it must get to see it.
+            # The server itself refuses what is too much, in the format of its clients: the requests must reach it.
             max_ongoing_requests=2 * settings.limits.requests + 64,
             max_queued_requests=settings.limits.requests,
             graceful_shutdown_timeout_s=GRACE,
@@ -124,13 +115,13 @@ def deployed(
             ray_actor_options={"num_cpus": server_threads},
         )
         handle = _run(ray, serve, deployment.bind(settings, started, partial, server_threads))
-        yield Deployed(serve, handle, started, _head_address(ray) if settings.host in _EVERYWHERE else settings.host)
+        yield Deployment(serve, handle, started, _head_address(ray) if settings.host in _EVERYWHERE else settings.host)
     finally:
         _end(ray, serve, started)
 
 
 def _run(ray: Any, serve: Any, application: Any) -> Any:
-    """The application's handle, once it has loaded."""
+    """Return the application's handle, once it has loaded."""
     try:
         handle = serve.run(application, name=NAME, route_prefix="/")
         while not handle.loaded.remote().result():
@@ -140,12 +131,12 @@ def _run(ray: Any, serve: Any, application: Any) -> Any:
     except PolyencodersError:
         raise
     except RuntimeError as error:
-        raise ClusterError(f"Ray Serve could not start the server: {' '.join(str(error).split())[:500]}") from error
+        raise ClusterError(f"Ray Serve could not start the server: {one_line(error, 500)}") from error
     return handle
 
 
 def _absolute(settings: Settings) -> Settings:
-    """The same with whole paths: the server's process works in a folder of Ray's."""
+    """Return settings with absolute paths, as the server's process runs in a folder of Ray's."""
 
     def whole(name: str) -> str:
         return str(Path(name).resolve()) if Path(name).exists() else name
@@ -166,7 +157,7 @@ _EVERYWHERE = ("0.0.0.0", "::")
 
 
 def _listen(serve: Any, settings: Settings) -> None:
-    """Have Ray Serve listen, where nothing else does."""
+    """Have Ray Serve listen at the address of the settings."""
     serve.start(
         proxy_location="HeadOnly",
         http_options={"host": settings.host, "port": settings.port, "keep_alive_timeout_s": KEEP_ALIVE},
@@ -190,10 +181,10 @@ def _where(serve: Any) -> str:
 
 
 def _in_use(serve: Any) -> bool:
-    """Whether the application that is there works, or will: one whose command was killed has no shards any more."""
+    """Tell whether the application works or is loading. If its command was killed, its shards are gone."""
     try:
         return bool(serve.get_app_handle(NAME).in_use.remote().result(timeout_s=5))
-    except Exception:  # it has many ways not to answer
+    except Exception:  # there are many ways not to answer
         return False
 
 
@@ -203,10 +194,10 @@ def _head_address(ray: Any) -> str:
 
 
 def _end(ray: Any, serve: Any, shards: Shards | None) -> None:
-    """Requests in progress are answered still; then nothing is left, but what others serve on the cluster."""
+    """Let requests in progress finish; then end everything but what others serve on the cluster."""
     if not ray.is_initialized():
         return
-    # Ray prints that its controller, which ends as it should, was killed; nobody is to wonder what went wrong.
+    # Ray prints that its controller was killed, though it ends as it should.
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             if shards is not None:

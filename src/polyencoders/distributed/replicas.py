@@ -1,7 +1,4 @@
-"""All shards of an index, and questions put to each of them: one that is lost is asked again when it is back.
-
-Knows Ray's actors and their losses; nothing of what is asked.
-"""
+"""Starts the shards of an index, each in one or more replicas, and calls them; lost ones are called again."""
 
 from __future__ import annotations
 
@@ -16,23 +13,23 @@ from polyencoders.distributed.cluster import machines, the_ray
 from polyencoders.errors import ClusterError
 
 ANOTHER = 2.0
-"""Seconds without an answer after which a replica is asked as well."""
+"""Seconds without an answer after which another replica is called as well."""
 ROOM = 20.0
-"""Seconds for which processors that others use are waited for."""
+"""Seconds to wait for processors that others use."""
 _PAUSE = 0.05
 _AT_ONCE = 4
-"""Calls that a shard works on at the same time: a search need not wait for the loading of a newer version."""
+"""Calls that a shard runs at the same time: a search need not wait while a newer version is loaded."""
 
 
 class Shards:
-    """Handles of the shards; they can be sent to other processes of the cluster.
+    """Handles of an index's shards. They can be sent to other processes of the cluster.
 
     Parameters
     ----------
     replicas
-        Of each share the actors that hold it.
+        By slice: the actors that hold it.
     patience
-        Seconds for which a lost shard is waited for.
+        Seconds to wait for a lost shard.
     """
 
     def __init__(self, replicas: list[list[Any]], patience: float) -> None:
@@ -40,9 +37,9 @@ class Shards:
         self.patience = patience
         self._turn = itertools.count()
         self._down: set[Any] = set()
-        """Actors that are lost, until they do what `tend` asks of them."""
+        """Actors that are lost, until they do what `tend` asks."""
         self._slow: set[Any] = set()
-        """Actors that others were asked beside, until they answer."""
+        """Actors that did not answer in time, until they do."""
         self._tended: dict[Any, Any] = {}
         self._tending = threading.Lock()
 
@@ -57,24 +54,24 @@ class Shards:
         spare: int = 0,
         options: Mapping[str, str] | None = None,
     ) -> Shards:
-        """New ones, which end with this process.
+        """Start shards, which end with this process.
 
         Parameters
         ----------
         place
             The index, where every machine of the cluster finds it.
         shards
-            Shares; None: one for each machine.
+            How many slices; None: one for each machine.
         replicas
-            Of each share.
+            How many processes hold the same slice.
         threads
-            Of each shard; None: as many as there are processors for.
+            Of each process; None: as many as there are processors for.
         patience
-            Seconds for which a lost shard is waited for.
+            Seconds to wait for a lost shard.
         spare
-            Processors of the cluster that are for something else.
+            Processors of the cluster to leave free.
         options
-            How object storage is reached, as for `Index.open`; by default as each machine's own environment says.
+            How to reach object storage, as for `Index.open`; by default each machine's environment says.
 
         Raises
         ------
@@ -89,7 +86,7 @@ class Shards:
         shards = max(1, len(there) // replicas) if shards is None else shards
         wanted = shards * replicas
         if threads is None:
-            most = (processors - (not spare)) // wanted  # one is for whoever asks
+            most = (processors - (not spare)) // wanted  # one is for the process that asks
             threads = next((number for number in range(most, 1, -1) if _room(there, number) >= wanted), 1)
         if wanted * threads > processors or _room(there, threads) < wanted:
             raise ClusterError(
@@ -122,18 +119,18 @@ class Shards:
 
     @property
     def lost(self) -> list[int]:
-        """Shards of which no replica is known to have its share."""
+        """Numbers of the slices whose replicas are all lost."""
         return [part for part, actors in enumerate(self.replicas) if self._down.issuperset(actors)]
 
     @property
     def ailing(self) -> bool:
-        """Whether a replica is lost, or was slow when it was asked last."""
+        """Whether a replica is lost, or was slow to answer its last call."""
         return bool(self._down or self._slow)
 
     def tend(self, method: str, *arguments: Any, wait: float = 1.0) -> None:
-        """Have every replica do what is to be done before it can answer, and see which can; wait a second at most.
+        """Call a method of every replica and note which can answer, waiting so many seconds at most.
 
-        One that is started again would else do so with the first question put to it.
+        A replica that was started again loads its slice this way, before a search asks for it.
         """
         ray = the_ray()
         with self._tending:
@@ -151,17 +148,14 @@ class Shards:
                         self._down.add(actor)
 
     def tell(self, method: str, *arguments: Any) -> None:
-        """Call a method of every shard, every replica of it, and wait for none."""
+        """Call a method of every replica, and wait for none."""
         for actor in itertools.chain(*self.replicas):
             getattr(actor, method).remote(*arguments)
 
     def ask(self, method: str, *arguments: Any, patience: float | None = None) -> list[Any]:
-        """What a method returns, by share; None where no replica answered in time, or in another time.
+        """Call a method of one replica of each slice; return the results, None where none answered in time.
 
-        Raises
-        ------
-        Exception
-            What the method raised.
+        What the method raises is raised here.
         """
         ray = the_ray()
         deadline = time.monotonic() + (self.patience if patience is None else patience)
@@ -189,7 +183,7 @@ class Shards:
                     answer = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
                     raise (error.cause if isinstance(error.cause, Exception) else error) from None
-                except ray.exceptions.RayError:  # its process, or its machine, is gone, and is being replaced
+                except ray.exceptions.RayError:  # its process or its machine is lost, and Ray replaces it
                     self._down.add(actor)
                     lost.append(part)
                     time.sleep(_PAUSE)
@@ -208,7 +202,7 @@ class Shards:
         self._slow.discard(actor)
 
     def close(self) -> None:
-        """End them."""
+        """End the shards."""
         ray = the_ray()
         if ray.is_initialized():
             for actor in itertools.chain(*self.replicas):
@@ -216,7 +210,7 @@ class Shards:
 
 
 def _room(machines: list[int], threads: int) -> int:
-    """How many processes with so many threads there is room for on machines with so many processors.
+    """Return how many processes of so many threads fit on machines with so many processors.
 
     >>> _room([4, 2], 3)
     1

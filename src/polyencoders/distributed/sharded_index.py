@@ -1,7 +1,6 @@
-"""An index that lies in many processes: opened, searched, changed and refreshed as `Index` is.
+"""An index whose slices lie in many processes, used as `Index` is.
 
-Every search asks all shards for one and the same view of the index and merges what they found as the segments of one
-machine are merged. Knows indexes and shards; nothing of HTTP.
+Every search asks all shards for the same view, and merges what they found as one machine merges its segments.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.distributed.cluster import connect, the_ray
+from polyencoders.distributed.replicas import Shards
 from polyencoders.distributed.shard import Loaded, Part, StaleViewError
-from polyencoders.distributed.shards import Shards
 from polyencoders.errors import ClusterError, IndexingError
 from polyencoders.index.answers import Answer, hits_of
 from polyencoders.index.index import Index
@@ -35,18 +34,18 @@ from polyencoders.index.snapshot import BESIDE, LAID_OUT, Snapshot
 from polyencoders.index.table import Table
 
 PATIENCE = 60.0
-"""Seconds for which a lost shard is waited for."""
+"""Seconds to wait for a lost shard."""
 
 BEGINNING = 300.0
-"""Seconds until all shards have started and read their slices; more, where patience is more."""
+"""Seconds within which all shards start and read their slices, or `patience` if that is longer."""
 
 
 @dataclass(frozen=True)
 class PartialAnswer(Answer):
-    """What the shards that answered found, while others are lost: never certified, and `not_looked_at` is above 0."""
+    """What some shards found while others are lost. Never certified; `not_looked_at` is above 0."""
 
 
-class Spread(Snapshot):
+class ShardedSnapshot(Snapshot):
     """A view of the index whose vectors the shards hold."""
 
     def __init__(self, table: Table, view: View, loaded: list[Loaded]) -> None:
@@ -60,10 +59,10 @@ class Spread(Snapshot):
 
 
 class ShardedIndex(Index):
-    """An index that is searched by shards on a Ray cluster. Made by `ShardedIndex.on`.
+    """An index that shards on a Ray cluster search. Opened by `ShardedIndex.on`.
 
-    Its folder must be found under the same path by every machine of the cluster, or it lies in object storage.
-    Everything that `Index` does, it does; documents are added and deleted by this process.
+    Its folder has the same path on every machine of the cluster, or it lies in object storage. It does everything that
+    `Index` does. Documents are added and deleted by this process.
 
     Examples
     --------
@@ -75,7 +74,7 @@ class ShardedIndex(Index):
     shards: Shards
     _owns_shards = False
     partial = False
-    """Whether a search that a lost shard does not answer in time is a `PartialAnswer`, and not an error."""
+    """Whether a search returns a `PartialAnswer` when a lost shard does not answer in time; otherwise it raises."""
 
     @classmethod
     def on(
@@ -92,28 +91,28 @@ class ShardedIndex(Index):
         partial: bool = False,
         storage_options: Mapping[str, str] | None = None,
     ) -> ShardedIndex:
-        """Open an index, and spread it over a cluster.
+        """Open an index, and start its shards on a cluster.
 
         Parameters
         ----------
         cluster
-            An address, as `connect` takes it; or shards of this index that another process started.
+            An address, as for `connect`; or shards of this index that another process started.
         path
             The index.
         model, accept_documents_from
             As for `Index.open`.
         shards
-            Into how many slices it is cut; by default one for each machine.
+            How many slices; by default one for each machine.
         replicas
             Processes that hold the same slice.
         threads
-            With which each searches; by default as many as there are processors for.
+            Threads of each process; by default as many as there are processors for.
         patience
-            Seconds for which a lost shard is waited for.
+            Seconds to wait for a lost shard.
         partial
-            Whether an answer may then leave its documents out, and say so; by default that is an error.
+            Whether an answer may then leave its documents out, and say so; by default a search raises.
         storage_options
-            As for `Index.open`, for all machines; by default as the environment of each says.
+            As for `Index.open`, for all machines; by default each machine's environment says.
 
         Raises
         ------
@@ -124,7 +123,7 @@ class ShardedIndex(Index):
         IndexingError, ModelError
             As for `Index.open`.
         ValueError
-            shards, replicas, threads or patience below what makes sense.
+            shards, replicas or threads is below 1, or patience not above 0.
         """
         for name, number in (("shards", shards), ("replicas", replicas), ("threads", threads)):
             if number is not None and number < 1:
@@ -132,7 +131,7 @@ class ShardedIndex(Index):
         if not patience > 0:
             raise ValueError(f"patience is a number of seconds above 0, got {patience!r}")
         if isinstance(cluster, str):
-            the_ray()  # before minutes are spent on a model
+            the_ray()  # raises before minutes are spent on a model
         index = cls.open(path, model, accept_documents_from, storage_options=storage_options)
         assert isinstance(index, cls)
         if isinstance(cluster, Shards):
@@ -145,40 +144,38 @@ class ShardedIndex(Index):
         return index
 
     def refresh(self) -> None:
-        """Look at the latest version: every shard has it before it is searched. Shards that were lost load theirs.
+        """Search the latest version from now on, once every shard has loaded it.
 
         Raises
         ------
         ClusterError
-            A shard is lost, and did not come back in time; the version before is looked at still.
+            A shard is lost and did not come back in time. The version before is still searched.
         """
         self._writer.refresh()
         held = self._snapshot
-        if isinstance(held, Spread) and held.view == View.of(self._writer):
+        if isinstance(held, ShardedSnapshot) and held.view == View.of(self._writer):
             self.shards.tend("load", held.view)
         else:
             self._snapshot = self._latest()
 
     @property
     def whole(self) -> bool:
-        """Whether all of it can be searched now, as far as is known since the last search or `refresh`."""
+        """Whether all slices could be searched at the last search or `refresh`."""
         return not self.shards.lost
 
     def close(self) -> None:
-        """End the shards, if they were started for it."""
+        """End the shards, unless another process started them."""
         if self._owns_shards:
             self.shards.close()
 
-    # -- inside ------------------------------------------------------------------------------------------------------
-
-    def _look(self, table: Table, before: Snapshot | None = None) -> Spread:
-        # Reading takes as long as it takes, but nobody waits so long for a machine that is lost.
+    def _look(self, table: Table, before: Snapshot | None = None) -> ShardedSnapshot:
+        # Reading may take long; a machine that is lost is not waited for so long.
         patience = self.shards.patience
         if before is None or not self.shards.lost:
             patience = max(BEGINNING, patience)
         for _ in range(5):
             view = View.of(table)
-            self.shards.tell("load", view)  # replicas that are not asked below
+            self.shards.tell("load", view)  # also the replicas that `ask` does not call
             try:
                 loaded = self.shards.ask("load", view, patience=patience)
             except StaleViewError as error:
@@ -187,34 +184,34 @@ class ShardedIndex(Index):
                 continue
             if None in loaded:
                 self._lost([number for number, one in enumerate(loaded) if one is None])
-            spread = Spread(table, view, loaded)
-            if spread.size != len(table):
+            snapshot = ShardedSnapshot(table, view, loaded)
+            if snapshot.size != len(table):
                 raise IndexingError(
-                    f"{self.path}: the shards hold {spread.size:,} documents of version {view.version}, and it has "
+                    f"{self.path}: the shards hold {snapshot.size:,} documents of version {view.version}, and it has "
                     f"{len(table):,}; `polyencoders index compact` makes the layout anew"
                 )
-            return spread
+            return snapshot
         raise IndexingError(f"{self.path}: its layout is made anew again and again; try later")
 
     def _find(self, snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Answer]:
-        # A few at a time, as one machine scans for a few at a time: a shard that has many to search for is not lost.
+        # A few queries at a time, as on one machine: a shard that has many would seem lost.
         starts = range(0, len(codes), QUERIES_AT_ONCE)
         some = [codes[start : start + QUERIES_AT_ONCE] for start in starts]
         return [answer for few in some for answer in self._find_few(snapshot, few, wanted)]
 
     def _find_few(self, snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Answer]:
-        assert isinstance(snapshot, Spread)
+        assert isinstance(snapshot, ShardedSnapshot)
         try:
             parts = self._ask_all(snapshot, codes, wanted)
-        except StaleViewError:  # a shard that was started again cannot read it any more
+        except StaleViewError:  # a shard that was started again can no longer read this view
             if self._snapshot is snapshot:
                 self._snapshot = None
             snapshot = self.snapshot
-            assert isinstance(snapshot, Spread)
+            assert isinstance(snapshot, ShardedSnapshot)
             parts = self._ask_all(snapshot, codes, wanted)
         answered = [part for part in parts if part is not None]
         lost = [number for number, part in enumerate(parts) if part is None]
-        for part in answered:  # what shards say of different versions is never joined
+        for part in answered:  # results of different versions are never merged
             if part.view != snapshot.view:
                 raise IndexingError(f"{self.path}: a shard searched {part.view}, and was asked for {snapshot.view}")
         missed = sum(snapshot.documents[number] for number in lost)
@@ -223,27 +220,29 @@ class ShardedIndex(Index):
             for query in range(len(codes))
         ]
 
-    def _ask_all(self, spread: Spread, codes: NDArray[np.float64], wanted: Wanted) -> list[Part | None]:
-        """What each shard found; None of one that is lost, where that may be."""
+    def _ask_all(self, snapshot: ShardedSnapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Part | None]:
+        """Return what each shard found; None for a lost one, if partial answers are allowed."""
         if self.shards.ailing:
-            self.shards.tend("load", spread.view, wait=0)
+            self.shards.tend("load", snapshot.view, wait=0)
         lost: set[int] = set()
         numbers = None
-        half = codes.astype(np.float32)  # what a model makes, which is half as much to send
+        half = codes.astype(np.float32)  # models make float32, which is half as much to send
         asked = half if (half == codes).all() else codes
         if wanted.fraction is not None:
-            # A fast search looks at the most promising tiles of the whole layout, in whichever shards they lie: the
-            # same ones as on one machine. Where there is no filter, it is known how many these are.
-            where, most = wanted.where, wanted.number_of_tiles(spread.tiles, spread.size - spread.beside)
+            # A fast search looks at the most promising tiles of the whole layout, as on one machine. Without a filter
+            # their number is known beforehand.
+            where, most = wanted.where, wanted.number_of_tiles(snapshot.tiles, snapshot.size - snapshot.beside)
             if most is not None or where is not None:
-                told = self._whole(self.shards.ask("promises", spread.view, asked, where, most if not where else None))
+                told = self._whole(
+                    self.shards.ask("promises", snapshot.view, asked, where, most if not where else None)
+                )
                 lost = {part for part, one in enumerate(told) if one is None}
                 numbers = _numbers(told, len(codes), wanted)
-        parts = self._whole(self.shards.ask("search", spread.view, asked, wanted, numbers))
+        parts = self._whole(self.shards.ask("search", snapshot.view, asked, wanted, numbers))
         return [None if part in lost else one for part, one in enumerate(parts)]
 
     def _whole(self, answers: list[Any]) -> list[Any]:
-        """The answers, if all shards answered, or may be lost."""
+        """Return the answers; raise if one is missing and partial answers are not allowed."""
         lost = [number for number, one in enumerate(answers) if one is None]
         if lost and not self.partial:
             self._lost(lost)
@@ -257,7 +256,7 @@ class ShardedIndex(Index):
 
 
 def _numbers(told: list[Promises | None], queries: int, wanted: Wanted) -> NDArray[np.int64] | None:
-    """How many of its tiles each shard is to look at, `(parts, q)`; None: all of them."""
+    """Return how many of its tiles each shard is to search, `(parts, q)`; None: all."""
     known = [one for one in told if one is not None]
     number = wanted.number_of_tiles(sum(one.tiles for one in known), sum(one.there for one in known))
     if number is None:

@@ -1,7 +1,6 @@
-"""The one-machine server in a process of a Ray cluster, with an index that shards search.
+"""The HTTP server in a process of a Ray cluster, with an index that shards search.
 
-Made by Ray Serve, on whichever machine it chooses, and made again where that machine is lost. Knows the server and
-shards; nothing of how either is started.
+Ray Serve starts it on a machine of its choice, and starts it again if that machine is lost.
 """
 
 from __future__ import annotations
@@ -9,11 +8,11 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-import torch
 from starlette.responses import JSONResponse
 
-from polyencoders.distributed.sharded import ShardedIndex
-from polyencoders.distributed.shards import Shards
+from polyencoders.distributed.cluster import use_threads
+from polyencoders.distributed.replicas import Shards
+from polyencoders.distributed.sharded_index import ShardedIndex
 from polyencoders.serving.app import Server
 from polyencoders.serving.gate import App, Receive, Scope, Send
 from polyencoders.serving.refusals import refusal
@@ -21,22 +20,22 @@ from polyencoders.serving.run import log_as_json
 from polyencoders.serving.settings import Settings
 
 WAITING = 64
-"""Threads that may wait for shards at the same time; while one is lost, they must not be all that there are."""
+"""Threads that may wait for shards at the same time. While one is lost, others must be left."""
 
 
-class Front:
-    """The server as Ray Serve holds it; its application answers from the first moment, if only that it is loading.
+class ClusterServer:
+    """The server as a deployment of Ray Serve. Until it has loaded, it answers that it is loading.
 
     Parameters
     ----------
     settings
-        As for a server on one machine. What it names is found under the same name by every machine.
+        As for a server on one machine. Every machine finds what it names under the same name.
     shards
-        Of the index.
+        The index's shards.
     partial
-        Whether documents of lost shards may be left out of answers, which then say so.
+        Whether answers may leave out documents of lost shards, and say so.
     threads
-        Of the model.
+        Threads of the model.
     """
 
     def __init__(self, settings: Settings, shards: Shards, partial: bool, threads: int) -> None:
@@ -55,31 +54,24 @@ class Front:
         return app
 
     async def loaded(self) -> bool:
-        """Whether requests can be answered.
-
-        Raises
-        ------
-        ModelError, IndexingError, ClusterError
-            They never can.
-        """
-        if self._loaded.done():
-            self._loaded.result()
+        """Whether it has loaded. Raises what went wrong if it cannot."""
+        self.check_health()
         return self._server is not None
 
     async def in_use(self) -> bool:
-        """Whether it is loading, or all of its index can be searched."""
+        """Whether it is loading, or its whole index can be searched."""
         if self._server is None:
             return not self._loaded.done()
         with self._server.current.use() as served:
             return served.whole
 
     def check_health(self) -> None:
-        """Ray Serve makes another in place of one that cannot load."""
+        """Raise what went wrong if it cannot load; Ray Serve then starts another."""
         if self._loaded.done():
             self._loaded.result()
 
     async def reload(self) -> None:
-        """Load the model and the index again, as SIGHUP asks a server on one machine to."""
+        """Load the model and the index again, as a server on one machine does on SIGHUP."""
         if self._server is not None:
             await self._server.reload()
 
@@ -98,7 +90,7 @@ class Front:
             await answer(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        """From the beginning to the end of the application, as ASGI tells them."""
+        """Run the application from ASGI's startup to its shutdown."""
         await receive()
         running = asyncio.ensure_future(self._run())
         await send({"type": "lifespan.startup.complete"})
@@ -119,7 +111,7 @@ class Front:
             await self._ending.wait()
 
     def _load(self) -> Server:
-        torch.set_num_threads(self._threads)
+        use_threads(self._threads)
         return Server(self._settings, self._open)
 
     def _open(self, settings: Settings) -> ShardedIndex:
