@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "evaluation": {"encoders", "index", "scoring", "data", *CELLAR},
     "training": {"models", "runtime", "encoders", "data", "index", "evaluation", "scoring", *CELLAR},
     "integrations": {"index", "encoders", *CELLAR},
-    "serving": {"index", "encoders", "scoring", *CELLAR},
+    "serving": {"", "index", "encoders", "scoring", *CELLAR},  # "": its version
     "distributed": {"serving", "encoders", "data", "index", "scoring", *CELLAR},
 }
 """What each floor knows. Every floor may use the cellar; the command line knows everything, and nobody knows it."""

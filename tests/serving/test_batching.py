@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyencoders.serving.batching import LONG_AT_ONCE, SHORT_AT_ONCE, SLICE_SECONDS, BusyError, Worker, pace_of
+from polyencoders.serving.batching import LONG_AT_ONCE, LONG_SECONDS, SHORT_AT_ONCE, BusyError, Worker, pace_of
 
 
 def lengths(items):
@@ -81,8 +81,8 @@ def test_slow_work_is_cut_into_smaller_slices():
     worker = Worker(lengths, slow, wait=60)
     worker.submit("long", ["x" * 50] * 250).result(30)
     worker.close()
-    assert sizes[0] > 2 * SLICE_SECONDS / 2e-4, "it cannot be known at first"
-    assert sizes[-2] < 2 * SLICE_SECONDS / 2e-4
+    assert sizes[0] > 2 * LONG_SECONDS / 2e-4, "it cannot be known at first"
+    assert sizes[-2] < 2 * LONG_SECONDS / 2e-4
 
 
 def test_the_first_requests_are_refused_as_rightly_as_later_ones():

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from polyencoders.serving import protocol
+from polyencoders.serving import connections
 from polyencoders.serving.settings import Limits
 
 ASK = {"query": "Any tea?", "texts": ["tea", "bread"], "raw_scores": True}
@@ -78,8 +78,8 @@ def test_a_client_that_sends_no_more_gets_its_answer(serve, version, wait):
         connection.sendall(request(body={**ASK, "texts": [*ASK["texts"], "rain"]}, version=version))
         connection.shutdown(socket.SHUT_WR)
         if wait:
-            until(lambda: server.application.api.state.gate.inside == 1)
-            time.sleep(3 * protocol.PROBE_SECONDS)  # it is looked after, and is still there
+            until(lambda: server.application.api.state.limiter.inside == 1)
+            time.sleep(3 * connections.PROBE_SECONDS)  # it is looked after, and is still there
             go.set()
         status, ranks = answer(connection)
         assert status == 200
@@ -104,7 +104,7 @@ def test_half_a_request_and_then_no_more(serve, cut):
         connection.sendall(request()[:-cut])
         connection.shutdown(socket.SHUT_WR)
         assert b" 200 " not in everything(connection)
-    until(lambda: server.application.api.state.gate.inside == 0 and open_connections(server) == 0)
+    until(lambda: server.application.api.state.limiter.inside == 0 and open_connections(server) == 0)
 
 
 def test_a_client_that_has_gone_is_not_waited_for(serve):
@@ -113,8 +113,8 @@ def test_a_client_that_has_gone_is_not_waited_for(serve):
     server.application.current._served.engine.worker.call(lambda: go.wait(10))
     with connected(server) as connection:
         connection.sendall(request())
-        until(lambda: server.application.api.state.gate.inside == 1)
-    until(lambda: server.application.api.state.gate.inside == 0)  # while the model is busy still
+        until(lambda: server.application.api.state.limiter.inside == 1)
+    until(lambda: server.application.api.state.limiter.inside == 0)  # while the model is busy still
     go.set()
     assert server.client.post("/rerank", json=ASK).status_code == 200
 
@@ -161,7 +161,7 @@ def test_one_that_waits_to_be_told_to_go_on_is_refused_before_it_sends(serve):
 
 @pytest.mark.parametrize(("path", "host"), [("/rerank", "evil.example"), ("/health", "localhost")])
 def test_a_body_that_nobody_wants_is_not_waited_for(serve, monkeypatch, path, host):
-    monkeypatch.setattr(protocol, "HEADER_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.5)
     server = serve()
     with connected(server) as connection:
         connection.sendall(request(path, b"x" * 10_000, f"host: {host}")[:-9000])
@@ -203,8 +203,8 @@ def test_all_bodies_together_have_a_limit(serve):
             connection.sendall(request(body=b" " * 1000)[:-10])
             time.sleep(0.1)
         assert answer(begun[1])[0] == 429
-    until(lambda: server.application.api.state.gate.inside == 0)
-    assert server.application.api.state.gate._held == 0
+    until(lambda: server.application.api.state.limiter.inside == 0)
+    assert server.application.api.state.limiter._held == 0
     assert server.client.post("/rerank", json=ASK).status_code == 200
 
 
@@ -212,7 +212,7 @@ def test_all_bodies_together_have_a_limit(serve):
 
 
 def test_a_client_that_does_not_read_is_not_waited_for(serve, monkeypatch):
-    monkeypatch.setattr(protocol, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "READ_SECONDS", 0.3)
     server = serve()
     large = {"input": ["tea"] * 1000}
     with socket.socket() as connection:
@@ -223,11 +223,11 @@ def test_a_client_that_does_not_read_is_not_waited_for(serve, monkeypatch):
             for _ in range(40):
                 connection.sendall(request("/v1/embeddings", large))
         until(lambda: open_connections(server) == 0)
-    assert server.application.api.state.gate.inside == 0
+    assert server.application.api.state.limiter.inside == 0
 
 
 def test_a_client_that_reads_slowly_is(serve, monkeypatch):
-    monkeypatch.setattr(protocol, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "READ_SECONDS", 0.5)
     server = serve()
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
@@ -241,7 +241,7 @@ def test_a_client_that_reads_slowly_is(serve, monkeypatch):
 
 
 def test_silent_connections_make_room(serve, monkeypatch):
-    monkeypatch.setattr(protocol, "CONNECTIONS", 5)
+    monkeypatch.setattr(connections, "CONNECTIONS", 5)
     server = serve()
     with contextlib.ExitStack() as stack:
         for turn in range(20):
@@ -256,8 +256,8 @@ def test_silent_connections_make_room(serve, monkeypatch):
 
 def test_many_that_come_at_once_make_room_for_each_other(serve, monkeypatch):
     """All are accepted before the first of those that must go is gone."""
-    monkeypatch.setattr(protocol, "CONNECTIONS", 5)
-    monkeypatch.setattr(protocol, "HEADER_SECONDS", 60)
+    monkeypatch.setattr(connections, "CONNECTIONS", 5)
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 60)
     server = serve()
     loop, blocked, go = server.server.servers[0].get_loop(), threading.Event(), threading.Event()
     loop.call_soon_threadsafe(lambda: (blocked.set(), go.wait(10)))
@@ -270,7 +270,7 @@ def test_many_that_come_at_once_make_room_for_each_other(serve, monkeypatch):
 
 
 def test_when_all_are_at_work_another_is_told_to_come_back(serve, monkeypatch):
-    monkeypatch.setattr(protocol, "CONNECTIONS", 2)
+    monkeypatch.setattr(connections, "CONNECTIONS", 2)
     server = serve()
     go = threading.Event()
     server.application.current._served.engine.worker.call(lambda: go.wait(10))
@@ -278,7 +278,7 @@ def test_when_all_are_at_work_another_is_told_to_come_back(serve, monkeypatch):
         working = [stack.enter_context(connected(server)) for _ in range(2)]
         for connection in working:
             connection.sendall(request())
-        until(lambda: server.application.api.state.gate.inside == 2)
+        until(lambda: server.application.api.state.limiter.inside == 2)
         with connected(server) as another:
             said = everything(another)
             assert said.startswith(b"HTTP/1.1 503 ")
@@ -297,4 +297,4 @@ def test_vanishing_clients_leave_nothing_behind(serve):
         with connected(server) as connection:
             connection.sendall(request()[: number * 3])
     until(lambda: open_connections(server) <= 1 and psutil.Process().num_fds() <= files)
-    until(lambda: server.application.api.state.gate.inside == 0)
+    until(lambda: server.application.api.state.limiter.inside == 0)

@@ -11,7 +11,7 @@ from polyencoders.errors import ModelError
 from polyencoders.models.loading import load_model
 from polyencoders.serving.batching import BusyError
 from polyencoders.serving.engine import Engine
-from polyencoders.serving.served import Current, Served, called
+from polyencoders.serving.loaded import Current, Served, called
 from polyencoders.serving.settings import Settings
 
 QUERIES = ["Any tea?", ["Hello.", "It rains.", "Do you take the train in winter?"], "music " * 60, "x"]

@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from polyencoders import PolyEncoder
-from polyencoders.serving.refusals import without_paths
+from polyencoders.serving.errors import without_paths
 
 ASK = {"query": "Any tea?", "texts": ["tea", "bread", "rain"], "raw_scores": True}
 

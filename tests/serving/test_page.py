@@ -331,9 +331,9 @@ def test_an_open_page_keeps_no_request_open(searching, visit):
     page = visit(searching).page
     ask(page, QUERY)
     deadline = time.time() + 10
-    while searching.application.api.state.gate.inside and time.time() < deadline:
+    while searching.application.api.state.limiter.inside and time.time() < deadline:
         time.sleep(0.05)
-    assert searching.application.api.state.gate.inside == 0
+    assert searching.application.api.state.limiter.inside == 0
 
 
 # -- without a browser -------------------------------------------------------------------------------------------------

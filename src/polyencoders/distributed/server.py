@@ -9,13 +9,13 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from polyencoders.distributed.cluster import use_threads
 from polyencoders.distributed.replicas import Shards
 from polyencoders.distributed.sharded_index import ShardedIndex
 from polyencoders.serving.app import Server
-from polyencoders.serving.gate import App, Receive, Scope, Send
-from polyencoders.serving.refusals import refusal
+from polyencoders.serving.errors import refusal
 from polyencoders.serving.run import log_as_json
 from polyencoders.serving.settings import Settings
 
@@ -47,7 +47,7 @@ class ClusterServer:
         self._ending = asyncio.Event()
         self._server: Server | None = None
 
-    def __serve_build_asgi_app__(self) -> App:  # Ray Serve's name for it
+    def __serve_build_asgi_app__(self) -> ASGIApp:  # Ray Serve's name for it
         async def app(scope: Scope, receive: Receive, send: Send) -> None:  # a method would not be known as ASGI 3
             await self._answer(scope, receive, send)
 

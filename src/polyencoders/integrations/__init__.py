@@ -1,4 +1,4 @@
 """Our models and index as components of other libraries: `langchain`, `haystack`, `llama_index`.
 
-Each is a module to import by name, and needs its library. Knows index and models; known by nobody.
+Each is a module to import by name, and needs its library.
 """

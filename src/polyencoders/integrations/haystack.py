@@ -1,9 +1,6 @@
-"""For Haystack: a ranker by any of our models, and a retriever over our index.
+"""Haystack components: a ranker by any of our models, and a retriever over our index."""
 
-Knows Haystack's documents, messages and components; ranking and searching are done elsewhere.
-"""
-
-# Without `from __future__ import annotations`: Haystack reads the types of `run` as they stand.
+# No `from __future__ import annotations`: Haystack reads the types of `run`.
 import os
 import threading
 from dataclasses import replace
@@ -11,7 +8,7 @@ from typing import Any
 
 from polyencoders.encoders.cached_ranking import CachedRanking
 from polyencoders.errors import DataError, MissingExtraError, ModelError
-from polyencoders.integrations.searching import opened, search
+from polyencoders.integrations.searching import opened, search, turns
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
@@ -26,18 +23,18 @@ Conversation = str | list[str] | list[ChatMessage]
 
 @component
 class PolyencodersRanker:
-    """Documents by their relevance to a query, with the model's own scores.
+    """Ranks documents for a query, with the model's own scores.
 
-    Each document is encoded once; several threads may use it.
+    Each text is encoded once. Several threads may use it.
 
     Parameters
     ----------
     model
-        Any of the four architectures, or where to load it from; a pipeline can be saved only with the latter.
+        Any of our models, or where to load it from. Only with the latter can a pipeline be saved.
     top_k
-        How many documents to keep; None: all of them.
+        How many documents to keep; None: all.
     cache
-        A file to keep document vectors in; by default they are kept in memory.
+        A file to keep document vectors in; by default they stay in memory.
 
     Examples
     --------
@@ -56,45 +53,33 @@ class PolyencodersRanker:
         self._warming = threading.Lock()
 
     def warm_up(self) -> None:
-        """Load the model, unless it is there.
-
-        Raises
-        ------
-        ModelError
-            It cannot be loaded.
-        """
+        """Load the model unless it is loaded; raise `ModelError` if that fails."""
         with self._warming:
             if self._ranking is None:
                 self._ranking = CachedRanking(self.model, self.cache)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` makes the component of again.
-
-        Raises
-        ------
-        ModelError
-            The model was given as an object.
-        """
+        """Describe the component for `from_dict`; raise `ModelError` if the model was given as an object."""
         cache = os.fspath(self.cache) if self.cache is not None else None
         return default_to_dict(self, model=_place("model", self.model), top_k=self.top_k, cache=cache)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "PolyencodersRanker":
-        """The component that `to_dict` described."""
+        """Make the component that `to_dict` described."""
         return default_from_dict(cls, data)
 
     @component.output_types(documents=list[Document])
     def run(self, query: Conversation, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
-        """The best documents, best first; equal ones in the order given.
+        """Rank documents, best first; ties in the order given.
 
         Parameters
         ----------
         query
             A text; or a conversation, the oldest turn first: a list of texts, or of messages.
         documents
-            What to rank; they stay as they are.
+            What to rank. They are not changed.
         top_k
-            How many to keep, in place of the component's own number.
+            How many to keep; by default the component's number.
 
         Returns
         -------
@@ -117,15 +102,15 @@ class PolyencodersRanker:
 
 @component
 class PolyencodersRetriever:
-    """What an index finds for a query.
+    """Searches an index.
 
-    Documents carry their ids, scores and metadata, and in it `certified`: whether it is proven that none was missed.
-    Several threads may use it.
+    Documents have their ids, scores and metadata. `certified` in the metadata says whether it is proven that no better
+    document was missed. Several threads may use it.
 
     Parameters
     ----------
     index
-        The folder of an index, or an open one; a pipeline can be saved only with the former.
+        The folder of an index, or an open one. Only with the former can a pipeline be saved.
     top_k
         How many documents to find.
     where
@@ -133,7 +118,7 @@ class PolyencodersRetriever:
     mode
         `exact`: the best of all documents. `fast`: the best of those in the most promising neighbourhoods.
     model
-        For a folder: the model that made the index, or where to load that from; by default from where it was then.
+        For a folder: the model that made the index, or where to load it from; by default where it was then.
 
     Examples
     --------
@@ -158,25 +143,13 @@ class PolyencodersRetriever:
         self._warming = threading.Lock()
 
     def warm_up(self) -> None:
-        """Open the index and load its model, unless they are there.
-
-        Raises
-        ------
-        IndexingError, ModelError
-            There is no index, or its model cannot be loaded.
-        """
+        """Open the index with its model, unless it is open; raise `IndexingError` or `ModelError` if that fails."""
         with self._warming:
             if self._opened is None:
                 self._opened = opened(self.index, self.model)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` makes the component of again.
-
-        Raises
-        ------
-        ModelError
-            The index, or the model, was given as an object.
-        """
+        """Describe the component for `from_dict`; raise `ModelError` if index or model were given as objects."""
         return default_to_dict(
             self,
             index=_place("index", self.index),
@@ -188,21 +161,21 @@ class PolyencodersRetriever:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "PolyencodersRetriever":
-        """The component that `to_dict` described."""
+        """Make the component that `to_dict` described."""
         return default_from_dict(cls, data)
 
     @component.output_types(documents=list[Document])
     def run(
         self, query: Conversation, top_k: int | None = None, where: str | None = None, mode: str | None = None
     ) -> dict[str, Any]:
-        """The documents with the highest scores, best first.
+        """Return the documents with the highest scores, best first.
 
         Parameters
         ----------
         query
             A text; or a conversation, the oldest turn first: a list of texts, or of messages.
         top_k, where, mode
-            In place of the component's own.
+            By default the component's own.
 
         Returns
         -------
@@ -232,7 +205,7 @@ class PolyencodersRetriever:
 
 
 def _place(name: str, given: Any) -> str:
-    """Where to load something from, for a pipeline that is saved."""
+    """Return where to load something from, for a pipeline that is saved."""
     if not isinstance(given, str | os.PathLike):
         raise ModelError(f"{name} was given as an object, a {type(given).__name__}: give its path to save a pipeline")
     return os.fspath(given)
@@ -245,10 +218,5 @@ def _text(document: Document) -> str:
 
 
 def _turns(query: Any) -> Any:
-    """A query as our models take it: of messages, the texts that people and models said."""
-    if not isinstance(query, list | tuple) or not any(isinstance(turn, ChatMessage) for turn in query):
-        return query
     spoken = (ChatRole.USER, ChatRole.ASSISTANT)
-    said = [turn for turn in query if not isinstance(turn, ChatMessage) or turn.role in spoken]
-    texts = [turn.text if isinstance(turn, ChatMessage) else turn for turn in said]
-    return [text for text in texts if text]
+    return turns(query, ChatMessage, lambda message: message.text if message.role in spoken else None)

@@ -1,7 +1,4 @@
-"""For LangChain: a reranker by any of our models, and a retriever over our index.
-
-Knows LangChain's documents, messages and interfaces; ranking and searching are done elsewhere.
-"""
+"""LangChain components: a reranker by any of our models, and a retriever over our index."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any, Literal
 
 from polyencoders.encoders.cached_ranking import CachedRanking
 from polyencoders.errors import MissingExtraError
-from polyencoders.integrations.searching import opened, search
+from polyencoders.integrations.searching import opened, search, turns
 
 try:
     from langchain_core.callbacks import (
@@ -33,18 +30,18 @@ Mode = Literal["exact", "fast"]
 
 
 class PolyencodersReranker(BaseDocumentCompressor):
-    """Documents by their relevance to a query, the score in their metadata as `relevance_score`.
+    """Ranks documents for a query; the score is `relevance_score` in their metadata.
 
-    Each document is encoded once; several threads may use it.
+    Each text is encoded once. Several threads may use it.
 
     Parameters
     ----------
     model
-        Any of the four architectures, or where to load it from.
+        Any of our models, or where to load it from.
     top_n
-        How many documents to keep; None: all of them.
+        How many documents to keep; None: all.
     cache
-        A file to keep document vectors in; by default they are kept in memory.
+        A file to keep document vectors in; by default they stay in memory.
 
     Examples
     --------
@@ -65,16 +62,16 @@ class PolyencodersReranker(BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: Any, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """The best documents, best first, as copies; equal ones in the order given.
+        """Return the best documents, best first, as copies; ties in the order given.
 
         Parameters
         ----------
         documents
-            What to rank; they stay as they are.
+            What to rank. They are not changed.
         query
             A text; or a conversation, the oldest turn first: a list of texts, or of messages.
         callbacks
-            Not used: nothing that they know happens here.
+            Not used.
 
         Returns
         -------
@@ -96,10 +93,10 @@ class PolyencodersReranker(BaseDocumentCompressor):
 
 
 class PolyencodersRetriever(BaseRetriever):
-    """What an index finds for a query; `k`, `where` and `mode` can be given to each `invoke` as well.
+    """Searches an index. `k`, `where` and `mode` can also be given to each `invoke`.
 
-    The query is a text; or a conversation, the oldest turn first: a list of texts, or of messages. Documents carry
-    their ids and metadata, and in it `relevance_score`, and `certified`: whether it is proven that none was missed.
+    The query is a text; or a conversation, the oldest turn first: a list of texts, or of messages. Documents have their
+    ids and metadata, with `relevance_score`, and `certified`: whether it is proven that no better document was missed.
     Several threads may use it.
 
     Parameters
@@ -113,9 +110,9 @@ class PolyencodersRetriever(BaseRetriever):
     mode
         `exact`: the best of all documents. `fast`: the best of those in the most promising neighbourhoods.
     model
-        For a folder: the model that made the index, or where to load that from; by default from where it was then.
+        For a folder: the model that made the index, or where to load it from; by default where it was then.
     options
-        Of LangChain's own retrievers: `tags`, `metadata`, ...
+        Of LangChain's retrievers: `tags`, `metadata`, ...
 
     Examples
     --------
@@ -173,14 +170,10 @@ class PolyencodersRetriever(BaseRetriever):
     async def _aget_relevant_documents(
         self, query: Any, *, run_manager: AsyncCallbackManagerForRetrieverRun, **options: Any
     ) -> list[Document]:
-        # LangChain's own leaves the options out.
+        # LangChain's own drops the options.
         return await run_in_executor(None, self._get_relevant_documents, query, **options)
 
 
 def _turns(query: Any) -> Any:
-    """A query as our models take it: of messages, the texts that people and models said."""
-    if not isinstance(query, list | tuple) or not any(isinstance(turn, BaseMessage) for turn in query):
-        return query
-    said = [turn for turn in query if not isinstance(turn, BaseMessage) or isinstance(turn, HumanMessage | AIMessage)]
-    texts = [str(turn.text) if isinstance(turn, BaseMessage) else turn for turn in said]
-    return [text for text in texts if text]
+    spoken = (HumanMessage, AIMessage)
+    return turns(query, BaseMessage, lambda message: str(message.text) if isinstance(message, spoken) else None)

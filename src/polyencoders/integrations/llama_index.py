@@ -1,7 +1,4 @@
-"""For LlamaIndex: a node postprocessor that reranks by any of our models, and a retriever over our index.
-
-Knows LlamaIndex's nodes, queries and interfaces; ranking and searching are done elsewhere.
-"""
+"""LlamaIndex components: a node postprocessor that reranks by any of our models, and a retriever over our index."""
 
 from __future__ import annotations
 
@@ -31,12 +28,12 @@ dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defin
 
 
 class Conversation(QueryBundle):
-    """A conversation as a query: for everything else in LlamaIndex, its turns a line each.
+    """A conversation as a query. Other components of LlamaIndex see its turns as lines of text.
 
     Parameters
     ----------
     turns
-        Texts or messages, the oldest first; of messages, what users and assistants said.
+        Texts or messages, the oldest first; only messages of users and assistants are used.
 
     Examples
     --------
@@ -53,19 +50,19 @@ class Conversation(QueryBundle):
 
 
 class PolyencodersRerank(BaseNodePostprocessor):
-    """Nodes by their relevance to a query, with the model's own scores.
+    """Ranks nodes for a query, with the model's own scores.
 
-    What is read of a node is what LlamaIndex embeds of it: its text, with the metadata that is not excluded from that.
-    Each text is encoded once; several threads may use it.
+    The model reads what LlamaIndex embeds of a node: its text, with the metadata that is not excluded.
+    Each text is encoded once. Several threads may use it.
 
     Parameters
     ----------
     model
-        Any of the four architectures, or where to load it from.
+        Any of our models, or where to load it from.
     top_n
-        How many nodes to keep; None: all of them.
+        How many nodes to keep; None: all.
     cache
-        A file to keep document vectors in; by default they are kept in memory.
+        A file to keep document vectors in; by default they stay in memory.
 
     Examples
     --------
@@ -85,7 +82,7 @@ class PolyencodersRerank(BaseNodePostprocessor):
 
     @classmethod
     def class_name(cls) -> str:
-        """As LlamaIndex writes it down."""
+        """Return the name that LlamaIndex stores."""
         return "PolyencodersRerank"
 
     def _postprocess_nodes(
@@ -107,9 +104,10 @@ class PolyencodersRerank(BaseNodePostprocessor):
 
 
 class PolyencodersRetriever(BaseRetriever):
-    """What an index finds for a query.
+    """Searches an index.
 
-    Nodes carry their ids, scores and metadata, and in it `certified`: whether it is proven that none was missed.
+    Nodes have their ids, scores and metadata. `certified` in the metadata says whether it is proven that no better node
+    was missed.
     Several threads may use it.
 
     Parameters
@@ -123,9 +121,9 @@ class PolyencodersRetriever(BaseRetriever):
     mode
         `exact`: the best of all documents. `fast`: the best of those in the most promising neighbourhoods.
     model
-        For a folder: the model that made the index, or where to load that from; by default from where it was then.
+        For a folder: the model that made the index, or where to load it from; by default where it was then.
     options
-        Of LlamaIndex's own retrievers: `callback_manager`, ...
+        Of LlamaIndex retrievers: `callback_manager`, ...
 
     Examples
     --------
@@ -161,7 +159,7 @@ class PolyencodersRetriever(BaseRetriever):
                     id_=hit.id,
                     text=hit.text or "",
                     metadata={**hit.metadata, "certified": answer.certified},
-                    # The index has embedded the text alone: so a reranker after it reads the text alone.
+                    # The index embedded the text alone, so a reranker after it reads the text alone.
                     excluded_embed_metadata_keys=[*hit.metadata, "certified"],
                     excluded_llm_metadata_keys=["certified"],
                 ),
@@ -171,7 +169,7 @@ class PolyencodersRetriever(BaseRetriever):
         ]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        # LlamaIndex's own would search in the event loop.
+        # The default would search in the event loop.
         return await asyncio.to_thread(self._retrieve, query_bundle)
 
 

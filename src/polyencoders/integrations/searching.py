@@ -1,11 +1,9 @@
-"""An index searched with one query at a time, from any number of threads.
-
-What the retrievers of the three libraries share. Knows index and models; nothing of those libraries.
-"""
+"""Shared by the components of all three libraries: opening and searching an index, and the turns of a query."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from polyencoders.encoders.locks import lock_of
@@ -17,25 +15,19 @@ if TYPE_CHECKING:
 
 
 def opened(index: Index | str | os.PathLike[str], model: Any = None) -> Index:
-    """An index with its model loaded: itself, or the one in a folder.
+    """Return an index, open or in a folder, with its model loaded.
 
-    Parameters
-    ----------
-    index
-        Open, or its folder.
-    model
-        For a folder: the model that made the index, or where to load that from; by default from where it was then.
+    `model` goes with a folder: the model that made the index, or where to load it from.
 
     Raises
     ------
     IndexingError
         There is no index, or it cannot be read.
     ModelError
-        The model cannot be loaded, is not the one that made the index, or is given with an open index.
+        The model cannot be loaded, did not make the index, or is given with an open index.
     """
     if isinstance(index, str | os.PathLike):
-        # Here: who only ranks needs no index engine.
-        from polyencoders.index import Index
+        from polyencoders.index import Index  # here, because rerankers need no index engine
 
         index = Index.open(index, model)
     elif model is not None:
@@ -45,9 +37,17 @@ def opened(index: Index | str | os.PathLike[str], model: Any = None) -> Index:
 
 
 def search(index: Index, query: Query, k: int, where: str | None, mode: str) -> Answer:
-    """`Index.search` with one query, a text or a list of turns; the model is used by one thread at a time."""
+    """Search an index for one query. One thread at a time uses the model."""
     model = index.loaded_model()
     with lock_of(model):
         codes = model.encode_queries([check_query(query)])
     answer: Answer = index.search(codes, k, where, mode)[0]
     return answer
+
+
+def turns(query: Any, message: type, text_of: Callable[[Any], str | None]) -> Any:
+    """Return a query as our models take it: the texts of a library's messages, without those that are None or empty."""
+    if not isinstance(query, list | tuple) or not any(isinstance(turn, message) for turn in query):
+        return query
+    texts = [text_of(turn) if isinstance(turn, message) else turn for turn in query]
+    return [text for text in texts if text]

@@ -1,4 +1,4 @@
-"""The server as one ASGI application: routes, errors, the gate before them, and the page behind them."""
+"""The server as one ASGI application: routes, errors, limits, metrics and the page."""
 
 from __future__ import annotations
 
@@ -9,43 +9,44 @@ import signal
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from polyencoders import __version__
 from polyencoders.errors import IndexingError, ModelError
-from polyencoders.serving import refusals
+from polyencoders.serving import errors
 from polyencoders.serving.batching import BusyError
-from polyencoders.serving.books import Bookkeeper, Books
-from polyencoders.serving.gate import App, Gate, Receive, Scope, Send
+from polyencoders.serving.limits import Limiter
+from polyencoders.serving.loaded import Current, OpenIndex, open_here
+from polyencoders.serving.metrics import Metrics, RequestLog
 from polyencoders.serving.routes import embeddings, explain, operations, rerank, search
-from polyencoders.serving.served import Current, OpenIndex, open_here
 from polyencoders.serving.settings import Settings
 
 logger = logging.getLogger("polyencoders.serving")
 
 LOOK_AGAIN = 2.0
-"""Seconds after which a version of the index that another process wrote is seen."""
+"""Seconds after which a version of the index that another process wrote is found."""
 
 
 class Server:
-    """The application with what is around it; an ASGI application itself.
+    """The ASGI application.
 
     Parameters
     ----------
     settings
-        What is served, and to whom. It is loaded here.
+        What is served, and to whom. The constructor loads it.
     open_index
-        How its index is opened, with its model; by default on this machine.
+        Opens the index with its model; by default on this machine.
 
     Raises
     ------
     ModelError, IndexingError
-        It cannot be loaded.
+        Something cannot be loaded.
     """
 
     def __init__(self, settings: Settings, open_index: OpenIndex = open_here) -> None:
-        books = Books()
+        metrics = Metrics()
         self._asked = self._reloading = False
-        self.current = Current(settings, books.batch, open_index)
+        self.current = Current(settings, metrics.batch, open_index)
         self.api = FastAPI(
             title="polyencoders",
             version=__version__,
@@ -56,15 +57,15 @@ class Server:
         )
         for part in (rerank, search, explain, embeddings, operations):
             self.api.include_router(part.router)
-        refusals.install(self.api)
+        errors.install(self.api)
         if settings.page:
             from polyencoders.serving.page import mount
 
             mount(self.api)
-        gate = Gate(self.api, settings)
-        self._app: App = Bookkeeper(gate, books)
+        limiter = Limiter(self.api, settings)
+        self._app = RequestLog(limiter, metrics)
         state = self.api.state
-        state.settings, state.current, state.books, state.gate = settings, self.current, books, gate
+        state.settings, state.current, state.metrics, state.limiter = settings, self.current, metrics, limiter
         state.stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,18 +82,18 @@ class Server:
         await asyncio.to_thread(self.current.close)
 
     async def _look_again(self) -> None:
-        """Versions that other processes write are searched soon after."""
+        """Search versions that other processes write soon after."""
         while True:
             await asyncio.sleep(LOOK_AGAIN)
             with self.current.use() as served:
                 if served.library is not None:
                     try:
                         await asyncio.to_thread(served.library.refresh)
-                    except Exception as error:  # whatever is wrong with it now, it may be mended
+                    except Exception as error:  # it may be repaired later
                         logger.warning("the index could not be looked at: %s", error)
 
     async def reload(self) -> None:
-        """Load again; what is asked for meanwhile is done after it, once."""
+        """Load everything again; once more afterwards if that is asked for meanwhile."""
         self._asked = True
         if self._reloading:
             return

@@ -1,8 +1,8 @@
-"""One thread in which a model does all its work, many requests at a time; and the refusal of more than it can do soon.
+"""One thread that does all work of a model, in batches from many requests, and refuses more than it can do soon.
 
-Tokenisers must not be used by two threads at once, and a processor's cores are busy with one batch already: so there is
-one thread, which takes what waits. Short work (queries) goes by turns with long work (documents), which is cut into
-slices: a search waits for a slice, not for a thousand documents. Knows nothing of what the work is.
+Two threads must not use a tokeniser at once, and one batch already keeps all cores busy. Short work (queries)
+alternates with long work (documents), which is cut into pieces: a search waits for a piece, not for a thousand
+documents.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -22,18 +23,24 @@ from polyencoders.errors import PolyencodersError
 
 Lane = Literal["short", "long"]
 Work = Callable[[list[Any]], NDArray[np.float32]]
-"""Items to as many rows."""
+"""Turns items into as many rows."""
+Watch = Callable[[Lane, int, float], object]
+"""Called after each batch with its lane, its number of items and its seconds."""
 
 SHORT_AT_ONCE = 32
 """Items of the short lane in a batch."""
 LONG_AT_ONCE = 16_384
-"""Characters of the long lane in a slice, at most: some 4,000 tokens, as many as keep a processor busy."""
-SLICE_SECONDS = 0.5
-"""Of a slice, where that many characters would take longer: so long may short work have to wait."""
+"""Characters of the long lane in a batch, at most: some 4,000 tokens, enough to keep a processor busy."""
+LONG_SECONDS = 0.5
+"""The longest such batch: short work may wait for so long."""
 OVERHEAD = 32
-"""Characters that an item costs besides its own: special tokens, tokenising."""
+"""Characters added to the cost of each item, for special tokens and tokenising."""
 FIRST_PACE = 5e-5
-"""Seconds a character takes, until it is told or batches have shown."""
+"""Seconds for each character, until it is given or measured."""
+
+
+def ignore(lane: Lane, items: int, seconds: float) -> None:
+    """Watch nothing."""
 
 
 class BusyError(PolyencodersError):
@@ -45,20 +52,20 @@ class BusyError(PolyencodersError):
 
 
 class Worker:
-    """A thread that works off what many requests ask for.
+    """A thread that does the work of many requests.
 
     Parameters
     ----------
     short, long
-        What is done with items of either lane: a list of them to an array with as many rows.
+        The work of either lane: takes a list of items, returns an array with as many rows.
     wait
-        Seconds of work that may wait; `BusyError` beyond.
+        Seconds of work that may wait; beyond, `submit` raises `BusyError`.
     longest
-        Characters of an item that count in full: the rest is tokenised and cut, at a fiftieth of the cost.
+        Characters of an item that count in full. The rest is tokenised and cut, and counts a fiftieth.
     watch
-        Called after each batch with its lane, its number of items and its seconds.
+        Called after each batch.
     paces
-        Seconds a character takes in a lane, at first; see `pace_of`.
+        Seconds for each character of a lane, at first; see `pace_of`.
 
     Examples
     --------
@@ -74,7 +81,7 @@ class Worker:
         long: Work,
         wait: float = 10.0,
         longest: int = 2_000,
-        watch: Callable[[Lane, int, float], object] = lambda lane, items, seconds: None,
+        watch: Watch = ignore,
         paces: Mapping[Lane, float] | None = None,
     ) -> None:
         self._wait, self._longest, self._watch = wait, longest, watch
@@ -90,21 +97,18 @@ class Worker:
 
     @property
     def backlog(self) -> float:
-        """Seconds until all that waits now will be done, by the pace of late."""
+        """Seconds until all that waits now will be done, by the recent pace."""
         return sum(lane.cost * lane.pace for lane in self._lanes.values())
 
     def submit(self, lane: Lane, items: Sequence[Any]) -> Future[NDArray[np.float32]]:
-        """Ask for items, at least one, to be worked on.
+        """Queue at least one item; return the future of an array with a row for each.
 
-        Returns
-        -------
-        concurrent.futures.Future
-            Of an array with a row for each item. Cancelled, what of it has not been begun is left.
+        Cancelling the future drops the items that have not begun.
 
         Raises
         ------
         BusyError
-            More waits than can be done in time. With nothing waiting, no request is too large.
+            More waits than can be done in time. If nothing waits, no request is too large.
         """
         job = _Job([(item, self._cost(_size(item))) for item in items])
         with self._changed:
@@ -116,7 +120,7 @@ class Worker:
         return job.future
 
     def call(self, function: Callable[[], Any]) -> Future[Any]:
-        """Do something else in the model's thread."""
+        """Call a function in the model's thread."""
         future: Future[Any] = Future()
         with self._changed:
             if self._closing:
@@ -126,7 +130,7 @@ class Worker:
         return future
 
     def close(self) -> None:
-        """Work off what waits, and end the thread."""
+        """Finish what waits, and end the thread."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -146,7 +150,7 @@ class Worker:
                 elif any(self._lanes.values()):
                     name = self._next_lane()
                     lane = self._lanes[name]
-                    batch = lane.take(SHORT_AT_ONCE, True) if name == "short" else lane.take(lane.slice, False)
+                    batch = lane.take(SHORT_AT_ONCE, True) if name == "short" else lane.take(lane.room, False)
                 else:
                     return
             if call is not None:
@@ -155,7 +159,7 @@ class Worker:
                 self._do(name, batch)
 
     def _next_lane(self) -> Lane:
-        """By turns, so that neither lane keeps the other waiting for more than a batch."""
+        """Return the lane whose turn it is; neither waits for more than a batch of the other."""
         other: Lane = "long" if self._turn == "short" else "short"
         lane = self._turn if self._lanes[self._turn] else other
         self._turn = "long" if lane == "short" else "short"
@@ -168,7 +172,7 @@ class Worker:
         try:
             rows = lane.work(items)
         except BaseException as error:
-            if len(batch) > 1:  # one request's trouble is not another's
+            if len(batch) > 1:  # an error of one request does not fail the others
                 for part in batch:
                     self._do(name, [part])
                 return
@@ -188,7 +192,7 @@ class Worker:
 
 
 def pace_of(work: Work, items: list[Any]) -> float:
-    """Seconds a character of such items takes: tried twice, as the first time prepares much that stays."""
+    """Return the seconds that work takes for each character of such items, after a first run that warms it up."""
     work(items)
     started = time.perf_counter()
     work(items)
@@ -196,7 +200,7 @@ def pace_of(work: Work, items: list[Any]) -> float:
 
 
 class _Job:
-    """The items of one request with what each costs, and the rows that they became so far."""
+    """The items of one request with their costs, and the rows computed so far."""
 
     def __init__(self, items: list[tuple[Any, int]]) -> None:
         self.items = items
@@ -206,26 +210,23 @@ class _Job:
 
     @property
     def rest(self) -> list[tuple[Any, int]]:
-        """The items that no batch was given."""
+        """The items that are in no batch yet."""
         return self.items[self.given_out :]
 
     def add(self, rows: NDArray[np.float32]) -> None:
-        """Rows of the next items."""
+        """Add the rows of the next items."""
         self._rows.append(rows)
         if sum(map(len, self._rows)) == len(self.items):
             _settle(self.future, lambda: np.concatenate(self._rows))
 
     def fail(self, error: BaseException) -> None:
-        """There will be no rows."""
-
-        def raise_it() -> None:
-            raise error
-
-        _settle(self.future, raise_it)
+        """Pass an error on to whoever waits."""
+        with suppress(InvalidStateError):
+            self.future.set_exception(error)
 
 
 class _Part:
-    """Items of a job that are in one batch."""
+    """The items of a job that are in one batch."""
 
     def __init__(self, job: _Job, items: list[tuple[Any, int]]) -> None:
         self.job, self.items = job, items
@@ -233,7 +234,7 @@ class _Part:
 
 
 class _Lane:
-    """Jobs that wait, in the order they came, what they will cost in all, and the pace at which that is worked off."""
+    """Jobs that wait, in order of arrival, with their total cost in characters, and the pace of the work."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
@@ -245,16 +246,16 @@ class _Lane:
         return len(self._jobs)
 
     @property
-    def slice(self) -> int:
-        """Characters that are worked on at a time."""
-        return min(LONG_AT_ONCE, round(SLICE_SECONDS / self.pace))
+    def room(self) -> int:
+        """Characters of a batch."""
+        return min(LONG_AT_ONCE, round(LONG_SECONDS / self.pace))
 
     def put(self, job: _Job) -> None:
         self._jobs.append(job)
         self.cost += sum(cost for _, cost in job.items)
 
     def take(self, room: int, count: bool) -> list[_Part]:
-        """The next items, until there are `room` of them (`count`), or they cost as much; one at least."""
+        """Take the next items, at least one, until they number (`count`) or cost `room`."""
         batch: list[_Part] = []
         while self._jobs and room > 0:
             job = self._jobs[0]
@@ -271,30 +272,28 @@ class _Lane:
         return batch
 
     def drop(self, job: _Job) -> None:
-        """Leave what of a job no batch was given."""
+        """Drop the items of a job that are in no batch yet."""
         self.cost -= sum(cost for _, cost in job.rest)
         if job in self._jobs:
             self._jobs.remove(job)
 
     def learn(self, cost: int, seconds: float) -> None:
-        """A batch is done."""
+        """Note that a batch is done."""
         self.cost -= cost
         self.pace += 0.2 * (seconds / cost - self.pace)
 
 
 def _settle(future: Future[Any], function: Callable[[], Any]) -> None:
-    """Tell what a function gives, or raises, unless nobody waits any more."""
-    try:
+    """Set a future to what a function returns or raises, unless it was cancelled."""
+    with suppress(InvalidStateError):
         try:
-            future.set_result(function())
-        except InvalidStateError:
-            raise
+            result = function()
         except BaseException as error:
             future.set_exception(error)
-    except InvalidStateError:
-        pass
+        else:
+            future.set_result(result)
 
 
 def _size(item: Any) -> int:
-    """Characters of a text, of the turns of a conversation, or of a pair."""
+    """Return the characters of a text, of the turns of a conversation, or of a pair."""
     return len(item) if isinstance(item, str) else sum(map(_size, item)) if isinstance(item, list | tuple) else 1

@@ -1,4 +1,4 @@
-"""A model as the server uses it: asked by many requests at once, each document encoded once."""
+"""A model that many requests use at once, with each document encoded once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from polyencoders.encoders import DocumentCache, Encoder, PairScorer, Query, Vectors, distinct
 from polyencoders.encoders.protocols import is_encoder, is_pair_scorer
 from polyencoders.scoring import score_all_pairs
-from polyencoders.serving.batching import Lane, Work, Worker, pace_of
+from polyencoders.serving.batching import Lane, Watch, Work, Worker, ignore, pace_of
 from polyencoders.serving.settings import Settings
-
-Watch = Callable[[Lane, int, float], object]
 
 
 class Engine:
@@ -29,9 +27,9 @@ class Engine:
     name
         What clients see; never a path.
     settings
-        The server's: the cache, the precision, the limits.
+        The server's: cache, precision, limits.
     before
-        The engine that this one replaces. Where both encode documents alike, its vectors are taken over.
+        The engine that this one replaces. Its vectors are kept if both encode documents alike.
     watch
         Called after each batch.
     """
@@ -42,7 +40,7 @@ class Engine:
         name: str,
         settings: Settings,
         before: Engine | None = None,
-        watch: Watch = lambda lane, items, seconds: None,
+        watch: Watch = ignore,
     ) -> None:
         self.model = model
         self.name = name
@@ -61,7 +59,7 @@ class Engine:
             assert is_pair_scorer(model)
             short = long = model.score_pairs
             paces = {"long": pace_of(long, [(text, f"{number} {text}") for number in range(8)])}
-        model.count_tokens([""])  # makes the tokeniser that counts, before another thread uses the model's own
+        model.count_tokens([""])  # makes the tokeniser that counts, before another thread uses the model
         self._counter = ThreadPoolExecutor(1, "tokens")
         self.worker = Worker(short, long, wait=settings.limits.wait, watch=watch, paces=paces)
 
@@ -89,7 +87,7 @@ class Engine:
         if not is_encoder(self.model):
             scores = await self._ask("long", [(query, text) for text in texts])
         else:
-            # The query first: what its own documents will cost is no reason to refuse it.
+            # The query first: the cost of its own documents must not refuse it.
             codes, vectors = await asyncio.gather(self.query_vectors([query]), self.document_vectors(texts))
             scores = np.asarray(score_all_pairs(codes, vectors, self.model.temperature)[0])
         return scores[places].astype(np.float64)

@@ -1,7 +1,4 @@
-"""From settings to a listening server: uvicorn, signals and logs.
-
-Knows the process; nothing of what is answered.
-"""
+"""Runs a server in this process: uvicorn, signals and logs."""
 
 from __future__ import annotations
 
@@ -14,26 +11,26 @@ import uvicorn
 from pythonjsonlogger.json import JsonFormatter
 
 from polyencoders.serving.app import Server
-from polyencoders.serving.protocol import PromptProtocol
+from polyencoders.serving.connections import PromptProtocol
 from polyencoders.serving.settings import Settings
 
 GRACE = 30
-"""Seconds that requests in progress have to end when the server stops."""
+"""Seconds that requests in progress have to finish when the server stops."""
 KEEP_ALIVE = 75
-"""Seconds that a connection is kept for another request: longer than proxies keep theirs, which would else use one in
-the moment in which it is closed."""
+"""Seconds that a connection is kept for another request: longer than proxies do, which could otherwise use one just as
+it is closed."""
 
 
 def bound(settings: Settings) -> socket.socket:
-    """The address, taken before minutes are spent on loading; nobody is listened to yet.
+    """Bind the address, before minutes are spent on loading; return the socket, which does not listen yet.
 
     Raises
     ------
     OSError
-        It is taken by another process, or is no address of this machine.
+        Another process uses it, or this machine does not have it.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # The protocol is named because asyncio turns off Nagle's algorithm only where it is: else each answer waits 40 ms.
+    # asyncio turns off Nagle's algorithm only if the protocol is named; otherwise each answer waits 40 ms.
     taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -45,14 +42,14 @@ def bound(settings: Settings) -> socket.socket:
 
 
 def serve(server: Server, at: socket.socket) -> None:
-    """Answer until the process is told to stop (SIGTERM, SIGINT); then requests in progress are answered still."""
-    # uvicorn gives the signal that stopped it to whom it would have gone without it: to be told to stop is no failure.
+    """Serve until SIGTERM or SIGINT, and then finish the requests in progress."""
+    # uvicorn re-raises the signal for the previous handler. To be told to stop is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.Server(configuration(server)).run(sockets=[at])
 
 
 def configuration(server: Server) -> uvicorn.Config:
-    """How uvicorn is to run."""
+    """Return uvicorn's configuration."""
     return uvicorn.Config(
         server,
         loop="asyncio",  # the same everywhere, whether or not another package brought uvloop
@@ -67,7 +64,7 @@ def configuration(server: Server) -> uvicorn.Config:
 
 
 def log_as_json() -> None:
-    """One JSON object a line on standard error: time, level, logger, message, and what there is besides."""
+    """Log one JSON object a line to standard error: time, level, logger, message, and extra fields."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         JsonFormatter("%(levelname)s %(name)s %(message)s", timestamp=True, rename_fields={"levelname": "level"})

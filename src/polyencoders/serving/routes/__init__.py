@@ -1,1 +1,1 @@
-"""What can be asked for over HTTP, a file for each kind of question."""
+"""The HTTP routes, grouped by what they do."""

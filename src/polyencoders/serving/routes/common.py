@@ -1,4 +1,4 @@
-"""What every route needs: what is served now, the limits, and texts that are checked against them."""
+"""Used by all routes: what is served now, and checks of texts against the limits."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from polyencoders.encoders.protocols import is_encoder
 from polyencoders.encoders.queries import Query
-from polyencoders.serving.refusals import TooLargeError
-from polyencoders.serving.served import Served
+from polyencoders.serving.errors import TooLargeError
+from polyencoders.serving.loaded import Served
 from polyencoders.serving.settings import Limits
 
 
 class Body(BaseModel):
-    """What a client sends; what it sends besides is left unread, as its other servers may know it."""
+    """A request's body. Unknown fields are ignored, as other servers of the client may know them."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
 
 Text = Annotated[str, Field(min_length=1)]
-# A million wrong items would be a million complaints, a gigabyte of them.
+# fail_fast: a million wrong items would otherwise be a million messages, a gigabyte.
 Texts = Annotated[list[Text], Field(min_length=1, fail_fast=True)]
 QueryText = Annotated[
     Text | Texts,
@@ -31,13 +30,13 @@ QueryText = Annotated[
 
 
 async def served_now(request: Request) -> AsyncIterator[Served]:
-    """What is served, held until the request is answered."""
+    """Yield what is served, held until the request is answered."""
     with request.app.state.current.use() as served:
         yield served
 
 
 def limits_of(request: Request) -> Limits:
-    """The server's."""
+    """Return the server's limits."""
     limits: Limits = request.app.state.settings.limits
     return limits
 
@@ -47,13 +46,7 @@ TheLimits = Annotated[Limits, Depends(limits_of)]
 
 
 def check_query(query: Query, limits: Limits) -> Query:
-    """The query, if it is not too long.
-
-    Raises
-    ------
-    TooLargeError
-        It is.
-    """
+    """Return the query; raise `TooLargeError` if it is too long."""
     if isinstance(query, str):
         check_length("query", query, limits)
     else:
@@ -66,13 +59,7 @@ def check_query(query: Query, limits: Limits) -> Query:
 
 
 def check_texts(name: str, texts: Sequence[str], limits: Limits) -> None:
-    """Refuse more texts, or longer ones, than a request may hold.
-
-    Raises
-    ------
-    TooLargeError
-        Saying which.
-    """
+    """Raise `TooLargeError` if there are too many texts, or one is too long."""
     if len(texts) > limits.documents:
         raise TooLargeError(f"{name}: {len(texts):,} texts, the most in one request is {limits.documents:,}")
     for number, text in enumerate(texts):
@@ -80,27 +67,13 @@ def check_texts(name: str, texts: Sequence[str], limits: Limits) -> None:
 
 
 def check_length(name: str, text: str, limits: Limits) -> None:
-    """Refuse a text that is longer than a request may hold.
-
-    Raises
-    ------
-    TooLargeError
-        It is.
-    """
+    """Raise `TooLargeError` if a text is too long."""
     if len(text) > limits.text:
         raise TooLargeError(f"{name}: {len(text):,} characters, the most is {limits.text:,}")
 
 
-def check_has_vectors(served: Served, what: str) -> None:
-    """Refuse what only a model with document vectors can do."""
-    from fastapi import HTTPException
-
-    if not is_encoder(served.engine.model):
-        raise HTTPException(404, f"{served.engine.name} reads query and document together: it has no {what}")
-
-
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For the OpenAPI document: how a route may refuse."""
+    """Return the error responses of a route for the OpenAPI document."""
     reasons = {
         400: "Not JSON.",
         401: "The key is missing or wrong.",
@@ -112,7 +85,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         421: "Not a name of this server.",
         422: "Something in the body cannot be used; the message says what.",
         429: "Too much waits: come back after `Retry-After` seconds.",
-        503: "The storage of the index, or a machine that holds a share of it, cannot be reached: come back after "
+        503: "The storage of the index, or a machine that holds a slice of it, cannot be reached: come back after "
         "`Retry-After` seconds.",
         507: "The index could not be written.",
     }

@@ -1,4 +1,4 @@
-"""Document vectors, as OpenAI's clients ask for embeddings."""
+"""Document vectors, in the format of OpenAI's embeddings."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import base64
 from typing import Literal
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field
 
+from polyencoders.encoders.protocols import is_encoder
 from polyencoders.serving.routes.common import (
     Body,
     ServedNow,
     Text,
     Texts,
     TheLimits,
-    check_has_vectors,
     check_texts,
     errors,
 )
@@ -57,8 +57,10 @@ class EmbeddingsAnswer(BaseModel):
 
 @router.post("/embeddings", summary="As OpenAI's API")
 async def embeddings(request: EmbeddingsRequest, served: ServedNow, limits: TheLimits) -> EmbeddingsAnswer:
-    """Vectors of documents, as the index keeps them. Queries have none here: their codes are not documents' vectors."""
-    check_has_vectors(served, "document vectors")
+    """Returns document vectors, as the index keeps them. Query codes are not available here."""
+    if not is_encoder(served.engine.model):
+        what = f"{served.engine.name} reads query and document together"
+        raise HTTPException(404, f"{what}: it has no document vectors")
     texts = [request.input] if isinstance(request.input, str) else request.input
     check_texts("input", texts, limits)
     vectors = await served.engine.document_vectors(texts)
@@ -86,7 +88,7 @@ class ModelCard(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The models that are served."""
+    """The list of models."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
@@ -94,5 +96,5 @@ class ModelList(BaseModel):
 
 @router.get("/models", summary="As OpenAI's API")
 async def models(served: ServedNow) -> ModelList:
-    """The one model that is served."""
+    """Names the model that is served."""
     return ModelList(data=[ModelCard(id=served.engine.name)])

@@ -16,8 +16,8 @@ from polyencoders.errors import DataError
 from polyencoders.scoring import present_codes, score_all_pairs
 from polyencoders.serving import explaining
 from polyencoders.serving.engine import Engine
+from polyencoders.serving.errors import TooLargeError
 from polyencoders.serving.library import Library
-from polyencoders.serving.refusals import TooLargeError
 from polyencoders.serving.routes import common
 from polyencoders.serving.routes.common import ServedNow, Texts, TheLimits
 from polyencoders.serving.routes.search import SearchHit, SearchRequest, plain

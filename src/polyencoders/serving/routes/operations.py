@@ -1,35 +1,35 @@
-"""Health, figures, and the replacement of what is served."""
+"""Health, information, metrics, and reloading."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from polyencoders import __version__
+from polyencoders.serving.loaded import Current
 from polyencoders.serving.routes.common import ServedNow, TheLimits, errors
 
 router = APIRouter(tags=["operations"])
 
 
 class Status(BaseModel):
-    """Whether the server is well."""
+    """The state of the server."""
 
     status: Literal["ok", "ready", "loading", "restoring", "stopping"]
 
 
 @router.get("/health")
 async def health() -> Status:
-    """The process is alive; needs no key."""
+    """Answers while the process lives; needs no key."""
     return Status(status="ok")
 
 
-@router.get("/ready", responses={503: {"model": Status, "description": "It is not, or not any more."}})
+@router.get("/ready", responses={503: {"model": Status, "description": "It is not ready."}})
 async def ready(request: Request, response: Response) -> Status:
-    """The model is loaded, the index can be searched whole, and requests are welcome; needs no key."""
+    """Answers 200 if the model is loaded and the whole index can be searched; needs no key."""
     with request.app.state.current.use() as served:
         whole = served.whole
     if whole and not request.app.state.stopping:
@@ -48,7 +48,7 @@ class ServedIndex(BaseModel):
 
 
 class Info(BaseModel):
-    """What is served, and how much may be asked for."""
+    """What is served, and the limits of requests."""
 
     version: str
     model_id: str
@@ -62,7 +62,7 @@ class Info(BaseModel):
 
 @router.get("/info", responses=errors())
 async def info(request: Request, served: ServedNow, limits: TheLimits) -> Info:
-    """The model, the index and the limits."""
+    """Describes the model, the index and the limits."""
     index = None
     if served.library is not None:
         about = await asyncio.to_thread(served.library.info)
@@ -70,7 +70,7 @@ async def info(request: Request, served: ServedNow, limits: TheLimits) -> Info:
             name=served.library.name, documents=about.documents, version=about.version, metadata=about.metadata
         )
     return Info(
-        version=__version__,
+        version=request.app.version,
         model_id=served.engine.name,
         architecture=served.engine.architecture,
         dimension=served.engine.cache.dimension if served.engine.cache is not None else None,
@@ -83,9 +83,9 @@ async def info(request: Request, served: ServedNow, limits: TheLimits) -> Info:
 
 @router.get("/metrics", response_class=Response, responses=errors())
 async def metrics(request: Request) -> Response:
-    """Figures for Prometheus."""
+    """Returns metrics for Prometheus."""
     state = request.app.state
-    return Response(state.books.text(state.current, state.gate), media_type=CONTENT_TYPE_LATEST)
+    return Response(state.metrics.text(state.current, state.limiter), media_type=CONTENT_TYPE_LATEST)
 
 
 class Reloaded(BaseModel):
@@ -98,8 +98,8 @@ class Reloaded(BaseModel):
 
 @router.post("/reload", responses=errors(409))
 async def reload(request: Request) -> Reloaded:
-    """Load the model and the index again from where they were. Requests go on with the old until the new is whole."""
-    current: Any = request.app.state.current
+    """Loads the model and the index again. Requests use the old until the new is complete."""
+    current: Current = request.app.state.current
     await asyncio.to_thread(current.reload)
     with current.use() as served:
         return Reloaded(

@@ -1,4 +1,4 @@
-"""Reranking, as the clients of Cohere and of text-embeddings-inference ask for it."""
+"""Reranking, in the formats of Cohere and of text-embeddings-inference."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from polyencoders.encoders.queries import Query
 from polyencoders.errors import DataError
+from polyencoders.serving.loaded import Served
 from polyencoders.serving.routes.common import (
     Body,
     QueryText,
@@ -23,7 +24,6 @@ from polyencoders.serving.routes.common import (
     check_texts,
     errors,
 )
-from polyencoders.serving.served import Served
 from polyencoders.serving.settings import Limits
 
 router = APIRouter(tags=["rerank"], responses=errors())
@@ -34,7 +34,7 @@ Positive = Annotated[int, Field(ge=1)]
 async def ranked(
     served: Served, limits: Limits, query: Query, documents: list[str], top: int | None, name: str = "documents"
 ) -> tuple[NDArray[np.float64], list[int]]:
-    """Scores of all documents, and the places of the best, best first; equal ones in the order given."""
+    """Return the scores of all documents, and the places of the `top` ones, best first; ties in the order given."""
     check_query(query, limits)
     check_texts(name, documents, limits)
     scores = await served.engine.scores(query, documents)
@@ -42,7 +42,7 @@ async def ranked(
 
 
 def relevance(served: Served, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores between 0 and 1, as these clients expect them: (1 + cosine) / 2, or the sigmoid of any other score."""
+    """Return scores between 0 and 1, as these clients expect: (1 + cosine) / 2, or the sigmoid of other scores."""
     if served.engine.cosine:
         return np.asarray(np.clip((1 + scores) / 2, 0, 1))
     return np.asarray(1 / (1 + np.exp(-np.clip(scores, -500, 500))))
@@ -63,13 +63,13 @@ class CohereRequest(Body):
 
 
 class CohereDocument(BaseModel):
-    """A document of the answer."""
+    """A document."""
 
     text: str
 
 
 class CohereResult(BaseModel):
-    """A document's place in the request, and its relevance, between 0 and 1."""
+    """A document's place in the request, and its relevance between 0 and 1."""
 
     index: int
     relevance_score: float
@@ -96,13 +96,13 @@ class CohereRequestV1(CohereRequest):
 
 @router.post("/v2/rerank", summary="As Cohere's API, version 2", response_model_exclude_none=True)
 async def cohere(request: CohereRequest, served: ServedNow, limits: TheLimits) -> CohereAnswer:
-    """Documents by their relevance to a query, as `cohere.ClientV2.rerank` asks for it."""
+    """Ranks documents for a query; called by `cohere.ClientV2.rerank`."""
     return await _cohere(request, request.documents, "2", served, limits)
 
 
 @router.post("/v1/rerank", summary="As Cohere's API, version 1", response_model_exclude_none=True)
 async def cohere_v1(request: CohereRequestV1, served: ServedNow, limits: TheLimits) -> CohereAnswer:
-    """Documents by their relevance to a query, as `cohere.Client.rerank` asks for it."""
+    """Ranks documents for a query; called by `cohere.Client.rerank`."""
     check_texts("rank_fields", request.rank_fields or [], limits)
     fields = list(dict.fromkeys(request.rank_fields or []))
     texts = [_text(place, document, fields) for place, document in enumerate(request.documents)]
@@ -129,7 +129,7 @@ async def _cohere(
 
 
 def _text(place: int, document: str | dict[str, Any], fields: list[str]) -> str:
-    """The text of a document, which may be an object."""
+    """Return the text of a document, which may be an object."""
     if isinstance(document, str):
         return document
     if fields:
@@ -169,7 +169,7 @@ class TeiRank(BaseModel):
 
 @router.post("/rerank", summary="As text-embeddings-inference", response_model_exclude_none=True)
 async def tei(request: TeiRequest, served: ServedNow, limits: TheLimits) -> list[TeiRank]:
-    """Texts by their relevance to a query, best first."""
+    """Ranks texts for a query, best first."""
     scores, best = await ranked(served, limits, request.query, request.texts, None, "texts")
     shown = scores if request.raw_scores else relevance(served, scores)
     return [

@@ -1,4 +1,4 @@
-"""Searching the index, and changing it."""
+"""Searches the index, and changes it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, HTTPException
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from polyencoders.serving.errors import TooLargeError
 from polyencoders.serving.library import Library
-from polyencoders.serving.refusals import TooLargeError
+from polyencoders.serving.loaded import Served
 from polyencoders.serving.routes.common import (
     Body,
     QueryText,
@@ -23,12 +24,11 @@ from polyencoders.serving.routes.common import (
     check_texts,
     errors,
 )
-from polyencoders.serving.served import Served
 
 router = APIRouter(tags=["index"], responses=errors(404, 503))
 
 DEEPEST = 16
-"""Lists in lists, of metadata."""
+"""Levels of nested lists and objects in metadata."""
 
 
 def _library(served: Served) -> Library:
@@ -44,10 +44,14 @@ class SearchRequest(Body):
     k: int = Field(10, ge=1, description="How many hits.")
     where: Text | None = Field(None, description="An SQL condition on the metadata: `lang = 'en' AND year >= 2020`.")
     mode: Literal["exact", "fast"] = Field(
-        "exact", description="`exact`: proven to be the best; `fast`: looks where the best most probably are."
+        "exact", description="`exact`: the best, proven; `fast`: searches where the best probably are."
     )
     share: float | None = Field(
-        None, gt=0, le=1, allow_inf_nan=False, description="Of the documents, that `fast` looks at; default 0.07."
+        None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Fraction of documents that `fast` searches; default 0.07.",
     )
 
     @model_validator(mode="after")
@@ -67,14 +71,14 @@ class SearchHit(BaseModel):
 
 
 class SearchAnswer(BaseModel):
-    """Hits, best first, and what is known of all other documents."""
+    """Hits, best first, and bounds for all other documents."""
 
     hits: list[SearchHit]
-    certified: bool = Field(description="It is proven that no other document scores above the last hit.")
-    error: float | None = Field(description="By how much one could, at most; null: it is not known.")
+    certified: bool = Field(description="Proven: no other document scores above the last hit.")
+    error: float | None = Field(description="The most by which one could; null: not known.")
     looked_at: int = Field(description="Documents that were searched.")
     not_looked_at: int = Field(
-        description="Documents on machines that are lost, any of which may be better; above 0 only with `--partial`."
+        description="Documents on lost machines, any of which may be better; above 0 only with `--partial`."
     )
     version: int = Field(description="Of the index.")
     encoding_ms: float
@@ -83,7 +87,7 @@ class SearchAnswer(BaseModel):
 
 @router.post("/search")
 async def search(request: SearchRequest, served: ServedNow, limits: TheLimits) -> SearchAnswer:
-    """The best documents of the index for a query."""
+    """Returns the best documents of the index for a query."""
     library = _library(served)
     check_query(request.query, limits)
     if request.k > limits.hits:
@@ -106,7 +110,7 @@ async def search(request: SearchRequest, served: ServedNow, limits: TheLimits) -
 
 
 def _usable(value: Any, depth: int = 0) -> Any:
-    """A value of metadata, if it can be kept: finite numbers, lists not too deep."""
+    """Return a value of metadata if it can be stored: numbers must be finite, nesting not too deep."""
     if depth > DEEPEST:
         raise ValueError(f"metadata nested deeper than {DEEPEST} levels")
     if isinstance(value, float) and not math.isfinite(value):
@@ -119,7 +123,7 @@ def _usable(value: Any, depth: int = 0) -> Any:
 
 
 class NewDocument(BaseModel):
-    """A document to add: its text, an id, and metadata under any other names."""
+    """A document to add: text, id, and metadata under any other names."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_usable)]]
@@ -135,7 +139,7 @@ class AddRequest(Body):
 
 
 class AddAnswer(BaseModel):
-    """What was done; it is on disk."""
+    """What was done, and is on disk."""
 
     added: int
     replaced: int
@@ -145,7 +149,7 @@ class AddAnswer(BaseModel):
 
 @router.post("/documents", responses=errors(404, 503, 507))
 async def add(request: AddRequest, served: ServedNow, limits: TheLimits) -> AddAnswer:
-    """Add documents, or replace those whose ids are there. When it answers they are on disk, and are found."""
+    """Adds documents, or replaces those with the same ids. When it answers, they are on disk and are found."""
     library = _library(served)
     check_texts("documents", [document.text for document in request.documents], limits)
     names = {name for document in request.documents for name in document.model_extra or ()}
@@ -170,7 +174,7 @@ class DeleteRequest(Body):
 
 
 class DeleteAnswer(BaseModel):
-    """How many documents are gone."""
+    """How many documents were deleted."""
 
     deleted: int
     version: int
@@ -178,7 +182,7 @@ class DeleteAnswer(BaseModel):
 
 @router.post("/documents/delete", responses=errors(404, 503, 507))
 async def delete(request: DeleteRequest, served: ServedNow, limits: TheLimits) -> DeleteAnswer:
-    """Delete documents by id or by a condition; those that are not there are no error."""
+    """Deletes documents by id or by a condition. Ids that are not there are ignored."""
     library = _library(served)
     check_texts("ids", request.ids or [], limits)
     check_length("where", request.where or "", limits)
@@ -188,7 +192,7 @@ async def delete(request: DeleteRequest, served: ServedNow, limits: TheLimits) -
 
 @router.get("/documents/{id:path}")
 async def get(id: str, served: ServedNow) -> dict[str, Any]:
-    """A document by its id."""
+    """Returns a document by its id."""
     found = await asyncio.to_thread(_library(served).get, [id])
     if not found:
         raise HTTPException(404, "there is no document with this id")

@@ -1,7 +1,6 @@
-"""HTTP on a connection whose other end may dawdle, fall silent, hang up half-way or send what it was told not to.
+"""uvicorn's HTTP protocol with a time limit for everything that only the client can do.
 
-uvicorn's protocol with a clock for everything that only the client can do: send a request's headers, take an answer,
-stop sending. A body's time is the gate's to keep, an answer's is the model's. Knows nothing of what is asked.
+A client has so long to send headers, to read an answer, and to stop sending. `limits.py` limits the time of a body.
 """
 
 from __future__ import annotations
@@ -17,37 +16,37 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 logger = logging.getLogger("polyencoders.serving")
 
 CONNECTIONS = 512
-"""Open at once. Beyond, the one that has been silent for longest makes room; if all are at work, 503. Half of the files
-that a process may usually open: the index needs the others."""
+"""Open at once: half of the files that a process may usually open. Beyond, the connection that has been idle longest is
+closed; if all are in use, the new one gets 503."""
 HEADER_SECONDS = 10.0
-"""Until a request's headers are there, from its first byte (of a new connection: from its beginning); and until the
-rest of a body is there that is no longer wanted."""
+"""Seconds for a request's headers from its first byte (on a new connection, from its start), and for the rest of a body
+that is no longer wanted."""
 READ_SECONDS = 30.0
-"""In which a client takes 64 kB of an answer, or the rest of it."""
+"""Seconds for a client to read 64 kB of an answer, or the rest of it."""
 LINGER_SECONDS = 2.0
-"""In which a client that is still sending may read that it was refused. A connection closed at once would be reset, and
-the answer lost on its way."""
+"""Seconds for a client that is still sending to read that it was refused. A connection closed at once would be reset,
+and the answer lost."""
 PROBE_SECONDS = 0.25
-"""Between looks at whether a client that stopped sending has gone altogether."""
+"""Seconds between checks whether a client that stopped sending has gone."""
 _WORTH = 65_536
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class PromptProtocol(H11Protocol):
-    """A connection that is closed when its client keeps it waiting, and only then."""
+    """A connection that is closed when its client takes too long."""
 
     _arriving: asyncio.TimerHandle | None = None
-    """Runs while the client owes us the rest of a request that is not being answered."""
+    """Runs while the rest of a request that is not being answered is missing."""
     _leaving: asyncio.TimerHandle | None = None
-    """Runs while the client does not take what it was sent."""
+    """Runs while the client does not read what it was sent."""
     _probing: asyncio.TimerHandle | None = None
     _unread = 0
     _half_closed = False
     silent_since = 0.0
-    """Since when no request is in progress."""
+    """When the last request ended."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock; make room if there are too many."""
+        """Start the clock; close another connection if there are too many."""
         transport.set_write_buffer_limits(high=0)  # `pause_writing` is called whenever anything is not taken at once
         super().connection_made(cast(asyncio.Transport, LingeringTransport(transport, self)))
         self.silent_since = self.loop.time()
@@ -55,14 +54,14 @@ class PromptProtocol(H11Protocol):
         self._make_room()
 
     def data_received(self, data: bytes) -> None:
-        """Go on with a request, unless the connection is only kept for the client to read that it was refused."""
+        """Read on, unless the connection is only kept for the client to read that it was refused."""
         if self.transport.is_closing():
             return
         super().data_received(data)
         self._keep_time()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """The client will send no more. If it has asked for something, it is answered; if not, that is the end."""
+        """Answer the request of a client that stops sending; close the connection if there is none."""
         waits = self.waits_for_answer and not self.cycle.more_body
         if self.transport.is_closing() or not waits:
             return None
@@ -79,7 +78,7 @@ class PromptProtocol(H11Protocol):
         self._unset_keepalive_if_required()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request; or for the rest of a body that nobody wanted."""
+        """Wait for the next request, or for the rest of a body that is not wanted."""
         super().on_response_complete()
         self.silent_since = self.loop.time()
         if self._half_closed and not self.waits_for_answer:
@@ -87,27 +86,27 @@ class PromptProtocol(H11Protocol):
         self._keep_time()
 
     def send_400_response(self, msg: str) -> None:
-        """Say that this is no HTTP, if nothing else has been said yet."""
+        """Answer that this is not HTTP, unless an answer has begun."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
         else:
             self.transport.close()
 
     def shutdown(self) -> None:
-        """The server stops: what is in progress is answered, then the connection ends."""
+        """Close the connection once the request in progress is answered."""
         if self.transport.is_closing() or self.conn.our_state is h11.ERROR:
             self.transport.abort()
         else:
             super().shutdown()
 
     def pause_writing(self) -> None:
-        """The client has not taken all of what was sent: it has so long."""
+        """Start the clock for what the client has not read."""
         super().pause_writing()
         self._unread = self.transport.get_write_buffer_size()
         self._leaving = self.loop.call_later(READ_SECONDS, self._still_unread)
 
     def resume_writing(self) -> None:
-        """It has taken it all."""
+        """Stop that clock."""
         super().resume_writing()
         if self._leaving is not None:
             self._leaving.cancel()
@@ -120,7 +119,7 @@ class PromptProtocol(H11Protocol):
 
     @property
     def gone(self) -> bool:
-        """Whether the connection is closed, but for the formalities."""
+        """Whether the connection is closed."""
         return cast(LingeringTransport, self.transport).gone
 
     @property
@@ -129,7 +128,7 @@ class PromptProtocol(H11Protocol):
         return self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
 
     def _keep_time(self) -> None:
-        """The clock runs from a request's first byte until its headers are there, however many bytes come between."""
+        """Run the clock from a request's first byte until its headers are complete."""
         begun = self.conn.their_state is not h11.IDLE or bool(self.conn.trailing_data[0])
         if self.waits_for_answer or self.transport.is_closing() or (self.cycle is not None and not begun):
             if self._arriving is not None:
@@ -150,9 +149,8 @@ class PromptProtocol(H11Protocol):
         self._leaving = self.loop.call_later(READ_SECONDS, self._still_unread)
 
     def _probe(self) -> None:
-        """A client that has closed its connection looks like one that only will not send any more, until it is sent
-        something: then its system answers that nobody is there. So it is told to continue, which every client of
-        HTTP/1.1 skips."""
+        """Find out whether a client that stopped sending has closed its connection: send `100 Continue`, which every
+        client of HTTP/1.1 skips. If it has gone, its system answers so."""
         if self.scope["http_version"] == "1.1" and not self.cycle.response_started:
             self.transport.write(self.conn.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
         self._look()
@@ -166,7 +164,7 @@ class PromptProtocol(H11Protocol):
         self._probing = self.loop.call_later(PROBE_SECONDS, self._look)
 
     def _make_room(self) -> None:
-        # Those that were told to go are still among them when many come at once.
+        # When many connect at once, closed connections may still be listed.
         there = [cast(PromptProtocol, one) for one in self.connections]
         others = [one for one in there if one is not self and not one.gone]
         if len(others) < CONNECTIONS:
@@ -175,7 +173,7 @@ class PromptProtocol(H11Protocol):
         if silent:
             min(silent, key=lambda one: one.silent_since).transport.abort()
             return
-        logger.warning("%d connections are at work: another was refused", len(others))
+        logger.warning("%d connections are in use: another was refused", len(others))
         self.transport.write(_FULL)
         self.transport.close()
 
@@ -196,11 +194,11 @@ class LingeringTransport:
         return self._transport.is_closing()
 
     def is_closing(self) -> bool:
-        """Whether it is closed, or will be soon."""
+        """Whether it is closed or closing."""
         return self._lingers or self.gone
 
     def close(self) -> None:
-        """Send what is left, and close."""
+        """Close, after the client has had time to read the answer."""
         if self.is_closing():
             return
         if not self._protocol.sends or not self._transport.can_write_eof():
@@ -208,5 +206,5 @@ class LingeringTransport:
             return
         self._lingers = True
         self._transport.write_eof()
-        self._transport.resume_reading()  # what comes is thrown away
+        self._transport.resume_reading()  # what comes is discarded
         self._protocol.loop.call_later(LINGER_SECONDS, self._transport.abort)

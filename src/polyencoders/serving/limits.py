@@ -1,6 +1,7 @@
-"""Who may come in, and with how much: hosts, the key, the number of requests at once, the size and the time of a body.
+"""Decides who may ask, and how much: hosts, the key, the number of requests at once, the size and the time of a body.
 
-Plain ASGI, before anything else of the server sees a request, the page's included. Knows nothing of what is asked.
+Plain ASGI around the whole application. Starlette has no such limits, and its check of hosts does not answer in the
+formats of our clients.
 """
 
 from __future__ import annotations
@@ -9,38 +10,33 @@ import asyncio
 import base64
 import binascii
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from polyencoders.serving.refusals import refusal
+from polyencoders.serving.errors import refusal
 from polyencoders.serving.settings import Settings
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 OPEN = ("/health", "/ready")
-"""Answered without a key, and however busy it is; so a body that comes with it is not read."""
+"""Answered without a key, and however busy the server is; so a body that comes with such a request is not read."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
+Refused = tuple[int, str, dict[str, str]]
+"""Status, reason, and headers."""
 
-class Gate:
-    """ASGI middleware; one `Settings` says what it lets in.
 
-    It reads a request's body whole before the application runs, and ends the application's work when the client goes
-    away.
+class Limiter:
+    """ASGI middleware: lets in what settings allow.
+
+    It reads a body whole before the application runs, and cancels the application when the client goes away.
     """
 
-    def __init__(self, app: App, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
-        # As the environment gave it: bytes that are no UTF-8 are kept in a text as surrogates.
+        # From the environment, bytes that are not UTF-8 come as surrogates.
         self._key = settings.key.encode("utf-8", "surrogateescape") if settings.key is not None else None
         self._limits = settings.limits
-        # Bound to all addresses, it cannot know by which names it is reached unless it is told.
+        # A server bound to all addresses does not know its names unless they are given.
         everywhere = settings.host in ("", "0.0.0.0", "::") and not settings.hosts
         names = {name.lower() for name in (settings.host, *LOOPBACK, *settings.hosts)}
         self._hosts = None if everywhere or "*" in names else names
@@ -70,7 +66,7 @@ class Gate:
 
         async def last(message: Message) -> None:
             if _is_the_last(message):
-                leave()  # before: a client that has its answer may ask again at once
+                leave()  # first: a client that has its answer may ask again at once
             await send(message)
 
         try:
@@ -80,39 +76,32 @@ class Gate:
             leave()
             self._held -= sum(map(len, parts))
 
-    def _refused(self, scope: Scope) -> tuple[int, str, dict[str, str]] | None:
-        """Status, reason and headers, if a request is not let in."""
+    def _refused(self, scope: Scope) -> Refused | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
         if self._hosts is not None and _name(host) not in self._hosts:
             return 421, f"this server is not {_name(host)!r}: start it with --allow-host for that name", {}
-        # Also of none of its own ("null"), as of a frame in a sandbox, which any page can make.
+        # Also the origin "null" of a frame in a sandbox, which any page can make.
         if headers.get("origin", f"http://{host}").lower() not in (f"http://{host}", f"https://{host}"):
             return 403, "a page of another site asked: requests from browsers must come from this server's page", {}
         if scope["path"] in OPEN:
             return None
         if self._key is not None and not _has_key(headers, self._key):
-            return (
-                401,
-                "the key is missing or wrong: send it as 'Authorization: Bearer KEY'",
-                # A browser asks its user for it: any name, and the key as the password.
-                {"www-authenticate": 'Basic realm="polyencoders, the key is the password", charset="UTF-8"'},
-            )
+            # A browser asks its user for it: any name, and the key as the password.
+            challenge = 'Basic realm="polyencoders, the key is the password", charset="UTF-8"'
+            reason = "the key is missing or wrong: send it as 'Authorization: Bearer KEY'"
+            return 401, reason, {"www-authenticate": challenge}
         if self.inside >= self._limits.requests:
             return 429, f"{self.inside} requests are in progress: come back in a second", {"retry-after": "1"}
-        length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._limits.body:
-            return (
-                413,
-                f"the body has {int(length):,} bytes, the most is {self._limits.body:,}",
-                {"connection": "close"},
-            )
+        length, most = headers.get("content-length", "0"), self._limits.body
+        if length.isdecimal() and int(length) > most:
+            return 413, f"the body has {int(length):,} bytes, the most is {most:,}", {"connection": "close"}
         return None
 
     async def _whole(self, scope: Scope, receive: Receive, send: Send, parts: list[bytes]) -> bool:
-        """Whether a body has come whole, in `parts`; not when it is too long, too slow, or its client has gone."""
+        """Read the body into `parts`; return whether it is complete, and neither too long nor too slow."""
         size = 0
-        refused: tuple[int, str, dict[str, str]]
+        refused: Refused
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 while True:
@@ -137,7 +126,7 @@ class Gate:
         return False
 
     async def _run(self, scope: Scope, receive: Receive, send: Send, body: bytes) -> None:
-        """The application, until it has answered or the client has gone."""
+        """Run the application until it has answered or the client has gone."""
         gone = asyncio.ensure_future(_disconnected(receive))
         given = answered = False
 
@@ -179,7 +168,7 @@ async def _disconnected(receive: Receive) -> None:
 
 
 def _name(host: str) -> str:
-    """The name in a Host header, without its port.
+    """Return the name in a Host header, without its port.
 
     >>> _name("localhost:8080"), _name("[::1]:8080"), _name("example.org")
     ('localhost', '::1', 'example.org')

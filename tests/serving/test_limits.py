@@ -10,7 +10,7 @@ import time
 import httpx
 import pytest
 
-from polyencoders.serving import protocol
+from polyencoders.serving import connections
 from polyencoders.serving.settings import Limits
 
 ASK = {"query": "Any tea?", "texts": ["tea", "bread"]}
@@ -98,7 +98,7 @@ def test_a_body_too_slow(serve):
     "beginning", [b"", b"POST /rerank HT", b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\nGET /hea"]
 )
 def test_headers_too_slow(serve, monkeypatch, beginning):
-    monkeypatch.setattr(protocol, "HEADER_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.3)
     server = serve()
     started = time.monotonic()
     raw(server.port, beginning)
@@ -114,9 +114,9 @@ def test_a_connection_closed_on_one_side_or_both(serve):
         raw(server.port, data, close_writing=True)
     assert server.client.post("/rerank", json=ASK).status_code == 200
     deadline = time.time() + 5
-    while server.application.api.state.gate.inside and time.time() < deadline:
+    while server.application.api.state.limiter.inside and time.time() < deadline:
         time.sleep(0.01)
-    assert server.application.api.state.gate.inside == 0, "nobody is waited for who has gone"
+    assert server.application.api.state.limiter.inside == 0, "nobody is waited for who has gone"
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,8 @@ def test_more_requests_than_can_be_taken_are_told_to_come_back(serve):
     waiting = [threading.Thread(target=server.client.post, args=("/rerank",), kwargs={"json": ASK}) for _ in range(2)]
     for thread in waiting:
         thread.start()
-    gate = server.application.api.state.gate
-    while gate.inside < 2:
+    limiter = server.application.api.state.limiter
+    while limiter.inside < 2:
         time.sleep(0.01)
     answer = server.client.post("/v2/rerank", json={"query": "a", "documents": ["b"]})
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
@@ -202,9 +202,9 @@ def test_a_client_that_goes_away_is_not_worked_for(serve):
     with pytest.raises(httpx.ReadTimeout):
         server.client.post("/rerank", json={**ASK, "texts": [f"tea {number}" for number in range(500)]}, timeout=0.3)
     deadline = time.time() + 5
-    while server.application.api.state.gate.inside and time.time() < deadline:
+    while server.application.api.state.limiter.inside and time.time() < deadline:
         time.sleep(0.01)
-    assert server.application.api.state.gate.inside == 0
+    assert server.application.api.state.limiter.inside == 0
     go.set()
     worker.call(lambda: None).result(10)
     assert server.client.post("/rerank", json=ASK).status_code == 200
@@ -232,11 +232,11 @@ def test_without_the_key_no_method_tells_what_there_is(serve, index, method):
 
 
 def test_keys_are_compared_in_constant_time(serve, monkeypatch):
-    from polyencoders.serving import gate
+    from polyencoders.serving import limits
 
     compared = []
     monkeypatch.setattr(
-        gate.hmac,
+        limits.hmac,
         "compare_digest",
         lambda given, key, real=hmac.compare_digest: compared.append(key) or real(given, key),
     )

@@ -1,7 +1,4 @@
-"""What is being served, and how it is replaced while requests go on.
-
-Knows engines and indexes; nothing of HTTP.
-"""
+"""The model and the index that are loaded, and their replacement while requests go on."""
 
 from __future__ import annotations
 
@@ -9,38 +6,28 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from polyencoders.encoders import Encoder, PairScorer, load
 from polyencoders.encoders.protocols import is_encoder
 from polyencoders.errors import ModelError
-from polyencoders.serving.batching import BusyError
-from polyencoders.serving.engine import Engine, Watch
+from polyencoders.index import Index
+from polyencoders.serving.batching import BusyError, Watch, ignore
+from polyencoders.serving.engine import Engine
 from polyencoders.serving.library import Library
 from polyencoders.serving.settings import Settings
 
-if TYPE_CHECKING:
-    from polyencoders.index import Index
-
-
-OpenIndex = Callable[[Settings], "Index"]
-"""The index that settings name, open, with its model."""
+OpenIndex = Callable[[Settings], Index]
+"""Opens the index that settings name, with its model."""
 
 
 def open_here(settings: Settings) -> Index:
-    """The index, on this machine."""
-    from polyencoders.index import Index  # here: without an index no index engine is needed
-
+    """Open the index on this machine."""
     assert settings.index is not None
     return Index.open(settings.index, settings.model, settings.accept_documents_from)
 
 
-def _unwatched(*batch: object) -> None:
-    """What is not measured."""
-
-
 class Served:
-    """A model, perhaps its index, and models to compare with: loaded, replaced and closed together."""
+    """A model, perhaps its index, and models to compare with, which are loaded, replaced and closed together."""
 
     def __init__(self, engine: Engine, library: Library | None = None, others: list[Engine] | None = None) -> None:
         self.engine = engine
@@ -51,12 +38,12 @@ class Served:
             for other in self.others
             if library is not None and is_encoder(other.model) and library.has_vectors_of(other.model)
         ]
-        """Of the others, those that can search the index: its vectors are those that they would make."""
+        """The others that can search the index, as they would make the same document vectors."""
         self.users = 0
 
     @property
     def whole(self) -> bool:
-        """Whether all of its index can be searched now; so it is without one."""
+        """Whether all of its index can be searched now; true without an index."""
         return self.library is None or self.library.whole
 
     @classmethod
@@ -64,10 +51,10 @@ class Served:
         cls,
         settings: Settings,
         before: Served | None = None,
-        watch: Watch = _unwatched,
+        watch: Watch = ignore,
         open_index: OpenIndex = open_here,
     ) -> Served:
-        """Load all of it.
+        """Load what settings name.
 
         Raises
         ------
@@ -91,7 +78,7 @@ class Served:
         return cls(engine, library, [Engine(*other, settings) for other in compared])
 
     def close(self) -> None:
-        """Let go of all of it."""
+        """Release everything."""
         if self.library is not None:
             self.library.close()
         for engine in (self.engine, *self.others):
@@ -99,7 +86,7 @@ class Served:
 
 
 class Current:
-    """What is served now: each request uses one `Served` from its beginning to its end, whatever comes after it.
+    """What is served now. Each request uses one `Served` from beginning to end, even if it is replaced meanwhile.
 
     Parameters
     ----------
@@ -108,7 +95,7 @@ class Current:
     watch
         Called after each batch of the model.
     open_index
-        How the index is opened, with its model; by default on this machine.
+        Opens the index with its model; by default on this machine.
 
     Raises
     ------
@@ -116,7 +103,7 @@ class Current:
         Something cannot be loaded, or does not fit together.
     """
 
-    def __init__(self, settings: Settings, watch: Watch = _unwatched, open_index: OpenIndex = open_here) -> None:
+    def __init__(self, settings: Settings, watch: Watch = ignore, open_index: OpenIndex = open_here) -> None:
         self._settings, self._watch, self._open_index = settings, watch, open_index
         self._served = Served.load(settings, watch=watch, open_index=open_index)
         self._retired: set[Served] = set()
@@ -127,7 +114,7 @@ class Current:
 
     @contextmanager
     def use(self) -> Iterator[Served]:
-        """What is served now; it is not closed before the block ends."""
+        """Yield what is served now; it is not closed before the block ends."""
         with self._lock:
             served = self._served
             served.users += 1
@@ -139,12 +126,12 @@ class Current:
             self._close_unused()
 
     def reload(self) -> None:
-        """Load all of it again from where it was; requests go on with the old until the new is whole. Blocks.
+        """Load everything again. Requests use the old until the new is complete. Blocks.
 
         Raises
         ------
         ModelError
-            It cannot be loaded: the old is served still.
+            It cannot be loaded: the old is still served.
         BusyError
             It is being loaded already.
         """
@@ -156,14 +143,14 @@ class Current:
                 self._retired.add(self._served)
                 self._served = fresh
                 self.generation += 1
-        except Exception as error:  # half-written files have many ways to be wrong
+        except Exception as error:  # files that are half written fail in many ways
             raise ModelError(f"not loaded again, the old is served still: {error}") from error
         finally:
             self._reloading.release()
         self._close_unused()
 
     def close(self) -> None:
-        """Let go of everything, requests or not."""
+        """Release everything, even while requests use it."""
         with self._lock:
             everything = [self._served, *self._retired]
             self._retired.clear()
@@ -179,7 +166,7 @@ class Current:
 
 
 def called(name: str) -> str:
-    """A model's name for clients: of a directory its last part, never the path.
+    """Return a model's name for clients: of a directory the last part, never the path.
 
     Examples
     --------

@@ -1,7 +1,4 @@
-"""The books of a server: Prometheus figures, and a line of JSON for every request. Never a text of anybody's.
-
-Knows ASGI and batches; nothing of models or indexes but their sizes.
-"""
+"""Prometheus figures, and a line of JSON in the log for every request. Neither contains any text of a client."""
 
 from __future__ import annotations
 
@@ -12,65 +9,64 @@ import uuid
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from polyencoders.serving.batching import Lane
-from polyencoders.serving.gate import App, Gate, Message, Receive, Scope, Send
-from polyencoders.serving.served import Current
+from polyencoders.serving.limits import Limiter
+from polyencoders.serving.loaded import Current
 
 logger = logging.getLogger("polyencoders.access")
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, of when it was begun
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series of each, with the time it began
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _REQUEST_ID = re.compile(r"[\w.-]{1,100}")
+_GAUGES = {
+    "requests_in_progress": "Requests in progress.",
+    "backlog_seconds": "Seconds of work that wait for the model.",
+    "document_cache_vectors": "Document vectors in memory.",
+    "document_cache_bytes": "Bytes of them.",
+    "document_cache_hits": "Documents whose vectors were there when they were to be encoded.",
+    "document_cache_misses": "Documents that were encoded.",
+    "index_documents": "Documents that are searched.",
+    "index_whole": "1, or 0 while a machine that holds a slice of the index is lost.",
+    "index_version": "The version of the index that is searched.",
+    "generation": "How many times the model was loaded.",
+}
 
 
-class Books:
-    """What is counted, in a registry of its own."""
+class Metrics:
+    """The figures of one server, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         made: dict[str, Any] = {"namespace": "polyencoders", "registry": self.registry}
+        timed = {**made, "buckets": _SECONDS}
         self._requests = Counter("requests", "Requests answered.", ("route", "status"), **made)
-        self._seconds = Histogram(
-            "request_seconds", "From a request to its answer.", ("route",), buckets=_SECONDS, **made
-        )
+        self._seconds = Histogram("request_seconds", "From a request to its answer.", ("route",), **timed)
         self._texts = Counter("texts", "Texts (or pairs) that the model read, by kind of batch.", ("lane",), **made)
         self._batch_texts = Histogram("batch_texts", "Texts of a batch.", ("lane",), buckets=_BATCHES, **made)
-        self._batch_seconds = Histogram("batch_seconds", "Of a batch.", ("lane",), buckets=_SECONDS, **made)
-        self._gauges = {
-            name: Gauge(name, what, **made)
-            for name, what in {
-                "requests_in_progress": "Requests in progress.",
-                "backlog_seconds": "Seconds of work that wait for the model.",
-                "document_cache_vectors": "Document vectors in memory.",
-                "document_cache_bytes": "Bytes of them.",
-                "document_cache_hits": "Documents whose vectors were there when they were to be encoded.",
-                "document_cache_misses": "Documents that were encoded.",
-                "index_documents": "Documents that are searched.",
-                "index_whole": "1, or 0 while a machine that holds a share of the index is lost.",
-                "index_version": "The version of the index that is searched.",
-                "generation": "How many times the model was loaded.",
-            }.items()
-        }
+        self._batch_seconds = Histogram("batch_seconds", "Of a batch.", ("lane",), **timed)
+        self._gauges = {name: Gauge(name, what, **made) for name, what in _GAUGES.items()}
 
     def batch(self, lane: Lane, texts: int, seconds: float) -> None:
-        """The model has worked off a batch."""
+        """Count a batch that the model has done."""
         kind = {"short": "queries", "long": "documents"}[lane]
         self._texts.labels(kind).inc(texts)
         self._batch_texts.labels(kind).observe(texts)
         self._batch_seconds.labels(kind).observe(seconds)
 
     def request(self, route: str, status: int, seconds: float) -> None:
-        """A request was answered."""
+        """Count a request that was answered."""
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
-    def text(self, current: Current, gate: Gate) -> bytes:
-        """All of it, as Prometheus reads it."""
+    def text(self, current: Current, limiter: Limiter) -> bytes:
+        """Return all figures in Prometheus' format."""
         with current.use() as served:
             values: dict[str, float] = {
-                "requests_in_progress": gate.inside,
+                "requests_in_progress": limiter.inside,
                 "backlog_seconds": served.engine.worker.backlog,
                 "generation": current.generation,
             }
@@ -81,29 +77,29 @@ class Books:
                     "document_cache_hits": cache.hits,
                     "document_cache_misses": cache.misses,
                 }
-            if served.library is not None:
+            if (library := served.library) is not None:
                 values |= {
-                    "index_documents": len(served.library),
-                    "index_version": served.library.version,
-                    "index_whole": served.library.whole,
+                    "index_documents": len(library),
+                    "index_version": library.version,
+                    "index_whole": library.whole,
                 }
         for name, value in values.items():
             self._gauges[name].set(value)
         return bytes(generate_latest(self.registry))
 
 
-class Bookkeeper:
-    """ASGI middleware: gives every request an id, and writes it into the books and the log."""
+class RequestLog:
+    """ASGI middleware: gives every request an id, counts it, and logs it."""
 
-    def __init__(self, app: App, books: Books) -> None:
-        self.app, self._books = app, books
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         status = 0
 
@@ -111,7 +107,8 @@ class Bookkeeper:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message.setdefault("headers", []).append((b"x-request-id", request_id.encode()))
+                message.setdefault("headers", [])
+                MutableHeaders(scope=message).append("x-request-id", request_id)
             await send(message)
 
         try:
@@ -120,15 +117,8 @@ class Bookkeeper:
             seconds = time.perf_counter() - started
             # Paths that clients make up must not become as many time series.
             route = getattr(scope.get("route"), "path", None) or ("page" if status == 200 else "other")
-            self._books.request(route, status or 499, seconds)  # 499: the client went away
-            logger.info(
-                "request",
-                extra={
-                    "id": request_id,
-                    "method": scope["method"],
-                    "route": route,
-                    "status": status or 499,
-                    "ms": round(1000 * seconds, 1),
-                    "client": (scope.get("client") or ("", 0))[0],
-                },
-            )
+            status = status or 499  # the client went away
+            self._metrics.request(route, status, seconds)
+            client = (scope.get("client") or ("", 0))[0]
+            about = {"id": request_id, "method": scope["method"], "route": route, "status": status, "client": client}
+            logger.info("request", extra={**about, "ms": round(1000 * seconds, 1)})

@@ -1,6 +1,6 @@
-"""Errors as each client reads them: Cohere's, OpenAI's, and text-embeddings-inference's, whose shape is ours as well.
+"""Turns exceptions into HTTP answers, in the formats of Cohere, OpenAI, and text-embeddings-inference (also ours).
 
-The one place where an exception becomes a status; what it says never names a path of the machine.
+A message never contains a path of the machine.
 """
 
 from __future__ import annotations
@@ -32,29 +32,28 @@ _KINDS = {
 _PATH = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?(?:/[^/\s'\",;:()]+)+/([^/\s'\",;:()]*)")
 
 
-def body(path: str, status: int, message: str) -> dict[str, Any]:
-    """What an error says, in the shape that clients of this path expect."""
-    if path.startswith(("/v1/rerank", "/v2/rerank")):
-        return {"message": message}
-    kind = _KINDS.get(status, "Validation" if status < 500 else "Backend")
-    if path.startswith("/v1/"):
-        return {"error": {"message": message, "type": kind, "param": None, "code": status}}
-    return {"error": message, "error_type": kind}
-
-
 def refusal(
     scope: MutableMapping[str, Any], status: int, message: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The answer to a request that is refused."""
-    return JSONResponse(body(scope["path"], status, message), status, dict(headers or {}))
+    """Return the answer to a request that is refused, in the format that clients of its path expect."""
+    path = scope["path"]
+    kind = _KINDS.get(status, "Validation" if status < 500 else "Backend")
+    body: dict[str, Any]
+    if path.startswith(("/v1/rerank", "/v2/rerank")):
+        body = {"message": message}
+    elif path.startswith("/v1/"):
+        body = {"error": {"message": message, "type": kind, "param": None, "code": status}}
+    else:
+        body = {"error": message, "error_type": kind}
+    return JSONResponse(body, status, dict(headers or {}))
 
 
 class TooLargeError(DataError):
-    """More, or longer, texts than one request may hold."""
+    """A request holds too many, or too long, texts."""
 
 
 def without_paths(message: str) -> str:
-    """A message with the last part of each path in it.
+    """Replace each path in a message by its last part.
 
     Examples
     --------
@@ -67,7 +66,7 @@ def without_paths(message: str) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Teach an application these answers."""
+    """Have an application answer errors this way."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -81,17 +80,14 @@ def install(app: FastAPI) -> None:
     async def busy(request: Request, error: BusyError) -> JSONResponse:
         return refusal(request.scope, 429, str(error), {"retry-after": str(error.retry_after)})
 
-    @app.exception_handler(TooLargeError)
-    async def too_large(request: Request, error: TooLargeError) -> JSONResponse:
-        return refusal(request.scope, 413, str(error))
+    def status_of(kind: type[Exception], status: int) -> None:
+        async def answer(request: Request, error: Exception) -> JSONResponse:
+            return refusal(request.scope, status, without_paths(str(error)))
 
-    @app.exception_handler(DataError)
-    async def unusable(request: Request, error: DataError) -> JSONResponse:
-        return refusal(request.scope, 422, without_paths(str(error)))
+        app.add_exception_handler(kind, answer)
 
-    @app.exception_handler(ModelError)
-    async def no_model(request: Request, error: ModelError) -> JSONResponse:
-        return refusal(request.scope, 409, without_paths(str(error)))
+    for kind, status in ((TooLargeError, 413), (DataError, 422), (ModelError, 409)):
+        status_of(kind, status)
 
     @app.exception_handler(IndexingError)
     async def no_index(request: Request, error: IndexingError) -> JSONResponse:
@@ -118,10 +114,10 @@ def install(app: FastAPI) -> None:
 
 
 def _what_is_wrong(error: RequestValidationError, most: int = 3) -> str:
-    """The first few of pydantic's complaints, each with its place, and without what was given."""
+    """Return the first few of pydantic's messages with their places, and without what was given."""
     found: dict[str, str] = {}
     for one in error.errors():
-        # Of a field that may be this or that, pydantic names the kinds as if they were places.
+        # For a field of several types, pydantic adds their names to the place.
         place = ".".join(str(part) for part in one["loc"][1:] if re.fullmatch(r"\w+", str(part)) and part != "str")
         found.setdefault(place, str(one["msg"]))
     said = [f"{place}: {message}" if place else message for place, message in found.items()]
