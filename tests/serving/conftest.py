@@ -1,6 +1,7 @@
 """A real server on a real socket, with a tiny model and a small index, for each test that wants one of its own."""
 
 import contextlib
+import shutil
 import socket
 import threading
 import time
@@ -57,11 +58,18 @@ def poly(models):
     return PolyEncoder(str(models / "poly"))
 
 
+@pytest.fixture(scope="session")
+def shared_index(models, replies, tmp_path_factory):
+    """The folder of an index of the replies, for tests that change nothing."""
+    folder = tmp_path_factory.mktemp("index") / "replies"
+    Index.create(folder, str(models / "poly")).add(replies)
+    return folder
+
+
 @pytest.fixture
-def index(models, replies, tmp_path):
-    """The folder of an index of the replies; a test may change it."""
-    Index.create(tmp_path / "replies", str(models / "poly")).add(replies)
-    return tmp_path / "replies"
+def index(shared_index, tmp_path):
+    """A copy of it, which a test may change."""
+    return shutil.copytree(shared_index, tmp_path / "replies")
 
 
 @contextlib.contextmanager
@@ -106,6 +114,20 @@ def serve(models):
 def reranking(models):
     """A server of the poly-encoder alone, for tests that change nothing."""
     with running(Settings(model=str(models / "poly"), bf16=False, page=False)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_searching(shared_index):
+    """A server of the shared index, for tests that change nothing."""
+    with running(Settings(index=shared_index, page=False)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def locked(shared_index):
+    """A server of the shared index that asks for the key `a-secret`, for tests that change nothing."""
+    with running(Settings(index=shared_index, page=False, key="a-secret")) as server:
         yield server
 
 

@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,13 +64,19 @@ def open_connections(server):
     return len(server.server.server_state.connections)
 
 
+@pytest.fixture
+def server(reranking):
+    """A server that other tests use as well; `opened` counts the connections of this test that are still open."""
+    before = set(reranking.server.server_state.connections)
+    return SimpleNamespace(**vars(reranking), opened=lambda: len(reranking.server.server_state.connections - before))
+
+
 # -- the client stops sending, and reads -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 @pytest.mark.parametrize("wait", [False, True])
-def test_a_client_that_sends_no_more_gets_its_answer(serve, version, wait):
-    server = serve(bf16=False)
+def test_a_client_that_sends_no_more_gets_its_answer(server, version, wait):
     expected = server.client.post("/rerank", json=ASK).json()
     go = threading.Event()
     if wait:
@@ -85,11 +92,11 @@ def test_a_client_that_sends_no_more_gets_its_answer(serve, version, wait):
         assert status == 200
         assert [one["index"] for one in ranks if one["index"] < 2] == [one["index"] for one in expected]
         assert everything(connection) == b""
-    until(lambda: open_connections(server) <= 1)
+    until(lambda: server.opened() <= 1)
 
 
-def test_two_requests_at_once_and_then_no_more(serve):
-    with connected(serve()) as connection:
+def test_two_requests_at_once_and_then_no_more(server):
+    with connected(server) as connection:
         connection.sendall(request() + request("/v1/models", b"", method="GET"))
         connection.shutdown(socket.SHUT_WR)
         assert answer(connection)[0] == 200
@@ -98,17 +105,15 @@ def test_two_requests_at_once_and_then_no_more(serve):
 
 
 @pytest.mark.parametrize("cut", [3, 30, 200])
-def test_half_a_request_and_then_no_more(serve, cut):
-    server = serve()
+def test_half_a_request_and_then_no_more(server, cut):
     with connected(server) as connection:
         connection.sendall(request()[:-cut])
         connection.shutdown(socket.SHUT_WR)
         assert b" 200 " not in everything(connection)
-    until(lambda: server.application.api.state.limiter.inside == 0 and open_connections(server) == 0)
+    until(lambda: server.application.api.state.limiter.inside == 0 and server.opened() == 0)
 
 
-def test_a_client_that_has_gone_is_not_waited_for(serve):
-    server = serve()
+def test_a_client_that_has_gone_is_not_waited_for(server):
     go = threading.Event()
     server.application.current._served.engine.worker.call(lambda: go.wait(10))
     with connected(server) as connection:
@@ -160,9 +165,8 @@ def test_one_that_waits_to_be_told_to_go_on_is_refused_before_it_sends(serve):
 
 
 @pytest.mark.parametrize(("path", "host"), [("/rerank", "evil.example"), ("/health", "localhost")])
-def test_a_body_that_nobody_wants_is_not_waited_for(serve, monkeypatch, path, host):
+def test_a_body_that_nobody_wants_is_not_waited_for(server, monkeypatch, path, host):
     monkeypatch.setattr(connections, "HEADER_SECONDS", 0.5)
-    server = serve()
     with connected(server) as connection:
         connection.sendall(request(path, b"x" * 10_000, f"host: {host}")[:-9000])
         assert answer(connection)[0] in (421, 405)
@@ -170,11 +174,10 @@ def test_a_body_that_nobody_wants_is_not_waited_for(serve, monkeypatch, path, ho
             for _ in range(200):
                 connection.sendall(b"x")
                 time.sleep(0.02)
-    until(lambda: open_connections(server) == 0)
+    until(lambda: server.opened() == 0)
 
 
-def test_what_follows_a_refusal_may_be_no_http(serve, caplog):
-    server = serve()
+def test_what_follows_a_refusal_may_be_no_http(server, caplog):
     with connected(server) as connection, caplog.at_level(logging.WARNING):
         connection.sendall(b"POST /rerank HTTP/1.1\r\nhost: evil.example\r\ntransfer-encoding: chunked\r\n\r\n")
         assert answer(connection)[0] == 421
@@ -211,9 +214,8 @@ def test_all_bodies_together_have_a_limit(serve):
 # -- slow --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_client_that_does_not_read_is_not_waited_for(serve, monkeypatch):
+def test_a_client_that_does_not_read_is_not_waited_for(server, monkeypatch):
     monkeypatch.setattr(connections, "READ_SECONDS", 0.3)
-    server = serve()
     large = {"input": ["tea"] * 1000}
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -222,13 +224,12 @@ def test_a_client_that_does_not_read_is_not_waited_for(serve, monkeypatch):
         with contextlib.suppress(OSError):
             for _ in range(40):
                 connection.sendall(request("/v1/embeddings", large))
-        until(lambda: open_connections(server) == 0)
+        until(lambda: server.opened() == 0)
     assert server.application.api.state.limiter.inside == 0
 
 
-def test_a_client_that_reads_slowly_is(serve, monkeypatch):
+def test_a_client_that_reads_slowly_is(server, monkeypatch):
     monkeypatch.setattr(connections, "READ_SECONDS", 0.5)
-    server = serve()
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         connection.connect(("127.0.0.1", server.port))
@@ -240,9 +241,8 @@ def test_a_client_that_reads_slowly_is(serve, monkeypatch):
     assert len(json.loads(said.partition(b"\r\n\r\n")[2])["data"]) == 1000
 
 
-def test_silent_connections_make_room(serve, monkeypatch):
+def test_silent_connections_make_room(server, monkeypatch):
     monkeypatch.setattr(connections, "CONNECTIONS", 5)
-    server = serve()
     with contextlib.ExitStack() as stack:
         for turn in range(20):
             silent = stack.enter_context(connected(server))
@@ -254,11 +254,10 @@ def test_silent_connections_make_room(serve, monkeypatch):
         until(lambda: open_connections(server) <= 5)
 
 
-def test_many_that_come_at_once_make_room_for_each_other(serve, monkeypatch):
+def test_many_that_come_at_once_make_room_for_each_other(server, monkeypatch):
     """All are accepted before the first of those that must go is gone."""
     monkeypatch.setattr(connections, "CONNECTIONS", 5)
     monkeypatch.setattr(connections, "HEADER_SECONDS", 60)
-    server = serve()
     loop, blocked, go = server.server.servers[0].get_loop(), threading.Event(), threading.Event()
     loop.call_soon_threadsafe(lambda: (blocked.set(), go.wait(10)))
     assert blocked.wait(10)
@@ -269,9 +268,8 @@ def test_many_that_come_at_once_make_room_for_each_other(serve, monkeypatch):
         until(lambda: open_connections(server) == 5)
 
 
-def test_when_all_are_at_work_another_is_told_to_come_back(serve, monkeypatch):
+def test_when_all_are_at_work_another_is_told_to_come_back(server, monkeypatch):
     monkeypatch.setattr(connections, "CONNECTIONS", 2)
-    server = serve()
     go = threading.Event()
     server.application.current._served.engine.worker.call(lambda: go.wait(10))
     with contextlib.ExitStack() as stack:
@@ -287,14 +285,13 @@ def test_when_all_are_at_work_another_is_told_to_come_back(serve, monkeypatch):
         assert [answer(connection)[0] for connection in working] == [200, 200]
 
 
-def test_vanishing_clients_leave_nothing_behind(serve):
+def test_vanishing_clients_leave_nothing_behind(server):
     import psutil
 
-    server = serve()
     server.client.post("/rerank", json=ASK)
     files = psutil.Process().num_fds()
     for number in range(100):
         with connected(server) as connection:
             connection.sendall(request()[: number * 3])
-    until(lambda: open_connections(server) <= 1 and psutil.Process().num_fds() <= files)
+    until(lambda: server.opened() <= 1 and psutil.Process().num_fds() <= files)
     until(lambda: server.application.api.state.limiter.inside == 0)

@@ -35,17 +35,16 @@ def raw(port, data, *, close_writing=False, seconds=10):
 # -- the key -----------------------------------------------------------------------------------------------------------
 
 
-def test_without_the_key_nothing_but_health_answers(serve, index):
-    server = serve(index=index, key="a-secret")
-    document = server.client.get("/openapi.json", headers={"authorization": "Bearer a-secret"}).json()
+def test_without_the_key_nothing_but_health_answers(locked):
+    document = locked.client.get("/openapi.json", headers={"authorization": "Bearer a-secret"}).json()
     asked = [(method, path) for path, methods in document["paths"].items() for method in methods]
     assert len(asked) > 10
     for method, path in [*asked, ("get", "/"), ("get", "/openapi.json"), ("get", "/nowhere"), ("get", "/page.json")]:
-        answer = server.client.request(method, path)
+        answer = locked.client.request(method, path)
         expected = 200 if path in ("/health", "/ready") else 401
         assert answer.status_code == expected, path
     for wrong in ("", "Bearer", "Bearer wrong", "a-secret", "Basic !", "Basic " + base64.b64encode(b"\xff:x").decode()):
-        assert server.client.post("/rerank", json=ASK, headers={"authorization": wrong}).status_code == 401
+        assert locked.client.post("/rerank", json=ASK, headers={"authorization": wrong}).status_code == 401
 
 
 def test_the_key_as_clients_send_it(serve):
@@ -97,26 +96,24 @@ def test_a_body_too_slow(serve):
 @pytest.mark.parametrize(
     "beginning", [b"", b"POST /rerank HT", b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\nGET /hea"]
 )
-def test_headers_too_slow(serve, monkeypatch, beginning):
+def test_headers_too_slow(reranking, monkeypatch, beginning):
     monkeypatch.setattr(connections, "HEADER_SECONDS", 0.3)
-    server = serve()
     started = time.monotonic()
-    raw(server.port, beginning)
+    raw(reranking.port, beginning)
     assert time.monotonic() - started < 8
 
 
-def test_a_connection_closed_on_one_side_or_both(serve):
-    server = serve()
+def test_a_connection_closed_on_one_side_or_both(reranking):
     body = json.dumps(ASK).encode()
     head = f"POST /rerank HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
     request = head.encode() + b"\r\n\r\n" + body
     for data in (request, request[:-5], head.encode(), b"\r\n", b"\x00\xff" * 100):
-        raw(server.port, data, close_writing=True)
-    assert server.client.post("/rerank", json=ASK).status_code == 200
+        raw(reranking.port, data, close_writing=True)
+    assert reranking.client.post("/rerank", json=ASK).status_code == 200
     deadline = time.time() + 5
-    while server.application.api.state.limiter.inside and time.time() < deadline:
+    while reranking.application.api.state.limiter.inside and time.time() < deadline:
         time.sleep(0.01)
-    assert server.application.api.state.limiter.inside == 0, "nobody is waited for who has gone"
+    assert reranking.application.api.state.limiter.inside == 0, "nobody is waited for who has gone"
 
 
 @pytest.mark.parametrize(
@@ -137,19 +134,19 @@ def test_a_connection_closed_on_one_side_or_both(serve):
     ],
     ids=range(12),
 )
-def test_what_is_no_json_or_none_of_ours(searching, content):
+def test_what_is_no_json_or_none_of_ours(shared_searching, content):
     for path in ("/rerank", "/v1/rerank", "/v2/rerank", "/search", "/documents", "/documents/delete", "/v1/embeddings"):
-        answer = searching.client.post(path, content=content, headers=JSON)
+        answer = shared_searching.client.post(path, content=content, headers=JSON)
         assert answer.status_code in (400, 422), (path, answer.text)
         answer.json()
 
 
-def test_numbers_that_are_none_do_not_enter_the_index(searching):
+def test_numbers_that_are_none_do_not_enter_the_index(shared_searching):
     for value in (b"NaN", b"-Infinity", b"1e999", b"[1, [NaN]]"):
         content = b'{"documents": [{"text": "a", "n": ' + value + b"}]}"
-        assert searching.client.post("/documents", content=content, headers=JSON).status_code == 422
+        assert shared_searching.client.post("/documents", content=content, headers=JSON).status_code == 422
     deep = b'{"documents": [{"text": "a", "n": ' + b"[" * 50 + b"]" * 50 + b"}]}"
-    assert searching.client.post("/documents", content=deep, headers=JSON).status_code == 422
+    assert shared_searching.client.post("/documents", content=deep, headers=JSON).status_code == 422
 
 
 # -- how many ----------------------------------------------------------------------------------------------------------
@@ -215,8 +212,7 @@ def test_a_client_that_goes_away_is_not_worked_for(serve):
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE", "PUT"])
-def test_without_the_key_no_method_tells_what_there_is(serve, index, method):
-    server = serve(index=index, key="a-secret")
+def test_without_the_key_no_method_tells_what_there_is(locked, method):
     for path in (
         "/rerank",
         "/documents/r1",
@@ -227,8 +223,8 @@ def test_without_the_key_no_method_tells_what_there_is(serve, index, method):
         "/health/",
         "//health",
     ):
-        assert server.client.request(method, path).status_code == 401, path
-    assert server.client.request(method, "/health").status_code == 405
+        assert locked.client.request(method, path).status_code == 401, path
+    assert locked.client.request(method, "/health").status_code == 405
 
 
 def test_keys_are_compared_in_constant_time(serve, monkeypatch):
@@ -312,7 +308,7 @@ def test_the_backlog_never_exceeds_what_may_wait_by_more_than_a_request(serve, m
     assert worker.backlog == 0
 
 
-def test_a_million_wrong_items_are_one_complaint(searching):
+def test_a_million_wrong_items_are_one_complaint(shared_searching):
     for path, name in (
         ("/rerank", "texts"),
         ("/v1/rerank", "documents"),
@@ -320,6 +316,6 @@ def test_a_million_wrong_items_are_one_complaint(searching):
         ("/search", "query"),
     ):
         content = b'{"query": "a", "%s": [%s0]}' % (name.encode(), b"0," * 1_000_000)
-        answer = searching.client.post(path, content=content, headers=JSON)
+        answer = shared_searching.client.post(path, content=content, headers=JSON)
         assert answer.status_code == 422
         assert len(answer.content) < 300

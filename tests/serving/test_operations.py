@@ -30,10 +30,10 @@ def figures(server):
     return found
 
 
-def test_health_and_information(searching):
-    assert searching.client.get("/health").json() == {"status": "ok"}
-    assert searching.client.get("/ready").json() == {"status": "ready"}
-    info = searching.client.get("/info").json()
+def test_health_and_information(shared_searching):
+    assert shared_searching.client.get("/health").json() == {"status": "ok"}
+    assert shared_searching.client.get("/ready").json() == {"status": "ready"}
+    info = shared_searching.client.get("/info").json()
     assert (info["model_id"], info["architecture"], info["dimension"]) == ("poly", "PolyEncoder", 16)
     assert (info["index"]["name"], info["index"]["documents"]) == ("replies", 60)
     assert info["limits"]["documents"] == 1000
@@ -55,8 +55,8 @@ def test_figures(searching):
     assert not any("made" in str(key) for key in found)
 
 
-def test_every_answer_is_described(searching):
-    document = searching.client.get("/openapi.json").json()
+def test_every_answer_is_described(shared_searching):
+    document = shared_searching.client.get("/openapi.json").json()
     assert document["openapi"].startswith("3.")
     for path in ("/rerank", "/v1/rerank", "/v2/rerank", "/search", "/documents", "/v1/embeddings", "/reload"):
         responses = document["paths"][path]["post"]["responses"]

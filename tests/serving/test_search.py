@@ -21,8 +21,8 @@ def search(server, **body):
 @pytest.mark.parametrize(
     "asked", [{}, {"k": 3}, {"where": "lang = 'de' AND year > 2010"}, {"mode": "fast", "share": 0.5}]
 )
-def test_hits_are_the_indexs(searching, index, asked):
-    found, expected = search(searching, **asked), Index.open(index).search(QUERY, **asked)
+def test_hits_are_the_indexs(shared_searching, shared_index, asked):
+    found, expected = search(shared_searching, **asked), Index.open(shared_index).search(QUERY, **asked)
     assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in expected]
     np.testing.assert_allclose([hit["score"] for hit in found["hits"]], [hit.score for hit in expected], atol=1e-6)
     assert [(hit["text"], hit["metadata"]) for hit in found["hits"]] == [(hit.text, hit.metadata) for hit in expected]
@@ -30,10 +30,10 @@ def test_hits_are_the_indexs(searching, index, asked):
     assert found["error"] == pytest.approx(expected.error)
 
 
-def test_a_conversation_is_a_query(searching, index):
+def test_a_conversation_is_a_query(shared_searching, shared_index):
     talk = ["Good morning.", "It rains.", "Then let us take the train."]
-    assert [hit["id"] for hit in search(searching, query=talk)["hits"]] == [
-        hit.id for hit in Index.open(index).search([talk])[0]
+    assert [hit["id"] for hit in search(shared_searching, query=talk)["hits"]] == [
+        hit.id for hit in Index.open(shared_index).search([talk])[0]
     ]
 
 
@@ -91,16 +91,16 @@ def test_what_another_process_writes_is_found_soon(searching, index, monkeypatch
         ("/documents/delete", {"ids": ["a"], "where": "b"}, "one of the two"),
     ],
 )
-def test_what_is_wrong_is_said(searching, index, path, body, says):
-    answer = searching.client.post(path, json=body)
+def test_what_is_wrong_is_said(shared_searching, shared_index, path, body, says):
+    answer = shared_searching.client.post(path, json=body)
     assert answer.status_code == 422, answer.text
     assert says in answer.json()["error"]
-    assert str(index.parent) not in answer.text
-    assert len(Index.open(index)) == 60
+    assert str(shared_index.parent) not in answer.text
+    assert len(Index.open(shared_index)) == 60
 
 
-def test_more_hits_than_allowed(searching):
-    assert searching.client.post("/search", json={"query": "a", "k": 5000}).status_code == 413
+def test_more_hits_than_allowed(shared_searching):
+    assert shared_searching.client.post("/search", json={"query": "a", "k": 5000}).status_code == 413
 
 
 def test_without_an_index(reranking):
@@ -114,27 +114,27 @@ def test_without_an_index(reranking):
         assert "--index" in answer.json()["error"]
 
 
-def test_a_filter_that_would_end_the_process(searching):
+def test_a_filter_that_would_end_the_process(shared_searching):
     for where in ("year + " * 2000 + "1 > 0", "NOT " * 5000 + "true", "length(repeat('a', 2000000000)) > 1"):
-        answer = searching.client.post("/search", json={"query": "a", "where": where})
+        answer = shared_searching.client.post("/search", json={"query": "a", "where": where})
         assert answer.status_code == 422
         assert len(answer.content) < 1000
-        assert searching.client.post("/documents/delete", json={"where": where}).status_code == 422
-    assert searching.client.post("/search", json={"query": "a", "where": "a" * 300_000}).status_code == 413
-    assert len(search(searching)["hits"]) == 10
+        assert shared_searching.client.post("/documents/delete", json={"where": where}).status_code == 422
+    assert shared_searching.client.post("/search", json={"query": "a", "where": "a" * 300_000}).status_code == 413
+    assert len(search(shared_searching)["hits"]) == 10
 
 
 @pytest.mark.parametrize("name", ["", "*", "\0", "a\0b", "a.b", "_rowid", "vector"])
-def test_names_that_would_spoil_the_index(searching, index, name):
-    answer = searching.client.post("/documents", json={"documents": [{"text": "a", name: 1}]})
+def test_names_that_would_spoil_the_index(shared_searching, shared_index, name):
+    answer = shared_searching.client.post("/documents", json={"documents": [{"text": "a", name: 1}]})
     assert answer.status_code == 422
     assert "metadata cannot be named" in answer.json()["error"]
-    assert len(Index.open(index).search("a", k=100)) == 60
+    assert len(Index.open(shared_index).search("a", k=100)) == 60
 
 
-def test_names_of_metadata_are_few(searching):
+def test_names_of_metadata_are_few(shared_searching):
     wide = [{"text": f"a {n}", f"name {n}": 1} for n in range(101)]
-    answer = searching.client.post("/documents", json={"documents": wide})
+    answer = shared_searching.client.post("/documents", json={"documents": wide})
     assert answer.status_code == 413
     assert "101 names of metadata" in answer.json()["error"]
 
