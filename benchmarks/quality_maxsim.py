@@ -27,10 +27,9 @@ from polyencoders.data import Example, training_dataset
 from polyencoders.encoders.ranking import distinct
 from polyencoders.models.precision import autocast_to_bf16, bf16_is_native
 from polyencoders.training import TrainingOptions, TrainingResult
-from polyencoders.training.evaluators import RankingEvaluator
+from polyencoders.training.evaluators import RankingEvaluator, validation_lists
 from polyencoders.training.run import best_of_rates
 from polyencoders.training.trainer import take_off_what_accelerate_left
-from polyencoders.training.validation import validation_lists
 
 SCALE = 20.0
 """The factor of the score in the loss, as for the cosines of the other architectures."""

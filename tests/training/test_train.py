@@ -13,8 +13,8 @@ from polyencoders.errors import DataError, TrainingError
 from polyencoders.models.poly_encoder import ALIKE
 from polyencoders.models.precision import bf16_is_native
 from polyencoders.training import TrainingOptions, train
+from polyencoders.training.evaluators import validation_lists
 from polyencoders.training.losses import InBatchCrossEntropy
-from polyencoders.training.validation import validation_lists
 
 PAIRS = [Example(f"What follows {i}?", f"After {i} comes {i + 1}.") for i in range(10)]
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle"}

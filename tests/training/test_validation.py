@@ -7,8 +7,7 @@ from transformers import TrainerCallback
 from polyencoders.data import Example
 from polyencoders.errors import TrainingError
 from polyencoders.training import TrainingOptions, train
-from polyencoders.training.evaluators import RankingEvaluator
-from polyencoders.training.validation import FEW_DOCUMENTS
+from polyencoders.training.evaluators import FEW_DOCUMENTS, RankingEvaluator
 
 OPTIONS = {"batch_size": 8, "evaluate_every": 2, "learning_rate": 1e-3, "negatives": 2, "candidates": 5}
 

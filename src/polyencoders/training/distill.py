@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -17,14 +16,13 @@ from transformers import TrainerCallback
 
 from polyencoders.data import Example
 from polyencoders.errors import TrainingError
-from polyencoders.files import whole_file
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.precision import in_full_precision
 from polyencoders.training.frozen import FrozenOutputs, freeze
 from polyencoders.training.negatives import Miner
 from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
 from polyencoders.training.processes import by_the_first, processes
-from polyencoders.training.resume import CHECKPOINTS, digest
+from polyencoders.training.resume import CHECKPOINTS, digest, kept_json
 from polyencoders.training.run import TrainingResult, train
 from polyencoders.training.teacher import Teacher
 
@@ -140,28 +138,24 @@ def _kept_lists(
     """
     asked = [[list(one.query), list(one.positives), list(one.negatives)] for one in examples]
     of = digest([asked, list(corpus), repr(options), seed])
-    if file.exists():
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["of"] == of:
-            pairs = [(example.query, answer) for example in examples for answer in example.positives]
-            return [
-                Example(query, answer, [kept["documents"][place] for place in places])
-                for (query, answer), places in zip(pairs, kept["negatives"], strict=True)
-            ]
+
+    def made() -> dict[str, Any]:
+        negatives = [one.negatives for one in candidate_lists(model, examples, options, corpus, seed)]
+        places = {text: place for place, text in enumerate(dict.fromkeys(text for some in negatives for text in some))}
+        listed = [[places[text] for text in some] for some in negatives]
+        return {"of": of, "documents": list(places), "negatives": listed}
+
+    kept = kept_json(file, made)
+    if kept["of"] != of:
         raise TrainingError(
             f"{file.parent} holds the lists of an interrupted run with other data or options: run it again as it was "
             "to finish it, choose another folder, or delete that one"
         )
-    lists = candidate_lists(model, examples, options, corpus, seed)
-    places = {text: place for place, text in enumerate(dict.fromkeys(text for one in lists for text in one.negatives))}
-    content = {
-        "of": of,
-        "documents": list(places),
-        "negatives": [[places[text] for text in one.negatives] for one in lists],
-    }
-    with whole_file(file) as scratch:
-        scratch.write_text(json.dumps(content), encoding="utf-8")
-    return lists
+    pairs = [(example.query, answer) for example in examples for answer in example.positives]
+    return [
+        Example(query, answer, [kept["documents"][place] for place in places])
+        for (query, answer), places in zip(pairs, kept["negatives"], strict=True)
+    ]
 
 
 def _used(

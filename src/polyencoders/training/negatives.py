@@ -14,7 +14,6 @@ For a positive score the first is `margin * positive`. Of what is left, n are dr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,13 @@ from transformers import TrainerCallback
 from polyencoders.data import Example
 from polyencoders.data.examples import right_answers
 from polyencoders.errors import TrainingError
-from polyencoders.files import whole_file
 from polyencoders.models.dual import DualEncoder
 from polyencoders.models.encoding import encode_documents
 from polyencoders.scoring import PreparedDocuments
 from polyencoders.training.collator import text_id
 from polyencoders.training.options import HardNegatives
 from polyencoders.training.processes import by_the_first
+from polyencoders.training.resume import kept_json
 
 QUERIES_AT_ONCE = 256
 
@@ -224,14 +223,12 @@ class MinedNegatives(TrainerCallback):
 
     def _kept_or_mined(self, step: int, pairs: list[Pair]) -> list[list[int]]:
         """Returns the places of each pair's negatives; what is mined is kept."""
-        file = self.folder / f"negatives-{step}.json"
-        if file.exists():
-            kept: list[list[int]] = json.loads(file.read_text(encoding="utf-8"))
-            return kept
-        found = self.miner.mine(step)
-        places = [[self.miner.places[text] for text in found[pair]] for pair in pairs]
-        with whole_file(file) as scratch:
-            scratch.write_text(json.dumps(places), encoding="utf-8")
+
+        def mined() -> list[list[int]]:
+            found = self.miner.mine(step)
+            return [[self.miner.places[text] for text in found[pair]] for pair in pairs]
+
+        places: list[list[int]] = kept_json(self.folder / f"negatives-{step}.json", mined)
         return places
 
     def columns(self, query_ids: torch.Tensor, positive_ids: torch.Tensor) -> list[list[str]]:

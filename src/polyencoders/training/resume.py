@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,16 @@ def _state(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return state
+
+
+def kept_json(file: Path, make: Callable[[], Any]) -> Any:
+    """Returns what a file keeps, as JSON; where it is missing, what `make` returns is written there."""
+    if file.exists():
+        return json.loads(file.read_text(encoding="utf-8"))
+    content = make()
+    with whole_file(file) as scratch:
+        scratch.write_text(json.dumps(content), encoding="utf-8")
+    return content
 
 
 def trained_weights(model: nn.Module, file: Path | None = None) -> dict[str, Tensor]:

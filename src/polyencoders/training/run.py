@@ -26,6 +26,7 @@ from polyencoders.models.dual import DualEncoder
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.poly_encoder import PolyEncoder
 from polyencoders.models.precision import in_full_precision
+from polyencoders.training.evaluators import measured, task_of, use_of_codes, validation_lists
 from polyencoders.training.frozen import FrozenOutputs, freeze
 from polyencoders.training.grouping import grouped_by_length
 from polyencoders.training.l2_sp import L2SP
@@ -35,7 +36,6 @@ from polyencoders.training.options import Distillation, HardNegatives, TrainingO
 from polyencoders.training.processes import by_the_first, part_of_batch, processes
 from polyencoders.training.resume import CHECKPOINTS, checkpoint_to_resume, digest, restore_weights, trained_weights
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer, trainer_arguments
-from polyencoders.training.validation import measured, task_of, use_of_codes, validation_lists
 
 SCORES = "label"
 """The column of a teacher's scores, by the name that sentence-transformers' collator and trainer know."""
