@@ -1,4 +1,4 @@
-"""What a checkpoint is chosen by: evaluators as sentence-transformers' trainers call them, and the lists they rank."""
+"""Evaluators that choose the checkpoint, as sentence-transformers' trainers call them, and the lists they rank."""
 
 from __future__ import annotations
 

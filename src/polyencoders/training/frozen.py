@@ -1,4 +1,4 @@
-"""What stays as it is while the rest of a model is trained, and the outputs of a frozen backbone, computed once.
+"""Freezes parts of a model, and computes the outputs of a frozen backbone once.
 
 For each side of a bi- or poly-encoder, the modules before the first one that is trained run once per text. Their
 outputs are kept on disk by content; codes and maps then train in seconds.

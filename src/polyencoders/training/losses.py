@@ -1,4 +1,4 @@
-"""What is minimised: cross-entropy over the batch, over sampled negatives, and a teacher's scores of lists."""
+"""The losses: cross-entropy over the batch or over sampled negatives, and distillation from a teacher's scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pre-training reads: pairs of a context and an utterance that follows it, or does not, with tokens masked.
+"""The data of pre-training: pairs of a context and an utterance that follows it, or does not, with tokens masked.
 
 What is drawn at place k of a run depends only on the seed and k, so an interrupted run goes on with the same pairs.
 """

@@ -1,4 +1,4 @@
-"""What can be chosen about a training run, with defaults for a few thousand pairs and one machine."""
+"""The options of a training run, with defaults for a few thousand pairs and one machine."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ class TrainingOptions:
 
     @property
     def frozen(self) -> list[str]:
-        """What is not trained, as a list."""
+        """The names in `freeze`, as a list."""
         return [self.freeze] if isinstance(self.freeze, str) else list(self.freeze)
 
     def learning_rates(self, validated: bool) -> tuple[float, ...]:

@@ -75,7 +75,7 @@ class PretrainingOptions:
 
 @dataclass(frozen=True)
 class Validation:
-    """What was measured on held-out conversations, half of whose pairs are true.
+    """Measurements on held-out conversations, half of whose pairs are true.
 
     Attributes
     ----------

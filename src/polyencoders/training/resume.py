@@ -1,4 +1,4 @@
-"""What an interrupted run goes on from: its last checkpoint, if it is the same run, and the weights it began with."""
+"""Resumes an interrupted run: its last checkpoint, if it is the same run, and what it noted when it began."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class _TellEpoch(TrainerCallback):
 
 
 class _SafeTrainer(BaseTrainer):
-    """What both trainers add to their base classes."""
+    """Adds to both trainers what the head of this file lists."""
 
     def __init__(self, model: Any = None, args: Any = None, **kwargs: Any) -> None:
         self._samplers: list[EpochSeededSampler] = []
