@@ -80,10 +80,10 @@ class Annealing(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         progress = state.global_step / (0.5 * state.max_steps)
-        self.model._own["temperature"] = max(self.last, math.exp(progress * math.log(self.last)))
+        self.model.saved_settings["temperature"] = max(self.last, math.exp(progress * math.log(self.last)))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.model._own["temperature"] = self.last
+        self.model.saved_settings["temperature"] = self.last
 
 
 class _AfterCodes(Module):

@@ -156,20 +156,3 @@ def test_the_score_has_one_name_whatever_the_backbones_config_says(backbone):
     model = PolyEncoder(backbone)
     model.similarity_fn_name = "cosine"
     assert model.similarity_fn_name == "poly"
-
-
-def test_reloading_without_trust_remote_code_rests_on_a_private_attribute(tmp_path, build, monkeypatch):
-    """sentence-transformers imports module classes that are not its own only with `trust_remote_code`.
-
-    `_module_classes` names ours beforehand, for plain models (ARC-II) and inside a `Router` (codes). It is private: if
-    a new release drops it, models no longer load, and this test says why. The upper bound on sentence-transformers in
-    `pyproject.toml` may be raised when it passes.
-    """
-    for name, settings in (("arc-ii", {}), ("poly-learnt", {}), ("poly-learnt", {"shared_tower": False})):
-        model = build(name, **settings)
-        model.save_pretrained(tmp_path / "model")
-        type(model)(tmp_path / "model")
-        with monkeypatch.context() as without:
-            without.setattr(type(model), "_module_classes", {})
-            with pytest.raises(ValueError, match="trust_remote_code=True"):
-                type(model)(tmp_path / "model")

@@ -194,7 +194,7 @@ def test_pushing_to_a_hub_uploads_what_saving_writes_with_a_card_of_that_name(
     expected = files(tmp_path / "model")
     pushed = type(model)(tmp_path / "model")
     if not reloaded:
-        pushed._model_card_text = None  # as a model that was just built has none
+        pushed.card_text = None  # as a model that was just built has none
     monkeypatch.setattr("sentence_transformers.base.model.HfApi", FakeHub)
     monkeypatch.setattr("sentence_transformers.base.model.load_file_path", lambda *args, **kwargs: None)  # no card yet
     pushed.push_to_hub("owner/matcher", token="secret")

@@ -1,8 +1,6 @@
-"""ARC-II, the convolutional interaction model cross-encoders are usually set against (Hu et al., NIPS 2014, 3.2).
+"""ARC-II, a convolutional interaction model (Hu et al., NIPS 2014, section 3.2): a small historical baseline.
 
-Kept as a small historical baseline: word embeddings, a one-dimensional convolution over the windows of the two texts,
-two-dimensional convolution and pooling over what they give, and an MLP. Knows nothing of transformers but their
-tokenisers and token embeddings.
+Of a backbone it takes the tokeniser and the token embeddings, and no layers.
 """
 
 from __future__ import annotations
@@ -17,22 +15,22 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from polyencoders.checks import check_whole_number
-from polyencoders.models.hub import hub_arguments, transformers_arguments
+from polyencoders.models.directory import hub_arguments, transformers_arguments
 from polyencoders.models.joint import JointEncoder
 
 
 class ConvolutionalInteraction(InputModule):
-    """Pairs of texts to scores, by ARC-II.
+    """Scores pairs of texts.
 
     With `x_i` and `y_j` the windows of `window` embeddings at place i of the query and j of the document:
 
-        z1_ij = g_ij relu(W [x_i; y_j] + b)         g_ij = 0 where a window holds padding alone
+        z1_ij = g_ij relu(W [x_i; y_j] + b)         g_ij = 0 where a window holds only padding
         z2    = max-pool 2x2 (z1)
         z3    = max-pool 2x2 (relu(conv 3x3 (z2)))
         score = MLP(z3)
 
-    Texts are padded or cut to fixed lengths, so a score depends on nothing but its pair: the query keeps its newest
-    tokens, the document its first.
+    Texts are padded or cut to fixed lengths, so a score depends on its pair alone. The query keeps its newest tokens,
+    the document its first.
 
     Parameters
     ----------
@@ -101,7 +99,7 @@ class ConvolutionalInteraction(InputModule):
         )
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Tensor]:
-        """Pairs of texts to token ids of fixed lengths."""
+        """Turn pairs of texts into token ids of fixed lengths."""
         queries = [f"{prompt or ''}{query}" for query, _ in inputs]
         query_ids = [ids[-self.query_length :] for ids in self._ids(queries)]
         document_ids = [ids[: self.document_length] for ids in self._ids([document for _, document in inputs])]
@@ -120,7 +118,7 @@ class ConvolutionalInteraction(InputModule):
         return ids
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Token ids to `scores (b, 1)`."""
+        """Turn token ids into `scores (b, 1)`."""
         query_mask, document_mask = features["query_mask"], features["document_mask"]
         x = self.query_windows(self._embedded(features["query_ids"], query_mask))
         y = self.document_windows(self._embedded(features["document_ids"], document_mask))
@@ -135,7 +133,7 @@ class ConvolutionalInteraction(InputModule):
         return (self.embeddings(ids) * mask[..., None]).transpose(1, 2)
 
     def _occupied(self, mask: Tensor) -> Tensor:
-        """1 for windows with at least one token, `(b, t) -> (b, t - window + 1)`."""
+        """Mark the windows that hold at least one token: `(b, t) -> (b, t - window + 1)`."""
         return torch.max_pool1d(mask[:, None, :], self.window, stride=1)[:, 0]
 
     @property
@@ -144,14 +142,14 @@ class ConvolutionalInteraction(InputModule):
         return self.query_length + self.document_length
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
-        """Settings, weights and tokeniser, to the model's root."""
+        """Write settings, weights and tokeniser to the model's root."""
         self.save_config(output_path)
         self.save_torch_weights(output_path, safe_serialization=safe_serialization)
         self.save_tokenizer(output_path)
 
     @classmethod
     def load(cls, model_name_or_path: str, subfolder: str = "", *args: Any, **kwargs: Any) -> Self:
-        """The module saved in a model directory or hub repository."""
+        """Load the module from a model directory or hub repository."""
         hub = hub_arguments(kwargs)
         config = cls.load_config(model_name_or_path, subfolder=subfolder, **hub)
         module = cls(**config, tokenizer=_tokenizer(model_name_or_path, kwargs))
@@ -183,9 +181,7 @@ class ArcII(JointEncoder):
     summary = (
         "Convolutions over every pair of places in query and document, and an MLP, give the score (Hu et al. 2014)."
     )
-    _module_classes: Mapping[str, type[nn.Module]] = {
-        f"{ConvolutionalInteraction.__module__}.ConvolutionalInteraction": ConvolutionalInteraction
-    }
+    module_classes = (ConvolutionalInteraction,)
 
     def __init__(
         self,
@@ -221,7 +217,7 @@ class ArcII(JointEncoder):
         return module
 
     def card_properties(self) -> dict[str, Any]:
-        """What the model card says of the model, row by row."""
+        """Return the rows of the model card's table."""
         return {
             "Score": "ARC-II",
             "Longest query": f"{self.query_length} tokens",
@@ -229,17 +225,18 @@ class ArcII(JointEncoder):
             **super().card_properties(),
         }
 
-    def _load_backbone(self, model_name_or_path: str, config: dict[str, Any], arguments: dict[str, Any]) -> list[Any]:
-        tokenizer = _tokenizer(model_name_or_path, arguments)
+    def _build(
+        self, name: str, config: dict[str, Any], arguments: dict[str, Any]
+    ) -> tuple[list[nn.Module], dict[str, Any]]:
+        tokenizer = _tokenizer(name, arguments)
         self._start(tokenizer)
-        hub = transformers_arguments(arguments)
-        embeddings = AutoModel.from_pretrained(model_name_or_path, **hub).get_input_embeddings()
+        embeddings = AutoModel.from_pretrained(name, **transformers_arguments(arguments)).get_input_embeddings()
         vocabulary, dimension = embeddings.weight.shape
         lengths = {name: self._given[name] for name in ("query_length", "document_length") if name in self._given}
         module = ConvolutionalInteraction(vocabulary, dimension, **lengths, tokenizer=tokenizer)
         with torch.no_grad():
             module.embeddings.weight.copy_(embeddings.weight)
-        return [module]
+        return [module], {}
 
 
 def _tokenizer(model_name_or_path: str, arguments: Mapping[str, Any]) -> Any:

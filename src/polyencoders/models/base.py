@@ -1,47 +1,51 @@
-"""What every model of ours does the same way: settings that are checked, saving whole or not at all, a truthful card.
-
-A mixin over sentence-transformers' own model classes; knows nothing of what a score is.
-"""
+"""What every model does in the same way: settings are checked, and it is saved whole or not at all, with its card."""
 
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import sentence_transformers
+import torch
+import transformers
 from safetensors import SafetensorError
 from sentence_transformers.base.model import BaseModel
 from sentence_transformers.base.modules import Transformer
+from sentence_transformers.util import load_dir_path
+from torch import nn
 
 from polyencoders.errors import ModelError
 from polyencoders.files import whole_directory
-from polyencoders.models.backbone import ARCHITECTURE_KEY, check_architecture, read_config
 from polyencoders.models.card import write_card
-from polyencoders.models.hub import hub_arguments
+from polyencoders.models.directory import ARCHITECTURE_KEY, hub_arguments, load_modules, name_of, read_config
 
+CONFIG = "config_sentence_transformers.json"
 _PARTS_OF_A_MODEL = re.compile(
     r"(\d+|query_\d+|document_\d+)_[A-Z]\w+|model[\w.-]*\.safetensors(\.index\.json)?|vocab\.(txt|json)|merges\.txt"
     r"|(modules|config|config_sentence_transformers|sentence_\w+_config|router_config)\.json"
     r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json"
 )
-
 _counting = threading.Lock()
 
 
 class SavedModel(BaseModel):
     """Settings, saving and loading, shared by dual and joint encoders.
 
-    A model keeps what its modules do not say (its architecture, the separator of turns, ...) in `_own`, which is saved
-    in `config_sentence_transformers.json`.
+    The modules are built first and handed to the constructor of the sentence-transformers class. What they do not say
+    (the architecture, the separator of turns, ...) is kept in `saved_settings`, part of
+    `config_sentence_transformers.json`.
     """
 
     summary: ClassVar[str]
     """One sentence for the model card: how the architecture scores."""
+    module_classes: ClassVar[tuple[type[nn.Module], ...]] = ()
+    """The classes of modules of this package that a saved model may hold."""
 
     def __init__(
         self,
@@ -50,27 +54,39 @@ class SavedModel(BaseModel):
         settings: Mapping[str, Any],
         **arguments: Any,
     ) -> None:
-        architecture = type(self).__name__
         if model_name_or_path is None:
-            raise ModelError(f"{architecture} needs a saved model or a backbone: a directory, or a name on the hub")
-        name = os.fspath(model_name_or_path)
-        # nn.Module allows plain attributes before its own __init__, and loading, inside it, needs these.
-        self._given = {name: value for name, value in settings.items() if value is not None}
-        self._own: dict[str, Any] = {}
-        self._is_new = True
+            raise ModelError(
+                f"{type(self).__name__} needs a saved model or a backbone: a directory, or a name on the hub"
+            )
+        name = name_of(model_name_or_path, self.default_huggingface_organization)
+        # nn.Module allows plain attributes before its own __init__. Building the modules needs these.
+        self._given = {setting: value for setting, value in settings.items() if value is not None}
         self._counter: Any = None
+        self.saved_settings: dict[str, Any] = {}
+        self.card_text: str | None = None
         self.training_record: dict[str, Any] | None = None
+        config = read_config(name, hub_arguments(arguments))
+        is_new = ARCHITECTURE_KEY not in config
         try:
-            super().__init__(name, **arguments)
+            modules, kept = (self._build if is_new else self._load)(name, config, arguments)
         except SafetensorError as error:
             raise ModelError(f"the weights in {name} are damaged or cut short ({error}): copy them again") from error
+        if (arguments.get("model_kwargs") or {}).get("device_map") and arguments.get("device") is None:
+            arguments["device"] = next(modules[0].parameters()).device  # where transformers has put it
+        super().__init__(modules=modules, **{**arguments, **kept})
+        if not Path(name).is_dir():
+            card: Any = self.model_card_data
+            card.base_model, card.base_model_revision = name, arguments.get("revision")
+        self._check_settings(name, is_new)
+
+    def _check_settings(self, name: str, is_new: bool) -> None:
         for setting, value in self._given.items():
             actual = getattr(self, setting)
             if actual == value:
                 continue
-            if self._is_new:
+            if is_new:
                 raise ModelError(
-                    f"{setting}={value!r} does not apply to a {architecture} with the other settings given: "
+                    f"{setting}={value!r} does not apply to a {self.architecture} with the other settings given: "
                     f"its {setting} is {actual!r}"
                 )
             raise ModelError(
@@ -81,41 +97,80 @@ class SavedModel(BaseModel):
     @property
     def turn_separator(self) -> str:
         """What stands between the turns of a conversation: the tokeniser's separator unless given."""
-        return str(self._own["turn_separator"])
+        return str(self.saved_settings["turn_separator"])
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode, but for frozen transformers: they run without dropout, as they will when they are used."""
+        """Set training mode. Frozen transformers run without dropout, as they will when they are used."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, Transformer) and not any(weights.requires_grad for weights in module.parameters()):
                 module.eval()
         return self
 
+    @property
+    def architecture(self) -> str:
+        """Name of the class."""
+        return type(self).__name__
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What decides the scores beside the modules: settings, prompts, and the versions of what computes."""
+        versions = [package.__version__ for package in (torch, transformers, sentence_transformers)]
+        prompts = {"prompts": self.prompts, "default_prompt_name": self.default_prompt_name}
+        return {**self.saved_settings, **prompts, "versions": versions}
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens of texts, as many as the model reads. Any thread may call it.
+
+        A tokeniser must not be used by two threads at once, so this one is a copy that only counting uses.
+        """
+        longest = self.max_seq_length
+        with _counting:
+            if self._counter is None:
+                self._counter = copy.deepcopy(self.tokenizer)
+            counted = self._counter(list(texts), truncation=longest is not None, max_length=longest, verbose=False)
+        return [len(ids) for ids in counted["input_ids"]]
+
     def card_properties(self) -> dict[str, Any]:
-        """What the model card says of the model, row by row."""
+        """Return the rows of the model card's table."""
         return {"Turns are joined by": f"`{self.turn_separator}`"}
 
-    def _load_modules(self, model_name_or_path: str, *args: Any, **arguments: Any) -> tuple[Any, dict[str, Any]]:
-        config = read_config(model_name_or_path, hub_arguments(arguments))
-        if ARCHITECTURE_KEY in config:
-            check_architecture(config[ARCHITECTURE_KEY], type(self).__name__, model_name_or_path)
-            self._own = config[ARCHITECTURE_KEY]
-            self._is_new = False
-            return self._load_config_modules(model_name_or_path, *args, **arguments)
-        modules = self._load_backbone(model_name_or_path, config, arguments)
-        # A backbone's card describes the backbone.
-        self._model_card_text = None
-        return modules, {}
-
-    def _load_backbone(self, model_name_or_path: str, config: dict[str, Any], arguments: dict[str, Any]) -> list[Any]:
-        """The modules of a new model on a backbone, by the settings given."""
+    def _build(
+        self, name: str, config: dict[str, Any], arguments: dict[str, Any]
+    ) -> tuple[list[nn.Module], dict[str, Any]]:
+        """Build a new model's modules on a backbone; return them, and the constructor's arguments that it decides."""
         raise NotImplementedError
+
+    def _load(
+        self, name: str, config: dict[str, Any], arguments: dict[str, Any]
+    ) -> tuple[list[nn.Module], dict[str, Any]]:
+        """Load a saved model's modules; return them, and the constructor's arguments that were saved with it."""
+        self.saved_settings = config[ARCHITECTURE_KEY]
+        architecture, expected = self.saved_settings.get("architecture"), type(self).__name__
+        if architecture != expected:
+            raise ModelError(
+                f"{name} holds a {architecture}, not a {expected}: "
+                f"load it with {architecture}(...), or give a backbone to build a {expected} on"
+            )
+        directory = load_dir_path(name, "", **hub_arguments(arguments))
+        if directory is None:
+            raise ModelError(f"{name}: no such model on the hub or in its cache")
+        if (card := Path(directory) / "README.md").is_file():
+            self.card_text = card.read_text(encoding="utf-8", errors="replace")
+        given = {name: prompt for name, prompt in (arguments.get("prompts") or {}).items() if prompt is not None}
+        kept = {"prompts": {**config.get("prompts", {}), **given}, **self._saved_arguments(config)}
+        unless_given = {key: value for key, value in kept.items() if key == "prompts" or arguments.get(key) is None}
+        return load_modules(directory, self.module_classes, arguments), unless_given
+
+    def _saved_arguments(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the constructor's arguments, beside the prompts, that a saved configuration decides unless given."""
+        return {"default_prompt_name": config.get("default_prompt_name")}
 
     def _start(self, tokenizer: Any) -> None:
         separator = self._given.get("turn_separator", f" {tokenizer.sep_token} " if tokenizer.sep_token else " ")
         if not isinstance(separator, str):
             raise ModelError(f"turn_separator must be a text, got {separator!r}")
-        self._own = {"architecture": type(self).__name__, "turn_separator": separator}
+        self.saved_settings = {"architecture": type(self).__name__, "turn_separator": separator}
 
     def save(
         self,
@@ -130,7 +185,7 @@ class SavedModel(BaseModel):
         Parameters
         ----------
         path
-            The directory to make, or to replace; files in it that are no part of a model are kept.
+            The directory to make or to replace. Files in it that are no part of a model are kept.
         model_name
             Its name on a hub, for the card.
         create_model_card
@@ -143,64 +198,28 @@ class SavedModel(BaseModel):
         Raises
         ------
         ModelError
-            `safe_serialization=False`, which would pickle; or the directory is no model's, and files in it would be
+            `safe_serialization=False`, which would pickle; or the directory holds no model, and files in it would be
             replaced.
         OSError
-            It could not be written, as on a full disk; what was there before is as it was.
+            It could not be written, as on a full disk. What was there before is unchanged.
         """
         if not safe_serialization:
             raise ModelError("models are saved as safetensors; safe_serialization=False, which pickles, is refused")
-        with model_directory(path) as scratch:
-            super().save(str(scratch), model_name, create_model_card, train_datasets)
+        try:
+            with whole_directory(path, replaced=_PARTS_OF_A_MODEL.fullmatch) as scratch:
+                super().save(str(scratch), model_name, create_model_card=False)
+                config = json.loads((scratch / CONFIG).read_text(encoding="utf-8"))
+                config = json.dumps({**config, ARCHITECTURE_KEY: self.saved_settings}, indent=2, sort_keys=True)
+                (scratch / CONFIG).write_text(config, encoding="utf-8")
+                if create_model_card:
+                    write_card(self, scratch, model_name)
+                _check_room(Path(path), scratch)
+        except SafetensorError as error:  # safetensors raises it on a full disk
+            raise OSError(f"the model could not be written to {os.fspath(path)}: {error}") from error
 
     def _create_model_card(self, path: str, model_name: str | None = None, train_datasets: Any = None) -> None:
+        # sentence-transformers' trainer calls this one when it writes a card of its own accord.
         write_card(self, Path(path), model_name)
-
-    def _get_model_config(self) -> dict[str, Any]:
-        return {**super()._get_model_config(), ARCHITECTURE_KEY: self._own}
-
-
-def count_tokens(model: SavedModel, texts: Sequence[str]) -> list[int]:
-    """Count the tokens of texts, as many as the model reads, with a tokeniser of its own made at the first call.
-
-    The model's tokeniser must not be used by two threads at once; a copy is, so long as only counting uses it.
-    """
-    longest = model.max_seq_length
-    with _counting:
-        if model._counter is None:
-            model._counter = copy.deepcopy(model.tokenizer)
-        counted = model._counter(list(texts), truncation=longest is not None, max_length=longest, verbose=False)
-    return [len(ids) for ids in counted["input_ids"]]
-
-
-@contextmanager
-def model_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write the directory of a model, whole or not at all; files in it that are no part of a model are kept.
-
-    Parameters
-    ----------
-    path
-        The directory to make, or to replace.
-
-    Yields
-    ------
-    Path
-        The directory to write to meanwhile.
-
-    Raises
-    ------
-    ModelError
-        The directory is no model's, and files in it would be replaced.
-    OSError
-        It could not be written, as on a full disk; what was there before is as it was.
-    """
-    try:
-        with whole_directory(path, replaced=_PARTS_OF_A_MODEL.fullmatch) as scratch:
-            yield scratch
-            _check_room(Path(path), scratch)
-    except SafetensorError as error:
-        # What safetensors makes of a full disk.
-        raise OSError(f"the model could not be written to {os.fspath(path)}: {error}") from error
 
 
 def _check_room(target: Path, scratch: Path) -> None:

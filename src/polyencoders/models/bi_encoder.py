@@ -125,7 +125,7 @@ class BiEncoder(DualEncoder):
     @property
     def query_map(self) -> bool:
         """Whether a linear map follows the query's reduction."""
-        return bool(self._own["query_map"])
+        return bool(self.saved_settings["query_map"])
 
     def card_properties(self) -> dict[str, Any]:
         """What the model card says of the model, row by row."""
@@ -145,8 +145,8 @@ class BiEncoder(DualEncoder):
         document_reduction = given.get("document_reduction", backbone.reduction if attention else reduction)
         document_side = self._build_document_side(backbone, document_reduction)
         normalize = [Normalize()] if given.get("normalize", backbone.normalize) else []
-        self._own["query_map"] = bool(given.get("query_map", False))
-        query_map = [linear_map(dimension)] if self._own["query_map"] else []
+        self.saved_settings["query_map"] = bool(given.get("query_map", False))
+        query_map = [linear_map(dimension)] if self.saved_settings["query_map"] else []
         if attention:
             m = check_whole_number("m, the number of query codes,", given.get("m", 4))
             maps, position_bias = given.get("maps", default_maps(m)), given.get("position_bias", True)

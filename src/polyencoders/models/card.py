@@ -1,6 +1,6 @@
-"""The model card: what a saved model is, how it scores, how to use it, and how it was trained.
+"""Writes the model card: what a model is, how it scores, how to use it, and how it was trained.
 
-Knows models by their properties only. No path of the machine gets into a card.
+No path of the machine gets into a card.
 """
 
 from __future__ import annotations
@@ -54,45 +54,27 @@ A query is a text or a list of turns, the oldest first; what does not fit is cut
 
 
 def write_card(model: Any, path: Path, model_name: str | None) -> None:
-    """Write `README.md` into a model directory; a card that was loaded with the model stays, until it is trained.
-
-    Parameters
-    ----------
-    model
-        One of ours.
-    path
-        The directory.
-    model_name
-        Its name on a hub, if it is going to one.
-    """
-    text = model._model_card_text
+    """Write `README.md` into a model's directory. A card that was loaded with the model stays until it is trained."""
+    text = model.card_text
     if text is None or model.training_record is not None:
-        text = render_card(model, model_name)
+        text = _card(model, model_name)
     elif name := _hub_name(model_name):
         text = text.replace(_UNNAMED, name)
     (path / "README.md").write_text(text, encoding="utf-8")
 
 
-def render_card(model: Any, model_name: str | None) -> str:
-    """The card of a model, as Markdown."""
-    base_model = _hub_name(model.model_card_data.base_model)
-    architecture = type(model).__name__
+def _card(model: Any, model_name: str | None) -> str:
+    base_model, record = _hub_name(model.model_card_data.base_model), model.training_record
     return _TEMPLATE.format(
-        tag=architecture.lower(),
+        tag=model.architecture.lower(),
         base_model_entry=f"base_model: {base_model}\n" if base_model else "",
         name=_hub_name(model_name) or model.model_card_data.model_id or _UNNAMED,
-        architecture=architecture,
+        architecture=model.architecture,
         built_on=f" built on [{base_model}](https://huggingface.co/{base_model})" if base_model else "",
         summary=model.summary,
         properties=_rows(model.card_properties()),
-        training=_training_section(model.training_record),
+        training="" if record is None else f"\n## Training\n\n| | |\n|---|---|\n{_rows(record)}\n",
     )
-
-
-def _training_section(record: dict[str, Any] | None) -> str:
-    if record is None:
-        return ""
-    return f"\n## Training\n\n| | |\n|---|---|\n{_rows(record)}\n"
 
 
 def _rows(properties: Mapping[str, Any]) -> str:
@@ -101,7 +83,7 @@ def _rows(properties: Mapping[str, Any]) -> str:
 
 
 def _hub_name(name: str | None) -> str | None:
-    """The name if it can be one on a hub: `owner/model` and not a path of this machine."""
+    """Return the name if it can be one on a hub: `owner/model`, and not a path of this machine."""
     if not name or Path(name).is_absolute() or Path(name).exists() or name.count("/") > 1 or name.startswith("."):
         return None
     return name

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Any, cast
+from typing import Any
 
 import sentence_transformers
-from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import nn
@@ -15,14 +14,17 @@ from transformers import AutoConfig
 from polyencoders.encoders.queries import fit_pair
 from polyencoders.errors import ModelError
 from polyencoders.models.backbone import as_backbone
-from polyencoders.models.hub import transformers_arguments
+from polyencoders.models.directory import hub_arguments, loading_arguments, transformers_arguments
 from polyencoders.models.joint import JointEncoder
+
+_DETAILS = ("model_kwargs", "processor_kwargs", "config_kwargs")
+_OF_A_RERANKER = ("prompts", "default_prompt_name", "activation_fn", "keep_in_fp32_modules")
 
 
 class CrossEncoder(JointEncoder):
     """`y = first(T(query, document))`, `score = y W`.
 
-    A pair that is too long loses the end of its document beyond half the room, then the oldest of its query.
+    A pair that is too long loses the end of its document beyond half the room, then the oldest part of its query.
 
     Parameters
     ----------
@@ -53,38 +55,42 @@ class CrossEncoder(JointEncoder):
         super().__init__(model_name_or_path, settings={"turn_separator": turn_separator}, **cross_encoder_arguments)
 
     def card_properties(self) -> dict[str, Any]:
-        """What the model card says of the model, row by row."""
+        """Return the rows of the model card's table."""
         return {
             "Score": "first output times W",
             "Longest pair": f"{self.max_seq_length} tokens",
             **super().card_properties(),
         }
 
-    def _load_backbone(self, model_name_or_path: str, config: dict[str, Any], arguments: dict[str, Any]) -> list[Any]:
-        trust = bool(arguments.get("trust_remote_code"))
-        encoder = AutoConfig.from_pretrained(
-            model_name_or_path, trust_remote_code=trust, **transformers_arguments(arguments)
-        )
-        architectures = encoder.architectures or [""]
-        if architectures[0].endswith("ForSequenceClassification"):
-            modules, _ = sentence_transformers.CrossEncoder._load_modules(self, model_name_or_path, **arguments)
-            modules = list(modules.values() if isinstance(modules, dict) else modules)
-            if encoder.num_labels != 1:
-                raise ModelError(
-                    f"{model_name_or_path} tells {encoder.num_labels} classes apart; "
-                    "a cross-encoder has one score a pair"
-                )
-            self._start(modules[0].tokenizer)
-            return modules
-        # The transformer alone: a cross-encoder's reduction is the first output, whatever the backbone's own.
-        # Borrowed, unbound: it uses nothing of a SentenceTransformer that a CrossEncoder has not.
-        loaded, _ = SentenceTransformer._load_default_modules(cast(Any, self), model_name_or_path, **arguments)
-        transformer: Transformer = as_backbone(list(loaded), {}, model_name_or_path).transformer
+    def _build(
+        self, name: str, config: dict[str, Any], arguments: dict[str, Any]
+    ) -> tuple[list[nn.Module], dict[str, Any]]:
+        loading = loading_arguments(arguments)
+        trust = {"trust_remote_code": bool(arguments.get("trust_remote_code"))}
+        encoder = AutoConfig.from_pretrained(name, **trust, **transformers_arguments(arguments))
+        if (encoder.architectures or [""])[0].endswith("ForSequenceClassification"):
+            return self._existing_reranker(name, encoder.num_labels, arguments)
+        # The transformer alone: a cross-encoder's reduction is the first output, whatever the backbone's own is.
+        hub = {key: value for key, value in hub_arguments(arguments).items() if key != "cache_folder"}
+        details = {key: {**hub, **trust, **loading.get(key, {})} for key in _DETAILS}
+        backend = loading.get("backend", "torch")
+        loaded = Transformer(name, cache_dir=hub_arguments(arguments)["cache_folder"], backend=backend, **details)
+        transformer = as_backbone([loaded, Pooling(loaded.get_embedding_dimension(), "mean")], {}, name).transformer
         self._start(transformer.tokenizer)
         dimension = transformer.get_embedding_dimension()
         weights = Dense(dimension, 1, bias=False, activation_function=nn.Identity(), module_output_name="scores")
-        self.activation_fn = nn.Identity()
-        return [transformer, Pooling(dimension, "cls"), weights]
+        return [transformer, Pooling(dimension, "cls"), weights], {"activation_fn": nn.Identity()}
+
+    def _existing_reranker(
+        self, name: str, labels: int, arguments: dict[str, Any]
+    ) -> tuple[list[nn.Module], dict[str, Any]]:
+        if labels != 1:
+            raise ModelError(f"{name} tells {labels} classes apart; a cross-encoder has one score a pair")
+        given = {key: value for key, value in arguments.items() if key not in ("device", "model_card_data")}
+        reranker = sentence_transformers.CrossEncoder(name, device="cpu", **given)
+        modules = list(reranker.children())
+        self._start(reranker.tokenizer)
+        return modules, {key: getattr(reranker, key) for key in _OF_A_RERANKER}
 
     def _fit(self, query: str, document: str) -> tuple[str, str]:
         return fit_pair(self.tokenizer, query, document, self.max_seq_length)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -26,14 +26,15 @@ from polyencoders.encoders.ranking import VectorRanking
 from polyencoders.errors import ModelError
 from polyencoders.models import encoding
 from polyencoders.models.backbone import Backbone, as_backbone
-from polyencoders.models.base import SavedModel, count_tokens
+from polyencoders.models.base import SavedModel
+from polyencoders.models.directory import loading_arguments
 from polyencoders.models.fingerprint import fingerprint
 from polyencoders.models.precision import bf16_is_native
 from polyencoders.models.query_codes import QueryCodes
 from polyencoders.models.reductions import AverageOfCodes, MeanOfFirst, reduction_module, reduction_name
 
-Task = Literal["query", "document"]
-TASKS: tuple[Task, Task] = ("query", "document")
+Side = Literal["query", "document"]
+SIDES: tuple[Side, Side] = ("query", "document")
 
 
 class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
@@ -43,17 +44,14 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
     begin with the same transformer; otherwise with two, the same at the start and trained separately.
     """
 
-    # sentence-transformers imports foreign module classes only with trust_remote_code; these are ours.
-    _module_classes: Mapping[str, type[nn.Module]] = {
-        f"{module.__module__}.{module.__qualname__}": module for module in (QueryCodes, MeanOfFirst, AverageOfCodes)
-    }
+    module_classes = (QueryCodes, MeanOfFirst, AverageOfCodes)
 
-    precomputed: Callable[[Sequence[str], Task], dict[str, Any]] | None = None
+    precomputed: Callable[[Sequence[str], Side], dict[str, Any]] | None = None
     """Set while training on a frozen backbone: texts to features whose first `modules_applied` modules are done."""
 
     # -- what a model is ---------------------------------------------------------------------------------------------
 
-    def route(self, task: Task) -> list[nn.Module]:
+    def route(self, task: Side) -> list[nn.Module]:
         """The modules that a query (or a document) goes through, in order."""
         modules: list[nn.Module] = []
         for module in self.children():
@@ -106,7 +104,7 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         """What scores are multiplied by in a loss: 20 for cosines, whose softmax would be flat, else 1 (the paper)."""
         return 20.0 if self.normalize else 1.0
 
-    def _transformer(self, task: Task) -> Transformer:
+    def _transformer(self, task: Side) -> Transformer:
         transformer = self.route(task)[0]
         assert isinstance(transformer, Transformer)
         return transformer
@@ -125,19 +123,28 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
 
     # -- building and loading ----------------------------------------------------------------------------------------
 
-    def _load_backbone(self, model_name_or_path: str, config: dict[str, Any], arguments: dict[str, Any]) -> list[Any]:
-        modules, _ = SentenceTransformer._load_modules(self, model_name_or_path, **arguments)
-        modules = list(modules.values() if isinstance(modules, dict) else modules)
-        backbone = as_backbone(modules, config, model_name_or_path)
-        given, transformer = self._given, backbone.transformer
+    def _build(
+        self, name: str, config: dict[str, Any], arguments: dict[str, Any]
+    ) -> tuple[list[nn.Module], dict[str, Any]]:
+        given = {key: arguments.get(key) for key in ("prompts", "default_prompt_name", "truncate_dim")}
+        loading: dict[str, Any] = {**loading_arguments(arguments), **given}
+        existing = SentenceTransformer(name, device="cpu", **loading)
+        backbone = as_backbone(list(existing.children()), config, name)
+        transformer = backbone.transformer
         self._start(transformer.tokenizer)
         for length in ("query_length", "document_length"):
-            if length in given:
-                setattr(transformer, length, _checked_length(length, given[length], transformer))
+            if length in self._given:
+                setattr(transformer, length, _checked_length(length, self._given[length], transformer))
         query_side, document_side = self._build_sides(backbone)
-        if given.get("shared_tower", True):
-            return [transformer, router(query_side, document_side)]
-        return [router([copy.deepcopy(transformer), *query_side], [transformer, *document_side])]
+        modules: list[nn.Module]
+        if self._given.get("shared_tower", True):
+            modules = [transformer, router(query_side, document_side)]
+        else:
+            modules = [router([copy.deepcopy(transformer), *query_side], [transformer, *document_side])]
+        return modules, {key: getattr(existing, key) for key in given}
+
+    def _saved_arguments(self, config: dict[str, Any]) -> dict[str, Any]:
+        return {**super()._saved_arguments(config), "truncate_dim": config.get("truncate_dim")}
 
     def _build_sides(self, backbone: Backbone) -> tuple[list[nn.Module], list[nn.Module]]:
         """What follows the transformer on the query side, and on the document side."""
@@ -173,7 +180,7 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
     # -- text to features to vectors ---------------------------------------------------------------------------------
 
     def preprocess(
-        self, inputs: Sequence[Any], prompt: str | None = None, task: Task | None = None, **kwargs: Any
+        self, inputs: Sequence[Any], prompt: str | None = None, task: Side | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         """Texts to the features that `forward` takes, stamped with the side they are on.
 
@@ -198,7 +205,7 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         TypeError
             An input is not a query, or not a document.
         """
-        task = _checked_task(task, "preprocess")
+        task = _checked_side(task, "preprocess")
         if not len(inputs):
             return {}
         texts = [self.text_of(text, task, prompt) for text in inputs]
@@ -209,7 +216,7 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         features["task"] = task
         return features
 
-    def text_of(self, text: Query, task: Task, prompt: str | None = None) -> str:
+    def text_of(self, text: Query, task: Side, prompt: str | None = None) -> str:
         """The text that is tokenised: turns joined, and a long query cut from its oldest end, beside its prompt."""
         if task == "document":
             return check_document(text)
@@ -217,18 +224,18 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         longest = transformer.query_length or transformer.max_seq_length
         return query_text(text, self.turn_separator, transformer.tokenizer, longest, prompt)
 
-    def tokenized(self, texts: Sequence[str], task: Task, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+    def tokenized(self, texts: Sequence[str], task: Side, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Texts that are cut already, as the transformer of their side takes them."""
         return dict(super().preprocess(list(texts), prompt=prompt, task=task, **kwargs))
 
-    def forward(self, input: dict[str, Any], task: Task | None = None, **kwargs: Any) -> dict[str, Any]:
+    def forward(self, input: dict[str, Any], task: Side | None = None, **kwargs: Any) -> dict[str, Any]:
         """Features to `sentence_embedding`: documents `(n, d)`; queries `(q, d)` or, of a poly-encoder, `(q, m, d)`."""
-        task = _checked_task(task or input.get("task"), "forward")
+        task = _checked_side(task or input.get("task"), "forward")
         for module in self.route(task)[input.get("modules_applied", 0) :]:
             input = module(input)
         return input
 
-    def encode(self, inputs: Any, *args: Any, task: Task | None = None, **kwargs: Any) -> Any:
+    def encode(self, inputs: Any, *args: Any, task: Side | None = None, **kwargs: Any) -> Any:
         """sentence-transformers' `encode`, with the side named: use `encode_query` or `encode_document`.
 
         Raises
@@ -236,18 +243,13 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         ValueError
             No task is given: a query and a document are encoded differently.
         """
-        return super().encode(inputs, *args, task=_checked_task(task, "encode"), **kwargs)
+        return super().encode(inputs, *args, task=_checked_side(task, "encode"), **kwargs)
 
     def is_singular_input(self, inputs: Any) -> bool:  # type: ignore[override]
         """A text is a single input; a list is a batch (of texts, or of conversations, themselves lists of turns)."""
         return isinstance(inputs, str)
 
     # -- the contract of `encoders/` ---------------------------------------------------------------------------------
-
-    @property
-    def architecture(self) -> str:
-        """Name of the class."""
-        return type(self).__name__
 
     @property
     def cosine(self) -> bool:
@@ -304,10 +306,6 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         reader = encoding.in_bf16(self) if bf16 else self
         return functools.partial(encoding.encode_documents, reader, bf16=False)
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, as many as are read; the tokeniser is a copy of its own, so any thread may ask."""
-        return count_tokens(self, texts)
-
     def predict(
         self,
         inputs: Any,
@@ -351,8 +349,8 @@ def _checked_length(setting: str, value: Any, transformer: Transformer) -> int:
     return int(value)
 
 
-def _checked_task(task: Any, method: str) -> Task:
-    if task not in TASKS:
+def _checked_side(task: Any, method: str) -> Side:
+    if task not in SIDES:
         raise ValueError(
             f"{method} needs to know the side of a text: task='query' or task='document', got {task!r}; "
             "encode_query and encode_document say it for you"

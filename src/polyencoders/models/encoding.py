@@ -19,7 +19,7 @@ from polyencoders.encoders.queries import Query, check_query
 from polyencoders.models.precision import autocast_to_bf16, bf16_is_native
 
 if TYPE_CHECKING:
-    from polyencoders.models.dual import DualEncoder, Task
+    from polyencoders.models.dual import DualEncoder, Side
 
 TOKENS_AT_ONCE = 4096
 """Tokens in a batch: enough to keep matrix products busy, few enough for the cache of a processor; measured."""
@@ -157,7 +157,7 @@ def _in_float32(module: Any, inputs: Any, features: dict[str, Any]) -> dict[str,
 def _encode(
     model: DualEncoder,
     texts: Sequence[Query],
-    task: Task,
+    task: Side,
     tokens_at_once: int,
     half: bool,
     advance: Callable[[int], object],
@@ -180,7 +180,7 @@ def _encode(
     return vectors
 
 
-def _lengths(model: DualEncoder, texts: Sequence[Query], task: Task, prompt: str | None) -> list[int]:
+def _lengths(model: DualEncoder, texts: Sequence[Query], task: Side, prompt: str | None) -> list[int]:
     """Tokens of each text, as many as are read. Telling them costs a twentieth of what padding by characters would."""
     if len(texts) < 2:
         return [1] * len(texts)

@@ -1,7 +1,7 @@
-"""What cross-encoders and ARC-II have in common: one model reads a query and a document together and scores the pair.
+"""What cross-encoders and ARC-II share: one model reads a query and a document together and scores the pair.
 
-A `JointEncoder` is sentence-transformers' `CrossEncoder`, so that its trainer and losses work with it, whose queries
-may be conversations. Nothing of a pair can be computed before it is seen.
+A `JointEncoder` is a `CrossEncoder` of sentence-transformers, so its trainer and losses work with it. Queries may be
+conversations.
 """
 
 from __future__ import annotations
@@ -11,46 +11,53 @@ from typing import Any
 
 import numpy as np
 import sentence_transformers
+from sentence_transformers.util import import_from_string
 
 from polyencoders.encoders.queries import Query, join_turns
 from polyencoders.encoders.ranking import as_pairs, check_lists, check_ranking, distinct, is_pair
-from polyencoders.models.base import SavedModel, count_tokens
+from polyencoders.models.base import SavedModel
 
 
 class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
-    """Scores of pairs read together; use `CrossEncoder`, `WarmCrossEncoder` or `ArcII`.
+    """Scores pairs read together; use `CrossEncoder`, `WarmCrossEncoder` or `ArcII`.
 
-    `predict` and `rank` are sentence-transformers' own, with their arguments; equal pairs are read once.
+    `predict` and `rank` are sentence-transformers' own, with their arguments. Equal pairs are read once.
     """
 
     score_scale = 1.0
-    """What scores are multiplied by in a loss: nothing."""
+    """The factor of scores in a loss."""
+
+    def _saved_arguments(self, config: dict[str, Any]) -> dict[str, Any]:
+        activation = config.get("activation_fn") or ""
+        return {
+            **super()._saved_arguments(config),
+            "keep_in_fp32_modules": config.get("keep_in_fp32_modules"),
+            # Other names would import code that the directory chooses.
+            "activation_fn": import_from_string(activation)() if activation.startswith("torch.") else None,
+        }
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Pairs of a query (a text, or turns) and a document to the features that `forward` takes.
+        """Turn pairs of a query (a text, or turns) and a document into the features that `forward` takes.
 
         Raises
         ------
         TypeError
             An input is not a pair of a query and a document.
         """
-        texts = [
-            self._fit(join_turns(query, self.turn_separator), document) for query, document in as_pairs(list(inputs))
-        ]
+        separator = self.turn_separator
+        texts = [self._fit(join_turns(query, separator), document) for query, document in as_pairs(list(inputs))]
         return dict(super().preprocess(texts, prompt=prompt, **kwargs))
 
     def _fit(self, query: str, document: str) -> tuple[str, str]:
-        """The pair, cut to what the model can read."""
+        """Cut a pair to what the model can read."""
         return query, document
 
     def is_singular_input(self, inputs: Any) -> bool:  # type: ignore[override]
-        """A pair's document is a text, and a pair is not: that tells one pair from a list of pairs."""
+        """Tell one pair from a list of pairs."""
         return is_pair(inputs)
 
     def predict(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Scores of pairs, as sentence-transformers' `predict` gives them; equal pairs have equal scores.
-
-        Read twice in one batch, a pair's scores may differ in the last bit, and with it the order of equal documents.
+        """Score pairs as sentence-transformers' `predict` does. Equal pairs are read once and have equal scores.
 
         Raises
         ------
@@ -72,7 +79,7 @@ class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """Documents by their score for one query, best first, as `DualEncoder.rank` gives them.
+        """Rank documents by their score for one query, best first, as `DualEncoder.rank` does.
 
         Raises
         ------
@@ -91,30 +98,9 @@ class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
         batch_size: int = 32,
         show_progress_bar: bool = False,
     ) -> list[np.ndarray]:
-        """Scores of each query with the documents of its own list.
+        """Score each query with the documents of its own list, `batch_size` pairs at a time.
 
-        Parameters
-        ----------
-        queries
-            `q` texts or conversations.
-        documents
-            `q` lists of texts.
-        batch_size
-            Pairs read at a time.
-        show_progress_bar
-            Whether to show one.
-
-        Returns
-        -------
-        list of numpy.ndarray
-            `q` float32 arrays, as long as the lists.
-
-        Raises
-        ------
-        TypeError
-            They are not lists of queries and of lists of texts.
-        ValueError
-            There are more of the one than of the other.
+        Parameters, result and errors are those of `DualEncoder.score_lists`.
         """
         check_lists(queries, documents)
         if not len(queries):
@@ -127,19 +113,10 @@ class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
     # -- the contract of `encoders/` ---------------------------------------------------------------------------------
 
     @property
-    def architecture(self) -> str:
-        """Name of the class."""
-        return type(self).__name__
-
-    @property
     def cosine(self) -> bool:
         """Whether scores are cosines."""
         return False
 
     def score_pairs(self, pairs: Sequence[tuple[Query, str]], batch_size: int = 32) -> np.ndarray:
-        """Scores of pairs, `(n,)`, float32; equal pairs get equal scores."""
+        """Score pairs: `(n,)`, float32. Equal pairs get equal scores."""
         return np.asarray(self.predict(list(pairs), batch_size=batch_size, show_progress_bar=False), dtype=np.float32)
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, as many as are read; the tokeniser is a copy of its own, so any thread may ask."""
-        return count_tokens(self, texts)

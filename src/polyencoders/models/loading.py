@@ -14,10 +14,9 @@ from sentence_transformers.util import load_file_path
 
 from polyencoders.errors import ModelError
 from polyencoders.models.arc_ii import ArcII
-from polyencoders.models.backbone import ARCHITECTURE_KEY, read_config
 from polyencoders.models.bi_encoder import BiEncoder
 from polyencoders.models.cross_encoder import CrossEncoder
-from polyencoders.models.hub import hub_arguments
+from polyencoders.models.directory import ARCHITECTURE_KEY, hub_arguments, read_config
 from polyencoders.models.poly_encoder import PolyEncoder
 from polyencoders.models.warm_cross_encoder import WarmCrossEncoder
 

@@ -19,7 +19,7 @@ from polyencoders.encoders.queries import Query
 from polyencoders.errors import ModelError
 from polyencoders.models.backbone import Backbone
 from polyencoders.models.bi_encoder import default_maps
-from polyencoders.models.dual import DualEncoder, Task
+from polyencoders.models.dual import DualEncoder, Side
 from polyencoders.models.guards import PolyEncoderCardData
 from polyencoders.models.query_codes import QueryCodes
 from polyencoders.models.query_reading import read_query
@@ -159,7 +159,7 @@ class PolyEncoder(DualEncoder):
     @property
     def temperature(self) -> float:
         """Of the softmax over the codes."""
-        return float(self._own["temperature"])
+        return float(self.saved_settings["temperature"])
 
     @property
     def has_query_codes(self) -> bool:
@@ -187,12 +187,12 @@ class PolyEncoder(DualEncoder):
         >>> bool(abs(averaged[0, 0] - codes[0].mean(0) @ document[0]) < 1e-6)
         True
         """
-        temperature = self._own["temperature"]
-        self._own["temperature"] = ALIKE
+        temperature = self.saved_settings["temperature"]
+        self.saved_settings["temperature"] = ALIKE
         try:
             yield
         finally:
-            self._own["temperature"] = temperature
+            self.saved_settings["temperature"] = temperature
 
     def card_properties(self) -> dict[str, Any]:
         """What the model card says of the model, row by row."""
@@ -214,14 +214,14 @@ class PolyEncoder(DualEncoder):
         temperature = given.get("temperature", 0.05 if normalize else 1.0)
         if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
             raise ModelError(f"temperature must be a number above 0, got {temperature!r}")
-        self._own["temperature"] = float(temperature)
+        self.saved_settings["temperature"] = float(temperature)
         return [codes, *([Normalize()] if normalize else [])], self._build_document_side(backbone)
 
     def encode(
         self,
         inputs: Any,
         *args: Any,
-        task: Task | None = None,
+        task: Side | None = None,
         normalize_embeddings: bool = False,
         precision: str = "float32",
         **kwargs: Any,
@@ -250,8 +250,7 @@ class PolyEncoder(DualEncoder):
 
     @similarity_fn_name.setter
     def similarity_fn_name(self, value: Any) -> None:
-        # sentence-transformers sets what a backbone's own config names; a poly-encoder has one score.
-        self._similarity_fn_name = None
+        pass  # sentence-transformers sets what is given; a poly-encoder has one score
 
     def similarity(self, embeddings1: Embeddings, embeddings2: Embeddings) -> Tensor:
         """Scores of every query with every document.

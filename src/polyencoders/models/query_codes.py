@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from polyencoders.checks import check_whole_number
 from polyencoders.errors import ModelError
-from polyencoders.models.hub import hub_arguments
+from polyencoders.models.directory import hub_arguments
 
 CodeKind = Literal["learnt", "first", "last", "last-and-first"]
 MapKind = Literal["each", "shared", "none"]

@@ -24,6 +24,7 @@ from polyencoders.encoders.queries import DOCUMENT, PADDING, QUERY, query_text
 from polyencoders.encoders.ranking import as_pairs, distinct
 from polyencoders.errors import ModelError
 from polyencoders.models.bi_encoder import BiEncoder
+from polyencoders.models.directory import loading_arguments
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.reductions import reduction_module
 
@@ -121,7 +122,7 @@ class WarmCrossEncoder(JointEncoder):
         "Query and document are read together, from a bi-encoder's start: each is reduced to one vector, and the score "
         "is their inner product."
     )
-    _module_classes: Mapping[str, type[nn.Module]] = {f"{ScoreOfSides.__module__}.ScoreOfSides": ScoreOfSides}
+    module_classes = (ScoreOfSides,)
 
     def __init__(
         self,
@@ -145,12 +146,12 @@ class WarmCrossEncoder(JointEncoder):
     @property
     def cross_bias(self) -> float:
         """What is added to the attention between the two texts."""
-        return float(self._own["cross_bias"])
+        return float(self.saved_settings["cross_bias"])
 
     @property
     def first_position(self) -> int:
         """The number of a text's first position: 0, or what the backbone begins with."""
-        return int(self._own["first_position"])
+        return int(self.saved_settings["first_position"])
 
     @property
     def query_length(self) -> int | None:
@@ -228,23 +229,25 @@ class WarmCrossEncoder(JointEncoder):
             [queries[place] for place in places],
             _ids(tokenizer, [document for _, document in pairs], longest),
             self.cross_bias,
-            self._own["first_position"],
+            self.saved_settings["first_position"],
             tokenizer.pad_token_id or 0,
             next(self.parameters()).dtype,
         )
 
-    def _load_backbone(self, model_name_or_path: str, config: dict[str, Any], arguments: dict[str, Any]) -> list[Any]:
+    def _build(
+        self, name: str, config: dict[str, Any], arguments: dict[str, Any]
+    ) -> tuple[list[nn.Module], dict[str, Any]]:
         bias = self._given.get("cross_bias", CROSS_BIAS)
         if isinstance(bias, bool) or not isinstance(bias, int | float) or not -math.inf < bias <= 0:
             raise ModelError(f"cross_bias must be a number, 0 or below, got {bias!r}")
-        lengths = {name: self._given[name] for name in ("query_length", "document_length") if name in self._given}
-        start = BiEncoder(model_name_or_path, device="cpu", **lengths, **arguments)
+        lengths = {key: self._given[key] for key in ("query_length", "document_length") if key in self._given}
+        start = BiEncoder(name, device="cpu", **lengths, **loading_arguments(arguments))
         transformer = start.route("document")[0]
         assert isinstance(transformer, Transformer)
         self._start(transformer.tokenizer)
-        self._own |= {"cross_bias": float(bias), "first_position": _first_position(transformer)}
-        dimension = transformer.get_embedding_dimension()
-        return [transformer, ScoreOfSides(dimension, start.document_reduction, start.normalize)]
+        self.saved_settings |= {"cross_bias": float(bias), "first_position": _first_position(transformer)}
+        score = ScoreOfSides(transformer.get_embedding_dimension(), start.document_reduction, start.normalize)
+        return [transformer, score], {}
 
 
 def pair_features(

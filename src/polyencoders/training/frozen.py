@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from polyencoders.encoders.queries import Query
 from polyencoders.errors import TrainingError
-from polyencoders.models.dual import TASKS, DualEncoder, Task
+from polyencoders.models.dual import SIDES, DualEncoder, Side
 from polyencoders.models.fingerprint import fingerprint
 from polyencoders.models.precision import autocast_to_bf16, bf16_is_native
 from polyencoders.store import Store, in_cache
@@ -130,13 +130,13 @@ class FrozenOutputs:
         self.bf16 = bf16_is_native(model.device) if bf16 is None else bf16
         # A document is kept as one vector where possible. Of a query the transformer's outputs are kept, because every
         # architecture on this backbone can go on from them.
-        self.prefixes: dict[Task, list[nn.Module]] = {
+        self.prefixes: dict[Side, list[nn.Module]] = {
             "query": _frozen_prefix(model.route("query"))[:1],
             "document": _frozen_prefix(model.route("document")),
         }
-        self.stores: dict[Task, Store] = {
+        self.stores: dict[Side, Store] = {
             side: in_cache("outputs", fingerprint(self.prefixes[side], {"bf16": self.bf16}), folder)
-            for side in TASKS
+            for side in SIDES
             if self.prefixes[side]
         }
 
@@ -154,7 +154,7 @@ class FrozenOutputs:
         finally:
             self.model.precomputed = None
 
-    def prepare(self, texts: Iterable[Query], side: Task, advance: Callable[[int], None] = lambda done: None) -> None:
+    def prepare(self, texts: Iterable[Query], side: Side, advance: Callable[[int], None] = lambda done: None) -> None:
         """Computes the outputs of texts that are not kept yet; `advance` is told how many more texts are done."""
         if side not in self.stores or self.stores[side].error is not None:
             return
@@ -170,20 +170,20 @@ class FrozenOutputs:
             missing = self._missing(missing, side)
         self._compute_and_keep(missing, side, advance)
 
-    def prepare_all(self, texts: Mapping[Task, Iterable[Query]], on_texts: Callable[[str, int, int], None]) -> None:
+    def prepare_all(self, texts: Mapping[Side, Iterable[Query]], on_texts: Callable[[str, int, int], None]) -> None:
         """Prepares both sides; `on_texts` is told what, the number of texts done, and the number of all texts."""
-        for side in TASKS:
+        for side in SIDES:
             distinct = list(dict.fromkeys(text if isinstance(text, str) else tuple(text) for text in texts[side]))
             done = 0
 
-            def advance(number: int, side: Task = side, total: int = len(distinct)) -> None:
+            def advance(number: int, side: Side = side, total: int = len(distinct)) -> None:
                 nonlocal done
                 done += number
                 on_texts({"query": "queries", "document": "documents"}[side], done, total)
 
             self.prepare(distinct, side, advance)
 
-    def features(self, texts: Sequence[str], side: Task) -> dict[str, Any]:
+    def features(self, texts: Sequence[str], side: Side) -> dict[str, Any]:
         """Returns what the rest of a side takes, for texts that are cut already; missing outputs are computed."""
         if side not in self.stores:
             return self.model.tokenized(texts, side)
@@ -203,13 +203,13 @@ class FrozenOutputs:
         padded = nn.utils.rnn.pad_sequence(outputs, batch_first=True)
         return {"token_embeddings": padded, "attention_mask": mask.long(), **applied}
 
-    def _missing(self, texts: Iterable[str], side: Task) -> list[str]:
+    def _missing(self, texts: Iterable[str], side: Side) -> list[str]:
         """Returns the distinct texts whose outputs are not kept."""
         keys = {text: self.stores[side].key(text) for text in texts}
         kept = self.stores[side].has(keys.values())
         return [text for text, key in keys.items() if key not in kept]
 
-    def _compute_and_keep(self, texts: list[str], side: Task, advance: Callable[[int], None]) -> None:
+    def _compute_and_keep(self, texts: list[str], side: Side, advance: Callable[[int], None]) -> None:
         store = self.stores[side]
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             some = sorted(texts[start : start + TEXTS_AT_ONCE], key=len, reverse=True)
@@ -220,12 +220,12 @@ class FrozenOutputs:
                 advance(len(batch))
             store.put(arrays)
 
-    def _reduced(self, side: Task) -> bool:
+    def _reduced(self, side: Side) -> bool:
         """Returns whether one vector a text is kept, and not one a token."""
         return len(self.prefixes[side]) > 1
 
     @torch.inference_mode()
-    def _compute(self, texts: list[str], side: Task) -> list[NDArray[Any]]:
+    def _compute(self, texts: list[str], side: Side) -> list[NDArray[Any]]:
         """Returns float16 arrays `(t, d)`, or `(1, d)` where the outputs are reduced to one vector."""
         device = self.model.device
         training = self.model.training

@@ -307,7 +307,7 @@ class Run:
             asdict(self.lists) if self.lists is not None else self.evaluator and self.evaluator.get_config_dict()
         )
         return {
-            "model": digest([type(model).__name__, model._get_model_config(), shapes]),
+            "model": digest([type(model).__name__, model.configuration, shapes]),
             "data": digest([table.column_names, *(table[name][:] for name in table.column_names)]),
             "validation": digest(validation),
             "options": json.loads(json.dumps(asdict(self.options))),

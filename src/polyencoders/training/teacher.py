@@ -69,7 +69,7 @@ class Teacher:
         self.pairs_at_once = pairs_at_once or (65_536 if isinstance(model, DualEncoder) else 512)
         settings = {
             "bf16": self.bf16,
-            "model": [type(model).__name__, model._own],
+            "model": [type(model).__name__, model.saved_settings],
             "prompts": dict(model.prompts),
             "length": model.max_seq_length,
         }

@@ -26,7 +26,7 @@ from transformers.trainer_utils import TrainOutput
 
 from polyencoders.encoders.queries import Query
 from polyencoders.errors import PolyencodersError, TrainingError
-from polyencoders.models.dual import DualEncoder, Task
+from polyencoders.models.dual import DualEncoder, Side
 from polyencoders.models.precision import bf16_is_native
 from polyencoders.training.collator import DualEncoderCollator, text_id
 from polyencoders.training.losses import InBatchCrossEntropy
@@ -214,7 +214,7 @@ class DualEncoderTrainer(_SafeTrainer, SentenceTransformerTrainer):
         return features, inputs.get("label")
 
 
-def _preprocess(model: DualEncoder, texts: Sequence[Query], prompt: str | None, task: Task) -> dict[str, Any]:
+def _preprocess(model: DualEncoder, texts: Sequence[Query], prompt: str | None, task: Side) -> dict[str, Any]:
     """Tokenises texts with the prompt given, or else the one of `encode_query` and `encode_document`."""
     return model.preprocess(texts, prompt=model.prompts.get(task) if prompt is None else prompt, task=task)
 

@@ -23,7 +23,7 @@ from polyencoders.evaluation import Interval, bootstrap_interval, paired_differe
 from polyencoders.index import Index, Maker
 from polyencoders.models import BiEncoder, PolyEncoder
 from polyencoders.models.encoding import encode_documents
-from polyencoders.models.requery import with_new_query_side
+from polyencoders.models.query_upgrade import with_new_query_side
 from polyencoders.training.evaluators import RETRIEVAL_MEASURES, RetrievalEvaluator
 from polyencoders.training.options import TrainingOptions
 from polyencoders.training.run import TrainingResult, train

@@ -54,7 +54,7 @@ def with_new_query_side(model: BiEncoder | PolyEncoder, own_tower: bool = False)
         query_side, document_side = list(new.route("query")), list(new.route("document"))
         del new[0]
         _set_sides(new, [copy.deepcopy(query_side[0]), *query_side[1:]], document_side)
-    new._model_card_text = None  # it describes the model that this is a copy of
+    new.card_text = None  # it describes the model that this is a copy of
     return new
 
 
@@ -78,7 +78,7 @@ def _attending(model: BiEncoder) -> BiEncoder:
                     last.linear.weight.copy_(after @ last.linear.weight)
     normalize = [module for module in rest if isinstance(module, Normalize)]
     _set_sides(new, [transformer, codes, *normalize, AverageOfCodes(), last], list(new.route("document")))
-    new._own["query_map"] = False  # it is in the maps of the codes, or in the last
+    new.saved_settings["query_map"] = False  # it is in the maps of the codes, or in the last
     return new
 
 
