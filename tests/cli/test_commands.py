@@ -263,3 +263,20 @@ def test_help_teaches_and_is_quick_to_load() -> None:
     assert done.stdout.splitlines()[-1] == "False"
     for command in ("demo", "train", "evaluate", "rank", "compare"):
         assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "models/mine", "--data", "chitchat", "--queries", -3],
+        ["evaluate", "models/mine", "--data", "chitchat", "--candidates", 1],
+        ["compare", "--data", "chitchat", "--query-length", 0],
+        ["train", "--data", "chitchat", "--seed", -1],
+        ["rank", "models/mine", "--query", "a", "--documents", "a.txt", "--top-k", 0],
+        ["train"],
+    ],
+)
+def test_a_bad_option_exits_with_2(run: Run, arguments: list[object]) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "Traceback" not in err

@@ -32,18 +32,19 @@ def draw(summary: dict[str, Any], path: Path, size: str = "1000") -> None:
         metric, latency = row["metrics"][measure], row["ms"][size]
         milliseconds = latency["encoding"] + latency["scoring"]
         family = row["name"].split("-")[0].split(" ")[0]
+        mean, error = metric["mean"], metric["spread"]
+        if error is None and metric["high"] is not None:
+            error = [[mean - metric["low"]], [metric["high"] - mean]]
+        style: dict[str, Any] = {"markersize": 7, "elinewidth": 0.6, "capsize": 2, "linestyle": "none"}
         axes.errorbar(
             milliseconds,
-            metric["mean"],
-            yerr=_error(metric),
+            mean,
+            yerr=error,
             fmt=next(markers[family]),
             color=_COLOURS[family],
             mfc="white" if "(frozen)" in row["name"] else _COLOURS[family],
-            markersize=7,
-            elinewidth=0.6,
-            capsize=2,
-            linestyle="none",
-            label=f"{row['name']}: {metric['mean']:.3f}, {milliseconds:,.0f} ms",
+            label=f"{row['name']}: {mean:.3f}, {milliseconds:,.0f} ms",
+            **style,
         )
     for row in summary["rows"]:
         if not row["ms"]:
@@ -58,9 +59,3 @@ def draw(summary: dict[str, Any], path: Path, size: str = "1000") -> None:
     with whole_file(path) as scratch:
         figure.savefig(scratch, dpi=150, format="png")
     pyplot.close(figure)
-
-
-def _error(metric: dict[str, Any]) -> Any:
-    if metric["spread"] is not None:
-        return metric["spread"]
-    return [[metric["mean"] - metric["low"]], [metric["high"] - metric["mean"]]]

@@ -34,39 +34,17 @@ if TYPE_CHECKING:
 
 AS_IT_COMES = "as it comes"
 """The row of the backbone without training."""
+IDENTITY = ("data", "backbone", "architecture", "frozen", "steps", "seed", "settings")
+"""What makes a run this run. A plan with another setting does not reuse it."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared, and how. The defaults are those of the command line.
-
-    Attributes
-    ----------
-    data, backbone
-        Where the examples are from, and what every model is built on.
-    options
-        Options of every training, except for the seed.
-    architectures, seeds
-        Every architecture is trained once with every seed.
-    train_examples
-        The most examples to train on, drawn by seed 0; None: all.
-    queries
-        The most test queries.
-    candidates
-        Documents that each of them ranks.
-    corpus, corpus_queries
-        The most documents, and queries, of the whole-corpus measure.
-    cross_batch_size, cross_negatives
-        For models that read `batch x (1 + negatives)` pairs a step. The batch of the others would take them hours.
-    query_length, document_length
-        The most tokens of each, for every model alike (of a pair: both together), as a batch is as wide as its longest
-        text.
-    sizes
-        Numbers of documents to time a query against.
-    """
+    """What is compared, and how. The defaults are those of the command line, whose help describes most fields."""
 
     data: str
     options: TrainingOptions
+    """Options of every training, except for the seed."""
     backbone: str = DEFAULT_BACKBONE
     architectures: Sequence[str] = ("bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "cross-warm")
     seeds: Sequence[int] = (0,)
@@ -75,11 +53,15 @@ class Plan:
     candidates: int = 20
     corpus: int = 2000
     corpus_queries: int = 250
+    """The most documents, and queries, of the whole-corpus measure."""
     cross_batch_size: int = 8
     cross_negatives: int = 15
+    """For models that read `batch x (1 + negatives)` pairs a step. The batch of the others would take them hours."""
     query_length: int = 64
     document_length: int = 64
+    """For every model alike (of a pair: both together), as a batch is as wide as its longest text."""
     sizes: Sequence[int] = (100, 1_000, 10_000)
+    """Numbers of documents to time a query against."""
 
 
 def compare(
@@ -90,11 +72,11 @@ def compare(
     batch_size: Annotated[int, Option(help="Queries in a step (8 for models that read every pair).")] = 32,
     seeds: Annotated[str, Option(help="Separated by commas; every architecture is trained with each.")] = "0",
     freeze: options.Freeze = None,
-    train_examples: Annotated[int | None, Option(help="The most examples to train on.")] = None,
+    train_examples: Annotated[int | None, Option(help="The most examples to train on.", min=1)] = None,
     queries: options.Queries = Plan.queries,
     candidates: options.Candidates = Plan.candidates,
-    query_length: Annotated[int, Option(help="The most tokens of a query, the newest.")] = Plan.query_length,
-    document_length: Annotated[int, Option(help="The most tokens of a document.")] = Plan.document_length,
+    query_length: Annotated[int, Option(help="The newest tokens of a query.", min=1)] = Plan.query_length,
+    document_length: Annotated[int, Option(help="The most tokens of a document.", min=1)] = Plan.document_length,
     output: Annotated[Path, Option(help="For the table, the picture and the models.")] = Path("models/compare"),
     plot: Annotated[bool, Option(help="Draw the picture (needs `polyencoders[plot]`).")] = True,
 ) -> None:
@@ -176,7 +158,14 @@ def _run(
     set_seed(seed)
     row = _identity(plan, name, seed)
     row |= {"train_examples": 0, "options": None, "minutes": 0.0, "metrics": {}, "model": None}
-    model = _build(plan, "bi" if name == AS_IT_COMES else name)
+    architecture = "bi" if name == AS_IT_COMES else name
+    # Every model reads as much of a text as all others do.
+    lengths = {"query_length": plan.query_length, "document_length": plan.document_length}
+    if architecture == "cross":
+        model = build_model(architecture, plan.backbone, {})
+        model.max_seq_length = sum(lengths.values())
+    else:
+        model = build_model(architecture, plan.backbone, lengths, "backbone" in plan.options.frozen)
     if name != AS_IT_COMES:
         changes: dict[str, Any] = {"seed": seed}
         if reads_pairs(name):
@@ -189,7 +178,8 @@ def _run(
         if plan.train_examples is not None and plan.train_examples < len(examples):
             examples = random.Random(0).sample(examples, plan.train_examples)
         shown = TrainingProgress(bar, f"{name}, seed {seed}")
-        folder = _folder(plan, name, seed)
+        content = hashlib.blake2b(_key(row).encode(), digest_size=4).hexdigest()
+        folder = "-".join([name, *plan.options.frozen, f"seed-{seed}", content])
         place = output / "models" / folder
         result = train(model, examples, splits.validation, place, training, [shown], shown.on_texts)
         shown.remove()
@@ -209,16 +199,6 @@ def _run(
     for report in reports:
         row["metrics"] |= report.to_dict()["metrics"]
     return row
-
-
-def _build(plan: Plan, name: str) -> Any:
-    """Build a model that reads as much of a text as all others do."""
-    if parse_architecture(name)[0] == "CrossEncoder":
-        model = build_model(name, plan.backbone, {})
-        model.max_seq_length = plan.query_length + plan.document_length
-        return model
-    lengths = {"query_length": plan.query_length, "document_length": plan.document_length}
-    return build_model(name, plan.backbone, lengths, "backbone" in plan.options.frozen)
 
 
 def _corpus(test: list[Example], splits: Splits, size: int) -> CorpusTask:
@@ -252,7 +232,7 @@ def _latencies(
 
 
 def _identity(plan: Plan, name: str, seed: int) -> dict[str, Any]:
-    """What makes a run this run. A plan with another setting does not reuse it."""
+    """The identity of a run."""
     settings = asdict(plan)
     for other in ("data", "backbone", "architectures", "seeds", "sizes"):
         del settings[other]
@@ -262,27 +242,13 @@ def _identity(plan: Plan, name: str, seed: int) -> dict[str, Any]:
         frozen, steps = [], 0
         for of_training in ("options", "train_examples", "cross_batch_size", "cross_negatives"):
             del settings[of_training]
-    return {
-        "data": plan.data,
-        "backbone": plan.backbone,
-        "architecture": name,
-        "frozen": frozen,
-        "steps": steps,
-        "seed": seed,
-        "settings": settings,
-    }
+    return dict(zip(IDENTITY, (plan.data, plan.backbone, name, frozen, steps, seed, settings), strict=True))
 
 
-def _key(identity: dict[str, Any]) -> str:
-    return json.dumps(identity, sort_keys=True)
-
-
-def _folder(plan: Plan, name: str, seed: int) -> str:
-    content = hashlib.blake2b(_key(_identity(plan, name, seed)).encode(), digest_size=4).hexdigest()
-    return "-".join([name, *plan.options.frozen, f"seed-{seed}", content])
+def _key(run: dict[str, Any]) -> str:
+    return json.dumps({name: run[name] for name in IDENTITY}, sort_keys=True)
 
 
 def _finished(runs: Path) -> dict[str, dict[str, Any]]:
     """Runs written down, by their key."""
-    fields = ("data", "backbone", "architecture", "frozen", "steps", "seed", "settings")
-    return {_key({name: row[name] for name in fields}): row for row in read_runs(runs)}
+    return {_key(row): row for row in read_runs(runs)}

@@ -45,16 +45,13 @@ def summarised(rows: list[Row], latencies: dict[str, dict[int, Latency]]) -> dic
         for name, metric in first["metrics"].items():
             means = [row["metrics"][name]["mean"] for row in group]
             spread = statistics.stdev(means) if len(means) > 1 else None
-            metrics[name] = {
-                "mean": statistics.mean(means), "spread": spread, "low": metric["low"], "high": metric["high"]
-            }  # fmt: skip
+            metrics[name] = {"mean": statistics.mean(means), "spread": spread, "low": metric["low"]}
+            metrics[name]["high"] = metric["high"]
         table_rows.append(
             {
                 "name": label,
                 "seeds": [row["seed"] for row in group],
-                "steps": first["steps"],
-                "options": first["options"],
-                "train_examples": first["train_examples"],
+                **{name: first[name] for name in ("steps", "options", "train_examples")},
                 "minutes": statistics.mean(row["minutes"] for row in group),
                 "metrics": metrics,
                 "ms": {str(size): asdict(latency) for size, latency in latencies.get(label, {}).items()},
@@ -90,10 +87,10 @@ def table(summary: dict[str, Any], metrics: bool = True, times: bool = True) -> 
     rows = summary["rows"]
     measures = list(dict.fromkeys(name for row in rows for name in row["metrics"])) if metrics else []
     sizes = list(dict.fromkeys(size for row in rows for size in row["ms"])) if times else []
-    widest = max((metric["high"] - metric["low"]) / 2 for row in rows for metric in row["metrics"].values())
+    reach = [metric["high"] - metric["low"] for row in rows for metric in row["metrics"].values() if metric["high"]]
     shown = Table(
         title=f"{summary['data']}, {summary['backbone']}",
-        caption=f"± is over seeds; over queries, 95% intervals reach about ±{widest:.3f}. "
+        caption=f"± is over seeds; over queries, 95% intervals reach about ±{max(reach, default=0) / 2:.3f}. "
         "ms: encoding a query + scoring that many documents; ~ is extrapolated from fewer",
     )
     shown.add_column("", no_wrap=True)

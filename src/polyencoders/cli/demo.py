@@ -19,7 +19,7 @@ from rich.table import Table
 from typer import Option
 
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model
-from polyencoders.cli.display import advancing, console, progress, shortened
+from polyencoders.cli.display import advancing, console, progress, shortened, suggest
 
 if TYPE_CHECKING:
     from polyencoders.data import Example
@@ -46,6 +46,7 @@ def run(output: Path, train_examples: int = 6_000, steps: int = 1_000, test_quer
     from polyencoders.cli.training_progress import TrainingProgress
     from polyencoders.data import chitchat
     from polyencoders.evaluation import evaluate, sampled_candidates
+    from polyencoders.index import Index
     from polyencoders.training import TrainingOptions, train
 
     clock = _Clock()
@@ -74,13 +75,23 @@ def run(output: Path, train_examples: int = 6_000, steps: int = 1_000, test_quer
             train(model, examples, splits.validation, folder, options, [shown], shown.on_texts)
         with clock.on("measuring it"):
             reports[f"{label}, trained"] = evaluate(model, lists)
-    console.print(_results(reports))
+    first = reports["as it comes"]
+    table = Table("", *first.metrics, title=f"test queries: {first.queries:,} (mean, 95% interval)")
+    for label, report in reports.items():
+        metrics = report.metrics.values()
+        table.add_row(label, *(f"{metric.mean:.3f}  [{metric.low:.3f}, {metric.high:.3f}]" for metric in metrics))
+    console.print(table)
     console.print(_difference(reports["bi-encoder, trained"], reports["poly-encoder, trained"]))
 
     replies = list(dict.fromkeys(text for example in splits.test for text in example.positives))
     where = output.with_name(f"{output.name}-index")
     with clock.on(f"encoding {len(replies):,} replies into an index, and searching it"):
-        _answer(_indexed(where, output, replies), test[:CONVERSATIONS])
+        if (where / "documents.lance").is_dir():
+            shutil.rmtree(where)  # the index of an earlier demo, which another model made
+        index = Index.create(where, output)
+        with progress() as bar:
+            index.add(replies, advance=advancing(bar, "adding", len(replies)))
+        _answer(index, test[:CONVERSATIONS])
     console.print(clock.table())
     _next(output, where)
 
@@ -107,15 +118,6 @@ class _Clock:
         return table
 
 
-def _results(reports: dict[str, Report]) -> Table:
-    first = next(iter(reports.values()))
-    table = Table("", *first.metrics, title=f"test queries: {first.queries:,} (mean, 95% interval)")
-    for label, report in reports.items():
-        metrics = report.metrics.values()
-        table.add_row(label, *(f"{metric.mean:.3f}  [{metric.low:.3f}, {metric.high:.3f}]" for metric in metrics))
-    return table
-
-
 def _difference(bi: Report, poly: Report) -> str:
     from polyencoders.evaluation import paired_difference
 
@@ -126,18 +128,6 @@ def _difference(bi: Report, poly: Report) -> str:
         f"Poly-encoder minus bi-encoder on the same queries: {gap.mean:+.3f} {name} "
         f"[{gap.low:+.3f}, {gap.high:+.3f}], {sure}.\n"
     )
-
-
-def _indexed(where: Path, model: Path, replies: list[str]) -> Index:
-    """Index the replies. The index of an earlier demo, made by another model, is replaced."""
-    from polyencoders.index import Index
-
-    if (where / "documents.lance").is_dir():
-        shutil.rmtree(where)
-    index = Index.create(where, model)
-    with progress() as bar:
-        index.add(replies, advance=advancing(bar, "adding", len(replies)))
-    return index
 
 
 def _answer(index: Index, conversations: list[Example]) -> None:
@@ -164,7 +154,6 @@ def _next(output: Path, where: Path) -> None:
         "polyencoders compare --data chitchat": "every architecture, the same way",
     }
     console.print(f"\nThe model is in [bold]{output}[/], the replies in the index [bold]{where}[/]. Next:")
-    for command, what in commands.items():
-        console.print(f"  [bold]{command}[/]\n      {what}", highlight=False, soft_wrap=True)
+    suggest(commands)
     line = '{"query": ["a turn", "the next"], "positive": "the right answer"}'
     console.print(f"A line of mine.jsonl: {escape(line)}", highlight=False, soft_wrap=True)

@@ -6,19 +6,12 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 
@@ -86,3 +79,9 @@ def resumable() -> Iterator[None]:
 def shortened(text: str, most: int) -> str:
     """The text, cut to a number of characters."""
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def suggest(commands: Mapping[str, str]) -> None:
+    """Print commands that may come next, each with what it does."""
+    for command, what in commands.items():
+        console.print(f"  [bold]{escape(command)}[/]\n      {escape(what)}", highlight=False, soft_wrap=True)

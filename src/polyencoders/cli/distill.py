@@ -22,13 +22,11 @@ def distill(
         Option(help="The model that scores: a cross-encoder, or any other; a directory, or a name on the hub."),
     ] = None,
     validation: options.Validation = None,
-    architecture: Annotated[str, Option(help="The model that learns: `bi`, `poly-M` and so on.")] = (
-        DEFAULT_ARCHITECTURE
-    ),
+    architecture: options.Architecture = DEFAULT_ARCHITECTURE,
     backbone: options.Backbone = DEFAULT_BACKBONE,
     output: options.Output = Path("models/distilled"),
     steps: options.Steps = 1000,
-    batch_size: Annotated[int, Option(help="Queries in a step, each with its list of documents.")] = 32,
+    batch_size: Annotated[int, options.in_training(help="Queries in a step, each with its list of documents.")] = 32,
     freeze: options.Freeze = None,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,

@@ -15,7 +15,7 @@ from typer import Option
 
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, resolve_backbone
 from polyencoders.cli.display import advancing, console, document_progress, resumable
-from polyencoders.cli.options import AcceptDocumentsFrom, IndexModel, IndexPath, Where
+from polyencoders.cli.options import AcceptDocumentsFrom, IndexModel, IndexPath, Ray, Where
 from polyencoders.errors import DataError, IndexingError
 
 if TYPE_CHECKING:
@@ -37,15 +37,6 @@ _DOCUMENTS = (
 )
 TextField = Annotated[str, Option("--text", help="The field that holds the text.")]
 IdField = Annotated[str | None, Option("--id", help="The field that holds the id. [default: `id` where there is one]")]
-OnRay = Annotated[
-    str | None,
-    Option(
-        "--ray",
-        help="Encode on all workers of a Ray cluster: `HOST:PORT` of its head; `auto`: that of this machine; "
-        "`local`: a new one. All machines must see the index under the same path. Everything is read and checked "
-        'first, and comes in as one version. Needs `pip install "polyencoders[ray]"`.',
-    ),
-]
 
 
 @index_app.command()
@@ -59,9 +50,11 @@ def create(
     vector_column: Annotated[str, Option(help="The column of --vectors that holds them.")] = "vector",
     text: TextField = "text",
     id: IdField = None,
-    ray: OnRay = None,
+    ray: Ray = None,
 ) -> None:
     """Make an index; interrupted, the same command goes on where it stopped.
+
+    With --ray, all workers of the cluster encode, and must see the index under the same path.
 
     Examples:
 
@@ -111,11 +104,12 @@ def add(
     accept_documents_from: AcceptDocumentsFrom = None,
     text: TextField = "text",
     id: IdField = None,
-    ray: OnRay = None,
+    ray: Ray = None,
 ) -> None:
     """Add documents. One whose id is there replaces it; one that is there unchanged is left alone.
 
-    Interrupted, the same command goes on where it stopped, with --ray as well.
+    Interrupted, the same command goes on where it stopped. With --ray, all workers of the cluster encode, and must see
+    the index under the same path. Everything is read and checked first, and comes in as one version.
     """
     from polyencoders.index import Index
 
@@ -173,8 +167,7 @@ def verify(path: IndexPath) -> None:
 
 @index_app.command()
 def compact(
-    path: IndexPath,
-    keep_days: Annotated[float, Option(help="Remove versions that are older than this.", min=0)] = 1.0,
+    path: IndexPath, keep_days: Annotated[float, Option(help="Remove versions that are older than this.", min=0)] = 1.0
 ) -> None:
     """Join small files, lay documents out anew, and remove old versions."""
     from polyencoders.index import Index

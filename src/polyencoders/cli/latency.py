@@ -36,15 +36,10 @@ def measure_latency(
     rounds: int = 9,
     done: Callable[[int], None] = lambda number: None,
 ) -> dict[str, dict[int, Latency]]:
-    """Time every model against every number of documents, one after another within a round.
+    """Time every model against every number of documents, in turn. Returns times by model and number of documents.
 
     Document vectors of bi- and poly-encoders are made beforehand, as in an index: 1,000 of them, repeated, since the
     time does not depend on what is in them. Cross-encoders are timed in one round, as seconds need no median.
-
-    Returns
-    -------
-    dict
-        By model and number of documents.
     """
     texts = [documents[i % len(documents)] for i in range(min(MOST_PAIRS, max(sizes)))]
     copies = -(-max(sizes) // len(texts))
@@ -53,6 +48,10 @@ def measure_latency(
         for name, model in models.items()
         if hasattr(model, "encode_document")
     }
+
+    def best(model: Any, encoded: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        return torch.topk(model.similarity(encoded, vectors)[0], min(10, len(vectors))).indices
+
     encoding: dict[str, list[float]] = {name: [] for name in models}
     scoring: dict[str, dict[int, list[float]]] = {name: {size: [] for size in sizes} for name in models}
     for number in range(rounds + 1):
@@ -62,7 +61,7 @@ def measure_latency(
                 milliseconds, encoded = _timed(model.encode_query, [query], convert_to_tensor=True)
                 encoding[name].append(milliseconds)
                 for size in sizes:
-                    scoring[name][size].append(_timed(_ten_best, model, encoded, vectors[name][:size])[0])
+                    scoring[name][size].append(_timed(best, model, encoded, vectors[name][:size])[0])
             elif number == 0:
                 for size in {min(size, MOST_PAIRS) for size in sizes}:
                     scoring[name][size].append(_timed(model.rank, query, texts[:size], top_k=10)[0])
@@ -76,10 +75,6 @@ def _latency(encoding: list[float], scoring: dict[int, list[float]], size: int) 
         return Latency(0.0, statistics.median(scoring[measured]) * size / measured, extrapolated=size > measured)
     # The first round warms up.
     return Latency(statistics.median(encoding[1:]), statistics.median(scoring[size][1:]))
-
-
-def _ten_best(model: Any, encoded: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-    return torch.topk(model.similarity(encoded, vectors)[0], min(10, len(vectors))).indices
 
 
 def _timed(call: Callable[..., Any], *arguments: Any, **keywords: Any) -> tuple[float, Any]:

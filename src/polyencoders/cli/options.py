@@ -8,6 +8,12 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from polyencoders.cli.architectures import NAMES
+
+of_the_model = partial(Option, rich_help_panel="Model")
+in_training = partial(Option, rich_help_panel="Training")
+on_ray = partial(Option, rich_help_panel="On a Ray cluster")
+
 # --data of each command that reads examples.
 _DATA = (
     '`chitchat`, the built-in conversations; a JSON Lines file (plain or gzipped): `{"query": "..." or '
@@ -24,15 +30,18 @@ Validation = Annotated[
 
 # Models and their training.
 Model = Annotated[str, Argument(help="A model directory, a name on the hub, or a backbone, used as it comes.")]
-Backbone = Annotated[str, Option(help="Any Hugging Face encoder: a directory, or a name on the hub.")]
+Architecture = Annotated[str, of_the_model(help=f"The short name of the model: {NAMES}.")]
+Backbone = Annotated[str, of_the_model(help="Any Hugging Face encoder: a directory, or a name on the hub.")]
 Output = Annotated[Path, Option(help="The directory to save to. An interrupted save leaves no partial model.")]
 Overwrite = Annotated[bool, Option(help="Replace what was saved to --output before.")]
 Export = Annotated[Path | None, Option(help="Also write the trained model to this directory, to run without PyTorch.")]
-Steps = Annotated[int, Option(help="Updates of the weights.")]
-Seed = Annotated[int, Option(help="Seed of new weights, the order of the data, and sampled queries and candidates.")]
+Steps = Annotated[int, in_training(help="Updates of the weights.")]
+Seed = Annotated[
+    int, Option(help="Seed of new weights, the order of the data, and sampled queries and candidates.", min=0)
+]
 Freeze = Annotated[
     list[str] | None,
-    Option(
+    of_the_model(
         help="What is not trained: `backbone` (only codes and maps are; seconds instead of minutes, and document "
         "vectors stay the backbone's own), `documents` (in a recipe, with `shared_tower: false`), `embeddings`, "
         "`all-but-top-K`. Can be given several times."
@@ -40,8 +49,8 @@ Freeze = Annotated[
 ]
 
 # Evaluation.
-Queries = Annotated[int, Option(help="The most test queries.")]
-Candidates = Annotated[int, Option(help="Documents that each query ranks, where they are sampled.")]
+Queries = Annotated[int, Option(help="The most test queries.", min=1)]
+Candidates = Annotated[int, Option(help="Documents that each query ranks, where they are sampled.", min=2)]
 
 # Search.
 Query = Annotated[list[str], Option(help="The query. Given several times: the turns of a conversation, oldest first.")]
@@ -57,5 +66,12 @@ AcceptDocumentsFrom = Annotated[
 ]
 
 # Many machines.
-on_ray = partial(Option, rich_help_panel="On a Ray cluster")
+Ray = Annotated[
+    str | None,
+    on_ray(
+        "--ray",
+        help="Work on a Ray cluster: `HOST:PORT` of its head; `auto`: that of this machine; `local`: a new one. Needs "
+        '`pip install "polyencoders[ray]"`.',
+    ),
+]
 Shards = Annotated[int | None, on_ray(help="Shards of the index. [default: one for each machine]", min=1)]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -39,9 +39,8 @@ class Recipe:
     settings: dict[str, Any]
     """Settings of the architecture's class."""
     train: str
-    """Data, as `read_source` takes it."""
     validation: str | None
-    """Data, as `read_source` takes it; None: a part of `train`."""
+    """None: a part of `train`. Both are data as `read_source` takes it."""
     options: TrainingOptions
     output: str
 
@@ -80,39 +79,31 @@ def parse_recipe(content: Any) -> Recipe:
     polyencoders.errors.DataError: data: unknown key 'trian'; did you mean 'train'? Known: train, validation
     """
     content = _section("the recipe", content, ("model", "data", "training", "output"))
-    model = _section("model", content.get("model") or {}, None)
+    model = _section("model", content.get("model") or {})
     data = _section("data", content.get("data"), ("train", "validation"))
     training = _section("training", content.get("training") or {}, [option.name for option in fields(TrainingOptions)])
-    architecture = model.pop("architecture", DEFAULT_ARCHITECTURE)
-    backbone = model.pop("backbone", DEFAULT_BACKBONE)
-    _text("model: architecture", architecture)
-    _text("model: backbone", backbone)
+    architecture = _text("model: architecture", model.pop("architecture", DEFAULT_ARCHITECTURE))
+    backbone = _text("model: backbone", model.pop("backbone", DEFAULT_BACKBONE))
     class_name, _ = parse_architecture(architecture)
-    _known("model", model, ["architecture", "backbone", *_settings_of(class_name)])
-    _text("data: train", data.get("train"))
-    _text("output", content.get("output"))
-    if data.get("validation") is not None:
-        _text("data: validation", data["validation"])
-    for rate in ("learning_rate", "code_learning_rate"):
-        if rate in training:
-            given = training[rate]
-            training[rate] = [_number(each) for each in given] if isinstance(given, list) else _number(given)
+    _section("model", model, ["architecture", "backbone", *_settings_of(class_name)])
+    for rate in {"learning_rate", "code_learning_rate"} & set(training):
+        given = training[rate]
+        training[rate] = [_number(each) for each in given] if isinstance(given, list) else _number(given)
     return Recipe(
         architecture=architecture,
         backbone=backbone,
         settings=model,
-        train=data["train"],
-        validation=data.get("validation"),
+        train=_text("data: train", data.get("train")),
+        output=_text("output", content.get("output")),
+        validation=None if data.get("validation") is None else _text("data: validation", data["validation"]),
         options=TrainingOptions(**training),
-        output=content["output"],
     )
 
 
 def _number(value: Any) -> Any:
     """Turn a text into the number that it spells: YAML reads 5e-5, without a point, as text."""
-    if isinstance(value, str):
-        with suppress(ValueError):
-            return float(value)
+    with suppress(ValueError):
+        return float(value) if isinstance(value, str) else value
     return value
 
 
@@ -123,22 +114,19 @@ def _settings_of(class_name: str) -> list[str]:
     return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
-def _section(name: str, value: Any, known: Iterable[str] | None) -> dict[str, Any]:
+def _section(name: str, value: Any, known: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return a section's keys and values, if all its keys are known."""
     if not isinstance(value, Mapping):
         raise DataError(f"{name}: expected keys and values, given {'nothing' if value is None else repr(value)}")
-    if known is not None:
-        _known(name, value, list(known))
-    return dict(value)
-
-
-def _known(name: str, given: Mapping[str, Any], known: list[str]) -> None:
-    for key in given:
-        if key not in known:
+    for key in value:
+        if known is not None and key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise DataError(f"{name}: unknown key {key!r}{hint} Known: {', '.join(known)}")
+    return dict(value)
 
 
-def _text(name: str, value: Any) -> None:
+def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise DataError(f"{name}: expected text, given {'nothing' if value is None else repr(value)}")
+    return value

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 from rich.markup import escape
@@ -13,17 +12,7 @@ from typer import Option
 
 from polyencoders.cli.display import console, shortened
 from polyencoders.cli.index import search_models
-from polyencoders.cli.options import (
-    AcceptDocumentsFrom,
-    AsJson,
-    IndexModel,
-    IndexPath,
-    Query,
-    Shards,
-    TopK,
-    Where,
-    on_ray,
-)
+from polyencoders.cli.options import AcceptDocumentsFrom, AsJson, IndexModel, IndexPath, Query, Ray, Shards, TopK, Where
 from polyencoders.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,30 +24,33 @@ def search(
     query: Query,
     k: TopK = 10,
     where: Where = None,
-    mode: Annotated[
-        str, Option(help="`exact`: proven to be the best; `fast`: looks where the best most probably are.")
-    ] = "exact",
-    share: Annotated[
-        float | None, Option(help="The fraction of the documents that `fast` looks at. [default: 0.07]")
-    ] = None,
+    mode: Annotated[str, Option(help="`exact`: proven to be the best; `fast`: most probably the best.")] = "exact",
+    share: Annotated[float | None, Option(help="The fraction that `fast` looks at. [default: 0.07]")] = None,
     model: IndexModel = None,
     accept_documents_from: AcceptDocumentsFrom = None,
     as_json: AsJson = False,
-    ray: Annotated[
-        str | None,
-        on_ray(
-            help="Search on a Ray cluster: HOST:PORT of its head, `auto` or `local`. Its shards are started for this "
-            "search alone; `polyencoders serve --ray` keeps them."
-        ),
-    ] = None,
+    ray: Ray = None,
     shards: Shards = None,
 ) -> None:
-    """Find the best documents of an index for a query."""
+    """Find the best documents of an index for a query.
+
+    With --ray, shards are started for this search alone; `polyencoders serve --ray` keeps them.
+    """
     if any(not turn.strip() for turn in query):
         raise DataError("--query: the text is empty")
     if shards is not None and ray is None:
         raise DataError("--shards goes with --ray: the cluster that is to hold them")
-    with _opened(path, search_models(model, accept_documents_from), ray, shards) as index:
+    models = search_models(model, accept_documents_from)
+    opened: AbstractContextManager[Index]
+    if ray is None:
+        from polyencoders.index import Index
+
+        opened = nullcontext(Index.open(path, *models))
+    else:
+        from polyencoders.distributed import ShardedIndex
+
+        opened = closing(ShardedIndex.on(ray, path, *models, shards=shards))
+    with opened as index:
         try:
             (answer,) = index.search([query], k, where, mode, share)
         except ValueError as error:
@@ -74,25 +66,6 @@ def search(
             table.add_row(str(place), f"{hit.score:.3f}", escape(shortened(hit.id, 12)), escape(shown))
         console.print(table)
         console.print(_promise(answer, len(index)), highlight=False)
-
-
-@contextmanager
-def _opened(
-    path: str, models: tuple[str | None, str | None], cluster: str | None, shards: int | None
-) -> Iterator[Index]:
-    """The index on this machine, or spread over a cluster until the end of the block."""
-    if cluster is None:
-        from polyencoders.index import Index
-
-        yield Index.open(path, *models)
-        return
-    from polyencoders.distributed import ShardedIndex
-
-    index = ShardedIndex.on(cluster, path, *models, shards=shards)
-    try:
-        yield index
-    finally:
-        index.close()
 
 
 def _promise(answer: Answer, documents: int) -> str:

@@ -15,7 +15,7 @@ from typer import Argument, Option
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console
-from polyencoders.cli.options import AcceptDocumentsFrom, Shards, on_ray
+from polyencoders.cli.options import AcceptDocumentsFrom, Ray, Shards, on_ray
 from polyencoders.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -23,22 +23,21 @@ if TYPE_CHECKING:
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
+KEY = "POLYENCODERS_API_KEY"
+
 _access = functools.partial(Option, rich_help_panel="Address and access")
 _limit = functools.partial(Option, rich_help_panel="Limits")
 
 
 def serve(
     model: Annotated[
-        str | None,
-        Argument(help="A model directory, or a name on the hub. [default: the model that made the index]"),
+        str | None, Argument(help="A model directory, or a name on the hub. [default: the model that made the index]")
     ] = None,
     index: Annotated[
-        str | None,
-        Option(help="An index to search and to change: a folder, or `s3://bucket/name` in object storage."),
+        str | None, Option(help="An index to search and to change: a folder, or `s3://bucket/name` in object storage.")
     ] = None,
     compare: Annotated[
-        list[str] | None,
-        Option(help="Another model, whose ranking the page shows beside. Can be given several times."),
+        list[str] | None, Option(help="Another model, whose ranking the page shows beside. Can be given several times.")
     ] = None,
     accept_documents_from: AcceptDocumentsFrom = None,
     page: Annotated[bool, Option(help="Whether there is a page at `/`.")] = True,
@@ -46,34 +45,20 @@ def serve(
     port: Annotated[int, _access(help="The port; 0: any that is free.", min=0, max=65535)] = 8080,
     key: Annotated[
         str | None,
-        _access(
-            "--api-key",
-            envvar="POLYENCODERS_API_KEY",
-            help="The key that every request must carry. Better given in the environment, where `ps` does not show it.",
-        ),
+        _access("--api-key", envvar=KEY, help="The key that requests must carry. In the environment `ps` hides it."),
     ] = None,
     allow_host: Annotated[
-        list[str] | None,
-        _access(help="A name by which this server is reached; `*`: any. Can be given several times."),
+        list[str] | None, _access(help="A name by which this server is reached; `*`: any. Can be given several times.")
     ] = None,
     cache: Annotated[Path | None, Option(help="A file that keeps document vectors over restarts.")] = None,
     cache_mb: Annotated[int, _limit(help="MB of document vectors in memory.", min=1)] = 512,
     max_body_mb: Annotated[float, _limit(help="MB of the largest request.", min=0.001)] = 8.0,
     max_documents: Annotated[int, _limit(help="The most documents of a request.", min=1)] = 1000,
-    max_requests: Annotated[
-        int, _limit(help="The most requests at once. Further ones are told to come back.", min=1)
-    ] = 256,
+    max_requests: Annotated[int, _limit(help="The most at once; more are told to come back.", min=1)] = 256,
     max_wait: Annotated[
-        float,
-        _limit(help="The most seconds of work that wait for the model. More is told to come back.", min=0.1),
+        float, _limit(help="The most seconds of work that wait for the model. More is told to come back.", min=0.1)
     ] = 10.0,
-    ray: Annotated[
-        str | None,
-        on_ray(
-            help="Serve from a Ray cluster: HOST:PORT of its head, `auto` for that of this machine, or `local`. The "
-            "index is searched by shards on all its machines."
-        ),
-    ] = None,
+    ray: Ray = None,
     shards: Shards = None,
     replicas: Annotated[int | None, on_ray(help="Processes that hold the same shard. [default: 1]", min=1)] = None,
     threads: Annotated[int | None, on_ray(help="Threads of each shard. [default: as many as cores]", min=1)] = None,
@@ -83,7 +68,7 @@ def serve(
 ) -> None:
     """Answer over HTTP: rerank and search, with a page to try it.
 
-    Needs `pip install "polyencoders[serve]"`, with `--ray` `pip install "polyencoders[ray]"`.
+    Needs `pip install "polyencoders[serve]"`. With --ray, shards on all machines of a cluster search the index.
 
     Examples:
 
@@ -151,8 +136,7 @@ def _announce(settings: Settings, name: str, port: int, where: str = "") -> None
     console.print(f"{what} [bold]http://{name}:{port}[/]{where}  (stop with Ctrl-C)")
     if settings.key is None and settings.host not in _LOOPBACK:
         console.print(
-            f"[yellow]Anyone who reaches {settings.host} may ask, and change the index: "
-            "set POLYENCODERS_API_KEY to ask for a key."
+            f"[yellow]Anyone who reaches {settings.host} may ask, and change the index: set {KEY} to ask for a key."
         )
     sys.stdout.flush()
 

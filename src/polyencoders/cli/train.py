@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 from rich.table import Table
-from typer import Option
 
 from polyencoders.cli import options
 from polyencoders.cli.architectures import (
@@ -34,37 +33,26 @@ def train(
     recipe: options.Recipe = None,
     data: options.DataOrRecipe = None,
     validation: options.Validation = None,
-    architecture: Annotated[
-        str,
-        Option(
-            help="`bi`, `bi-attention`, `poly-M`, `poly-first-M`, `poly-last-M`, `poly-last-and-first-M`, `cross`, "
-            "`cross-warm` or `arc-ii`."
-        ),
-    ] = DEFAULT_ARCHITECTURE,
+    architecture: options.Architecture = DEFAULT_ARCHITECTURE,
     backbone: options.Backbone = DEFAULT_BACKBONE,
     output: options.Output = Path("models/mine"),
     steps: options.Steps = 1000,
     batch_size: Annotated[
         int | None,
-        Option(
-            help="Queries in a step. [default: 32; 8, with 7 wrong documents each, for models that read every pair: "
-            "cross, cross-warm, arc-ii]"
+        options.in_training(
+            help="Queries in a step. [default: 32; cross, cross-warm, arc-ii: 8, with 7 wrong documents each]"
         ),
     ] = None,
     learning_rate: Annotated[
         list[float] | None,
-        Option(
-            help="The highest of the run. Can be given several times: each is tried, and validation chooses. [default: "
-            "5e-5; on a frozen backbone 1e-4, 3e-4 and 1e-3]"
+        options.in_training(
+            help="The highest rate; several are each tried. [default: 5e-5; frozen backbone: 1e-4, 3e-4, 1e-3]"
         ),
     ] = None,
     freeze: options.Freeze = None,
     hard_negatives: Annotated[
         int | None,
-        Option(
-            help="Wrong documents for each query that the model itself ranks highest, mined anew every 500 steps, "
-            "beside the other queries' documents (bi- and poly-encoders). [default: none]"
-        ),
+        options.in_training(help="Wrong documents for each query that the model ranks high, mined every 500 steps."),
     ] = None,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
@@ -118,7 +106,7 @@ def run_from_options(context: typer.Context, training: dict[str, Any]) -> None:
         "training": {"steps": given["steps"], "seed": given["seed"], "freeze": list(given["freeze"] or ()), **training},
         "output": str(given["output"]),
     }
-    run(parse_recipe(content), given["overwrite"], given["export"])
+    run(parse_recipe(content), given["overwrite"], Path(given["export"]) if given["export"] else None)
 
 
 def run(recipe: Recipe, overwrite: bool = False, export: Path | None = None) -> None:

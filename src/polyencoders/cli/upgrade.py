@@ -11,7 +11,7 @@ from rich.table import Table
 from typer import Option
 
 from polyencoders.cli.architectures import resolve_backbone
-from polyencoders.cli.display import console, progress
+from polyencoders.cli.display import console, progress, suggest
 from polyencoders.cli.options import Data, Export, IndexModel, Seed
 from polyencoders.errors import TrainingError
 
@@ -25,15 +25,11 @@ def upgrade(
     freeze: Annotated[
         str,
         Option(
-            help="What is not trained of the query side: `backbone`, so that only codes and maps learn, on one core; "
-            "`all-but-top-K`, so that its last K layers learn as well; or `embeddings`, so that nearly all of it "
-            "learns, for many pairs."
+            help="What is not trained of the query side: `backbone` (only codes and maps learn, on one core), "
+            "`all-but-top-K` (the last K layers learn as well) or `embeddings` (all but those, for many pairs)."
         ),
     ] = "backbone",
-    steps: Annotated[
-        int | None,
-        Option(help="The most updates of the weights, in each of the two ways that are tried. [default: 200 and 400]"),
-    ] = None,
+    steps: Annotated[int | None, Option(help="The most updates of each of two tries. [default: 200 and 400]")] = None,
     seed: Seed = 0,
     export: Export = None,
 ) -> None:
@@ -81,8 +77,9 @@ def upgrade(
 
         write_export(load(str(done.output_dir)), export)
     console.print(f"[green]✓[/] {escape(index)} is searched with {escape(str(done.output_dir))} from now on.")
-    for command, what in {
-        f"polyencoders search {index} --query '...'": "uses the new model by itself, as does `serve`",
-        f"polyencoders index add {index} --data FILE": "makes the same document vectors as before",
-    }.items():
-        console.print(f"  [bold]{escape(command)}[/]\n      {escape(what)}", highlight=False, soft_wrap=True)
+    suggest(
+        {
+            f"polyencoders search {index} --query '...'": "uses the new model by itself, as does `serve`",
+            f"polyencoders index add {index} --data FILE": "makes the same document vectors as before",
+        }
+    )
