@@ -63,6 +63,7 @@ def test_a_pytorch_model_names_the_extra(tiny_backbone: str, tmp_path: Path) -> 
         (["rank", "nowhere", "--query", "a", "--documents", "absent.txt"], "absent.txt: no such file"),
         (["rank", "nowhere", "--query", "a", "--documents", "recipe.yaml"], "nowhere: no such model directory"),
         (["evaluate", "nowhere", "--data", "absent.jsonl"], "absent.jsonl: neither a file nor"),
+        (["search", "nowhere", "--query", "a"], "nowhere: no such index"),
         (["serve"], "nothing to serve"),
     ],
     ids=lambda given: given[0] if isinstance(given, list) else "",
