@@ -103,10 +103,10 @@ def test_an_index_is_searched_by_either_and_added_to_by_either(built, exports, t
         Index.create(place, maker).add(DOCUMENTS[:3])
         index = Index.open(place, reader)
         index.add(["Nurses work at night."])
-        expected = Index.open(place, maker).search(QUERIES[1], k=4)
-        found = index.search(QUERIES[1], k=4)
-        assert [hit.text for hit in found] == [hit.text for hit in expected]
-        np.testing.assert_allclose([hit.score for hit in found], [hit.score for hit in expected], atol=1e-5)
+        expected = Index.open(place, maker).search([QUERIES[1]], k=4)[0]
+        found = index.search([QUERIES[1]], k=4)[0]
+        assert [hit.text for hit in found.hits] == [hit.text for hit in expected.hits]
+        np.testing.assert_allclose([hit.score for hit in found.hits], [hit.score for hit in expected.hits], atol=1e-5)
     assert Index.open(tmp_path / "ExportedEncoder", exports("poly-learnt")).loaded_model().architecture == "PolyEncoder"
 
 
