@@ -183,7 +183,9 @@ def test_the_command_goes_on_with_an_interrupted_run(driven, nodes, folder):
 
 def test_a_worker_refuses_a_model_that_is_not_the_indexs(folder, monkeypatch):
     model = PolyEncoder(str(folder / "model"))
-    ray = SimpleNamespace(get=lambda sent: sent, get_gpu_ids=list)
+    context = SimpleNamespace(get_assigned_resources=dict)
+    ray = SimpleNamespace(get=lambda sent: sent, get_gpu_ids=list, get_runtime_context=lambda: context)
+    monkeypatch.setattr("polyencoders.distributed.encoding.use_threads", lambda number: None)
     monkeypatch.setattr("polyencoders.distributed.encoding.the_ray", lambda: ray)
     runner = JobRunner([model, {}], "0" * 32, None)
     with pytest.raises(ModelError, match=r"makes other documents \(fingerprint [0-9a-f]{8} in place of 00000000\)"):

@@ -1,6 +1,8 @@
 """An exported model is the model: the same numbers, the same surface, on graphs that know nothing of PyTorch."""
 
 import json
+import pickle
+import shutil
 import threading
 
 import numpy as np
@@ -71,6 +73,17 @@ def test_vectors_and_fingerprints_are_the_models(name, built, exports):
     assert exported.encode_documents([]).shape == (0, 16)
     with pytest.raises(ModelError, match="exported with documents in float32: bf16 cannot be chosen"):
         exported.encode_documents(["a"], bf16=True)
+
+
+def test_an_encoder_can_be_sent_to_a_machine_that_lacks_its_folder(exports, tmp_path):
+    folder = shutil.copytree(exports("poly-learnt"), tmp_path / "model")
+    exported = load(folder)
+    sent = pickle.dumps(exported)
+    shutil.rmtree(folder)
+    arrived = pickle.loads(sent)
+    assert arrived.fingerprints == exported.fingerprints
+    np.testing.assert_array_equal(arrived.encode_queries(QUERIES), exported.encode_queries(QUERIES))
+    np.testing.assert_array_equal(arrived.encode_documents(DOCUMENTS), exported.encode_documents(DOCUMENTS))
 
 
 @pytest.mark.parametrize("name", ["poly-learnt", "poly-last-and-first"])

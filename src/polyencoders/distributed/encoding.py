@@ -120,6 +120,8 @@ class JobRunner:
 
     def _load(self) -> tuple[Any, dict[int, Job], Table]:
         ray = the_ray()
+        # Before the model is loaded: an exported one takes its threads then.
+        use_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
         model, jobs = ray.get(self.references)
         if ray.get_gpu_ids() and hasattr(model, "to"):  # a PyTorch model
             model = model.to("cuda")
@@ -129,7 +131,6 @@ class JobRunner:
                 f"on {socket.gethostname()} the index's model makes other documents (fingerprint {made[:8]} in place "
                 f"of {self.fingerprint[:8]}): other releases of polyencoders or of sentence-transformers are installed"
             )
-        use_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
         one = next(iter(jobs.values()))
         return model, jobs, Table.open(storage.existing(one.index), one.version)
 

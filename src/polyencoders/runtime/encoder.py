@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from polyencoders.encoders.ranking import VectorRanking
 from polyencoders.encoders.reading import reading
 from polyencoders.errors import ModelError
 from polyencoders.runtime.graph import open_graph
-from polyencoders.runtime.manifest import TOKENIZER, Manifest
+from polyencoders.runtime.manifest import MANIFEST, TOKENIZER, Manifest
 from polyencoders.runtime.tokens import Tokens
 
 TOKENS_AT_ONCE = 2048
@@ -47,7 +48,7 @@ class ExportedEncoder(VectorRanking):
     """An exported document side has one precision; it is part of its fingerprint."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.manifest = manifest
+        self.folder, self.manifest = folder, manifest
         self.architecture = manifest.architecture
         self.dimension, self.temperature, self.cosine = manifest.dimension, manifest.temperature, manifest.cosine
         self.fingerprints: Fingerprints = manifest.made_by
@@ -60,6 +61,11 @@ class ExportedEncoder(VectorRanking):
             for side, file in manifest.graphs.items()
         }
         self._graphs = {side: opened[file] for side, file in manifest.graphs.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle its files, so that another machine needs no folder."""
+        files = {MANIFEST, TOKENIZER, *self.manifest.graphs.values()}
+        return _unpickled, ({file: (self.folder / file).read_bytes() for file in sorted(files)},)
 
     def __repr__(self) -> str:
         precision = ", ".join(f"{side} {name}" for side, name in self.manifest.precision.items())
@@ -155,3 +161,10 @@ class ExportedEncoder(VectorRanking):
         lengths = np.array([len(row) for row in rows])
         inputs = {"input_ids": ids, "attention_mask": (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)}
         return {name: array for name, array in inputs.items() if name in self._graphs[side].inputs}
+
+
+def _unpickled(files: dict[str, bytes]) -> ExportedEncoder:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        return ExportedEncoder(Path(folder), Manifest.read(Path(folder)))
