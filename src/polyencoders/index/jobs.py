@@ -105,11 +105,6 @@ class Job:
         about = json.loads((self.folder / _ABOUT).read_text(encoding="utf-8"))["written"]
         return Written(self.folder, **about) if about is not None else None
 
-    def lent_vectors(self) -> tuple[list[str], Vectors]:
-        """Hashes of the texts that it lends, and their vectors."""
-        rows = _read_arrow(self.folder / _LENT)
-        return rows["text_hash"].to_pylist(), vectors_in(rows)
-
     def _begin(self) -> None:
         with _planned(self.index, self.number).with_suffix(".begun").open("ab") as file:
             file.write(b".")
@@ -211,9 +206,10 @@ def _borrowed(folder: Path, plan: Plan, jobs: list[Job]) -> Iterator[Written]:
     vectors = np.memmap(folder / "planned" / "lent.f32", dtype=np.float32, mode="w+", shape=(number, dimension))
     places: dict[str, int] = {}
     for chunk in plan.lent:
-        hashes, some = jobs[chunk].lent_vectors()
-        vectors[len(places) : len(places) + len(some)] = some
-        places.update(zip(hashes, range(len(places), len(places) + len(some)), strict=True))
+        rows = _read_arrow(jobs[chunk].folder / _LENT)
+        numbers = range(len(places), len(places) + len(rows))
+        vectors[numbers.start : numbers.stop] = vectors_in(rows)
+        places.update(zip(rows["text_hash"].to_pylist(), numbers, strict=True))
     for job in jobs:
         rows = job.planned()
         wanted = rows[BORROWED].to_numpy().copy()

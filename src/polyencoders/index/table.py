@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -155,16 +154,14 @@ class Table:
 
     def find(self, column: str, values: Sequence[str], columns: Sequence[str]) -> pa.Table:
         """Some columns of the documents in which `column` has one of the values."""
-        find = partial(self._find, column, values, columns)
-        return find() if self.held else self._agreed(find)
 
-    def _find(self, column: str, values: Sequence[str], columns: Sequence[str]) -> pa.Table:
-        found = []
-        for start in range(0, max(1, len(values)), _LISTED_AT_ONCE):
-            where = _is_one_of(column, values[start : start + _LISTED_AT_ONCE])
+        def found() -> pa.Table:
+            wheres = _are_among(column, values) or ["false"]
             with _explained(self.storage):
-                found.append(self._table.search().where(where).select(list(columns)).to_arrow())
-        return pa.concat_tables(found)
+                queries = [self._table.search().where(where).select(list(columns)) for where in wheres]
+                return pa.concat_tables([query.to_arrow() for query in queries])
+
+        return found() if self.held else self._agreed(found)
 
     def batches(self, columns: Sequence[str], rows: int = 8192) -> Iterator[pa.RecordBatch]:
         """All documents, a batch at a time, with their row ids in `_rowid`."""
@@ -245,8 +242,7 @@ class Table:
 
     def delete_ids(self, ids: Sequence[str]) -> int:
         """Delete documents by their ids. Returns how many were there."""
-        listed = [ids[start : start + _LISTED_AT_ONCE] for start in range(0, len(ids), _LISTED_AT_ONCE)]
-        return sum(self.delete(_is_one_of("id", some)) for some in listed)
+        return sum(self.delete(where) for where in _are_among("id", ids))
 
     def set_maker(self, maker: str) -> None:
         """Keep another maker from this version on; documents and vectors stay as they are."""
@@ -347,14 +343,15 @@ def connect(where: str, options: Any = None) -> Any:
     return lancedb.connect(where, session=session, storage_options=options)
 
 
-def _is_one_of(column: str, values: Sequence[str]) -> str:
-    """An SQL condition.
+def _are_among(column: str, values: Sequence[str]) -> list[str]:
+    """SQL conditions that find the rows with one of the values, each for so many values.
 
-    >>> _is_one_of("id", ["it's", "b"]), _is_one_of("id", [])
-    ("id IN ('it''s', 'b')", 'false')
+    >>> _are_among("id", ["it's", "b"])
+    ["id IN ('it''s', 'b')"]
     """
-    quoted = ("'" + value.replace("'", "''") + "'" for value in values)
-    return f"{column} IN ({', '.join(quoted)})" if values else "false"
+    quoted = ["'" + value.replace("'", "''") + "'" for value in values]
+    starts = range(0, len(quoted), _LISTED_AT_ONCE)
+    return [f"{column} IN ({', '.join(quoted[start : start + _LISTED_AT_ONCE])})" for start in starts]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,10 @@ class Bucket:
     def new(cls, place: str, options: Mapping[str, str] | None) -> Iterator[Bucket]:
         """See `storage.new`. What a killed process has begun lies in a folder of its own and bothers nobody."""
         outside = cls(place, options)
-        there = outside._top_level()
+        with outside._explained():
+            listed = obstore.list_with_delimiter(outside._store)
+        paths = [*listed["common_prefixes"], *(one["path"] for one in listed["objects"])]
+        there = [str(path).rstrip("/").rpartition("/")[2] for path in paths]
         if _POINTER in there:
             raise IndexingError(f"{place} is an index; Index.open opens it; a new index wants a folder of its own")
         if not all(_FOLDER.fullmatch(name) for name in there):
@@ -186,11 +189,8 @@ class Bucket:
         return True
 
     def remove(self, name: str) -> None:
-        with self._explained():
-            try:
-                obstore.delete(self._store, name)
-            except FileNotFoundError:
-                return
+        with self._explained(), suppress(FileNotFoundError):
+            obstore.delete(self._store, name)
 
     def lock(self) -> nullcontext[None]:
         return nullcontext()
@@ -259,19 +259,10 @@ class Bucket:
                 )
             raise ours from None
 
-    def _top_level(self) -> list[str]:
-        """Names of the files and folders directly below the place."""
-        with self._explained():
-            listed = obstore.list_with_delimiter(self._store)
-        paths = [*listed["common_prefixes"], *(one["path"] for one in listed["objects"])]
-        return [str(path).rstrip("/").rpartition("/")[2] for path in paths]
-
     def _remove_quietly(self) -> None:
-        try:
+        with suppress(IndexingError):  # if the storage does not answer: what is left bothers nobody
             for name in self.files():
                 self.remove(name)
-        except IndexingError:
-            return  # the storage does not answer: what is left bothers nobody
 
 
 def _pointer(folder: str) -> dict[str, str]:
