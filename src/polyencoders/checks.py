@@ -1,4 +1,4 @@
-"""Checks of what is given to a model, with one message for each mistake. Knows plain values only."""
+"""Checks values that are given to a model, with one message for each mistake."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ from polyencoders.errors import ModelError
 
 
 def check_whole_number(setting: str, value: Any, at_least: int = 1) -> int:
-    """The value, if it is a whole number and large enough.
-
-    Raises
-    ------
-    ModelError
-        It is not.
+    """Return the value if it is a whole number and large enough; otherwise raise a `ModelError`.
 
     Examples
     --------
@@ -27,7 +22,7 @@ def check_whole_number(setting: str, value: Any, at_least: int = 1) -> int:
 
 
 def shown(value: Any) -> str:
-    """A value and its type, short enough for one line of an error message.
+    """Return a value and its type, short enough for one line of an error message.
 
     Examples
     --------

@@ -1,7 +1,4 @@
-"""The errors that people see. Each message says what was given, where, and what would be right.
-
-Knows nothing of models, files or the command line; everything else may import it.
-"""
+"""The errors that people see. Each message says what was given, where, and what would be right."""
 
 from __future__ import annotations
 
@@ -27,8 +24,7 @@ class IndexingError(PolyencodersError, RuntimeError):
 
 
 class StorageError(IndexingError):
-    """Object storage that does not answer, or refuses. Nothing of the index is lost by it, and what was asked for can
-    be asked again."""
+    """Object storage does not answer, or refuses. Nothing of the index is lost; the request can be repeated."""
 
 
 class ClusterError(PolyencodersError, RuntimeError):

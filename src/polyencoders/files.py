@@ -1,7 +1,4 @@
-"""Whatever is written to disk is written whole or not at all: directories and files that appear finished.
-
-Knows paths; nothing of what is in the files.
-"""
+"""Writes files and directories whole or not at all: they appear finished."""
 
 from __future__ import annotations
 
@@ -17,27 +14,11 @@ from pathlib import Path
 def whole_directory(
     path: str | os.PathLike[str], replaced: Callable[[str], object] = lambda name: False
 ) -> Iterator[Path]:
-    """Write a directory beside `path`, and put it in its place only when the block ends without an error.
+    """Yield a directory beside `path`, which takes its place when the block ends without an error.
 
-    After an error (a full disk, an interruption) `path` is what it was.
-
-    Parameters
-    ----------
-    path
-        The directory to make, or to replace.
-    replaced
-        Tells of names at its top level whether they go with the old contents; other entries that the new ones do not
-        replace, such as checkpoints, are kept.
-
-    Yields
-    ------
-    Path
-        The directory to write to meanwhile.
-
-    Raises
-    ------
-    NotADirectoryError
-        `path` is a file.
+    After an error (a full disk, an interruption) `path` is what it was. Old entries at its top level whose names are
+    `replaced` go; others that the new ones do not replace, such as checkpoints, are kept. A `path` that is a file
+    raises a `NotADirectoryError`.
 
     Examples
     --------
@@ -54,7 +35,7 @@ def whole_directory(
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.writing-", dir=target.parent))
     try:
-        # mkdtemp makes a directory for its owner alone; a model is as readable as any other file of the user's.
+        # mkdtemp makes a directory for its owner alone; a model should be as readable as the user's other files.
         scratch.chmod(0o777 & ~_umask())
         yield scratch
         for file in scratch.rglob("*"):
@@ -83,26 +64,7 @@ def whole_directory(
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write a file beside `path`, and put it in its place only when the block ends without an error.
-
-    Parameters
-    ----------
-    path
-        The file to make, or to replace.
-
-    Yields
-    ------
-    Path
-        The file to write to meanwhile.
-
-    Examples
-    --------
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with whole_file(f"{folder}/scores.txt") as scratch:
-    ...         _ = scratch.write_text("0.5")
-    ...     os.listdir(folder)
-    ['scores.txt']
-    """
+    """Yield a file beside `path`, which takes its place when the block ends without an error."""
     target = Path(path).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.writing-", dir=target.parent)
@@ -119,7 +81,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: `$POLYENCODERS_CACHE`, or the user's cache folder; deleted at any time."""
+    """Return the folder for what can be made again: `$POLYENCODERS_CACHE`, or one in the user's cache folder."""
     if given := os.environ.get("POLYENCODERS_CACHE"):
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polyencoders"

@@ -1,4 +1,4 @@
-"""Loads a model, whoever computes it: an exported graph where the directory holds one, PyTorch otherwise."""
+"""Loads a model: an exported graph on ONNX Runtime where the directory holds one, PyTorch otherwise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NEED_TRAIN = ("torch", "transformers", "sentence_transformers", "datasets", "acc
 
 
 def load(path: str | os.PathLike[str], **arguments: Any) -> Encoder | PairScorer:
-    """Load a saved model of whatever architecture.
+    """Load a saved model of any architecture.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def load(path: str | os.PathLike[str], **arguments: Any) -> Encoder | PairScorer
         A model directory, an exported one, or a model's name on the hub. A plain backbone is a `BiEncoder` as it
         comes, a plain reranker a `CrossEncoder`.
     **arguments
-        Of whoever computes: `device`, `token`, `revision`, ... for PyTorch.
+        For PyTorch those of the architecture's class: `device`, `token`, `revision`, ...
 
     Raises
     ------
@@ -38,11 +38,7 @@ def load(path: str | os.PathLike[str], **arguments: Any) -> Encoder | PairScorer
     >>> load(get_model_path()).encode_documents(["Pancakes."]).shape
     (1, 384)
     """
-    name = os.fspath(path)
-    # "owner/model" may be on the hub, unless "owner" is a directory here: then, as all else, it is a mistyped path.
-    on_a_hub = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).parent.is_dir()
-    if not Path(name).exists() and not on_a_hub:
-        raise ModelError(f"{name}: no such model directory")
+    name = checked_name(path)
     # The package itself is the one place that knows every engine; see polyencoders/__init__.py.
     opens = next(opens for marker, opens in polyencoders.ENGINES if not marker or (Path(name) / marker).exists())
     module, function = opens.split(":")
@@ -54,3 +50,13 @@ def load(path: str | os.PathLike[str], **arguments: Any) -> Encoder | PairScorer
         why = f"{name} is a PyTorch model (one that `polyencoders export` writes needs no PyTorch), and"
         raise MissingExtraError(str(error.name), "train", why) from None
     return model
+
+
+def checked_name(path: str | os.PathLike[str]) -> str:
+    """Return the path or name of a model; refuse a path that does not exist."""
+    name = os.fspath(path)
+    # "owner/model" may be on the hub, unless "owner" is a directory here: then it is a mistyped path.
+    on_a_hub = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).parent.is_dir()
+    if not Path(name).exists() and not on_a_hub:
+        raise ModelError(f"{name}: no such model directory")
+    return name

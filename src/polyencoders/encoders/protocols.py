@@ -1,7 +1,7 @@
-"""The contract between text and vectors: what everything above a model may ask of it, whoever computes.
+"""The contract between text and vectors: what an index, a server or an evaluation may ask of a model.
 
-An `Encoder` makes vectors of queries and of documents apart; a `PairScorer` reads a query and a document together.
-PyTorch models and exported graphs both keep this contract, so an index or a server cannot tell them apart.
+An `Encoder` encodes queries and documents apart; a `PairScorer` reads a query and a document together. PyTorch models
+and exported graphs both keep this contract.
 """
 
 from __future__ import annotations

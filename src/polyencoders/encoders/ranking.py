@@ -1,7 +1,4 @@
-"""The surface that every model shares: pairs in, scores out; a query and documents in, ranked hits out.
-
-Each distinct text is encoded once and each distinct pair is scored once, so equal texts get equal scores.
-"""
+"""Scores pairs and ranks documents, for every model in the same way. Equal texts get equal scores."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Any, TypedDict, TypeVar
 import numpy as np
 
 from polyencoders.checks import shown
-from polyencoders.encoders.protocols import Encoder, Vectors
+from polyencoders.encoders.protocols import Vectors
 from polyencoders.encoders.queries import Query, check_document, check_query
 from polyencoders.scoring import score_all_pairs
 
@@ -64,15 +61,7 @@ def as_pairs(inputs: Any) -> list[tuple[Query, str]]:
 
 
 def check_lists(queries: Any, documents: Any) -> None:
-    """Refuse anything but queries and as many lists of documents.
-
-    Raises
-    ------
-    TypeError
-        They are not lists of queries and of lists of texts.
-    ValueError
-        There are more of the one than of the other.
-    """
+    """Refuse anything but queries and as many lists of documents."""
     if not _is_list(queries):
         raise TypeError(f"expected a list of queries, got {shown(queries)}")
     if not _is_list(documents):
@@ -85,15 +74,7 @@ def check_lists(queries: Any, documents: Any) -> None:
 
 
 def check_ranking(documents: Any, top_k: int | None = None) -> None:
-    """Refuse anything but a list of texts to rank, and a number of hits.
-
-    Raises
-    ------
-    TypeError
-        The documents are not a list of texts.
-    ValueError
-        `top_k` is not a whole number of at least 1.
-    """
+    """Refuse anything but a list of texts to rank, and a `top_k` of at least 1."""
     if not _is_list(documents):
         raise TypeError(f"documents are a list of texts, got {shown(documents)}")
     for text in documents:
@@ -152,11 +133,15 @@ def _plain(query: Any) -> Any:
     return query.tolist() if isinstance(query, np.ndarray) else query
 
 
-class VectorRanking:
-    """`rank`, `score_lists` and `predict` for every `Encoder`."""
+class Ranking:
+    """`rank`, `score_lists` and `predict` for any model that scores pairs by `_scores`."""
+
+    def _scores(self, pairs: list[tuple[Query, str]], show_progress_bar: bool) -> Vectors:
+        """Score pairs; each distinct one is scored once."""
+        raise NotImplementedError
 
     def rank(
-        self: Encoder,
+        self,
         query: Query,
         documents: Sequence[str],
         top_k: int | None = None,
@@ -196,7 +181,7 @@ class VectorRanking:
         return hits(scores, documents, top_k, return_documents)
 
     def score_lists(
-        self: Encoder,
+        self,
         queries: Sequence[Query],
         documents: Sequence[Sequence[str]],
         batch_size: int = 32,
@@ -229,15 +214,10 @@ class VectorRanking:
         """
         check_lists(queries, documents)
         pairs = [(query, text) for query, texts in zip(queries, documents, strict=True) for text in texts]
-        scores = _pair_scores(self, pairs, show_progress_bar)
+        scores = self._scores(pairs, show_progress_bar)
         return np.split(scores, np.cumsum([len(texts) for texts in documents])[:-1]) if len(queries) else []
 
-    def predict(
-        self: Encoder,
-        inputs: Any,
-        batch_size: int = 32,
-        show_progress_bar: bool | None = None,
-    ) -> Any:
+    def predict(self, inputs: Any, batch_size: int = 32, show_progress_bar: bool | None = None) -> Any:
         """Score pairs of a query and a document, as a cross-encoder's `predict` does.
 
         Parameters
@@ -257,12 +237,33 @@ class VectorRanking:
         TypeError
             An input is not a pair of a query and a document.
         """
-        scores = _pair_scores(self, as_pairs(inputs), bool(show_progress_bar))
+        scores = self._scores(as_pairs(inputs), bool(show_progress_bar))
         return scores[0] if is_pair(inputs) else scores
 
 
-class PairRanking:
-    """`rank`, `score_lists`, `score_pairs` and `predict` for a model that reads distinct pairs."""
+class VectorRanking(Ranking):
+    """Ranking by an `Encoder`: each distinct query and document is encoded once, each distinct pair scored once."""
+
+    def _scores(self: Any, pairs: list[tuple[Query, str]], show_progress_bar: bool) -> Vectors:
+        queries, of_pair = distinct([query for query, _ in pairs])
+        texts, places = distinct([text for _, text in pairs])
+        if not pairs:
+            return np.empty(0, dtype=np.float32)
+        with progress(len(queries) + len(texts), show_progress_bar) as advance:
+            codes = self.encode_queries(queries, advance)
+            vectors = self.encode_documents(texts, bf16=False, advance=advance)
+        scores = np.empty(len(pairs), dtype=np.float32)
+        order = np.argsort(of_pair, kind="stable")
+        bounds = np.searchsorted(np.asarray(of_pair)[order], np.arange(len(queries) + 1))
+        for number, (start, stop) in enumerate(pairwise(bounds.tolist())):
+            mine = order[start:stop]
+            wanted, where = np.unique(np.asarray(places)[mine], return_inverse=True)
+            scores[mine] = score_all_pairs(codes[number][None], vectors[wanted], self.temperature)[0][where]
+        return scores
+
+
+class PairRanking(Ranking):
+    """Ranking by a model that reads pairs: each distinct pair is read once."""
 
     def score_distinct_pairs(self, pairs: list[tuple[Query, str]], advance: Callable[[int], object]) -> Vectors:
         """Score distinct pairs, `(n,)`; subclasses say how."""
@@ -272,63 +273,12 @@ class PairRanking:
         """Score pairs, `(n,)`; each distinct pair is read once."""
         return self._scores(as_pairs(list(pairs)), False)
 
-    def predict(self, inputs: Any, batch_size: int = 32, show_progress_bar: bool | None = None) -> Any:
-        """Score a pair, or a list of pairs; see `VectorRanking.predict`."""
-        scores = self._scores(as_pairs(inputs), bool(show_progress_bar))
-        return scores[0] if is_pair(inputs) else scores
-
-    def score_lists(
-        self,
-        queries: Sequence[Query],
-        documents: Sequence[Sequence[str]],
-        batch_size: int = 32,
-        show_progress_bar: bool = False,
-    ) -> list[Vectors]:
-        """Score each query with the documents of its own list; see `VectorRanking.score_lists`."""
-        check_lists(queries, documents)
-        pairs = [(query, text) for query, texts in zip(queries, documents, strict=True) for text in texts]
-        scores = self._scores(pairs, show_progress_bar)
-        return np.split(scores, np.cumsum([len(texts) for texts in documents])[:-1]) if len(queries) else []
-
-    def rank(
-        self,
-        query: Query,
-        documents: Sequence[str],
-        top_k: int | None = None,
-        return_documents: bool = False,
-        batch_size: int = 32,
-        show_progress_bar: bool | None = None,
-    ) -> list[Hit]:
-        """Rank documents by their score for one query, best first; see `VectorRanking.rank`."""
-        check_ranking(documents, top_k)
-        scores = self.score_lists([query], [documents], batch_size, bool(show_progress_bar))[0]
-        return hits(scores, documents, top_k, return_documents)
-
     def _scores(self, pairs: list[tuple[Query, str]], show_progress_bar: bool) -> Vectors:
         if not pairs:
             return np.empty(0, dtype=np.float32)
         distinct_pairs, places = distinct(pairs)
         with progress(len(distinct_pairs), show_progress_bar) as advance:
             return self.score_distinct_pairs(distinct_pairs, advance)[places]
-
-
-def _pair_scores(model: Encoder, pairs: Sequence[tuple[Query, str]], show_progress_bar: bool) -> Vectors:
-    """Scores of pairs: each distinct query and document is encoded once, and each distinct pair scored once."""
-    queries, of_pair = distinct([query for query, _ in pairs])
-    texts, places = distinct([text for _, text in pairs])
-    if not pairs:
-        return np.empty(0, dtype=np.float32)
-    with progress(len(queries) + len(texts), show_progress_bar) as advance:
-        codes = model.encode_queries(queries, advance)
-        vectors = model.encode_documents(texts, bf16=False, advance=advance)
-    scores = np.empty(len(pairs), dtype=np.float32)
-    order = np.argsort(of_pair, kind="stable")
-    bounds = np.searchsorted(np.asarray(of_pair)[order], np.arange(len(queries) + 1))
-    for number, (start, stop) in enumerate(pairwise(bounds.tolist())):
-        mine = order[start:stop]
-        wanted, where = np.unique(np.asarray(places)[mine], return_inverse=True)
-        scores[mine] = score_all_pairs(codes[number][None], vectors[wanted], model.temperature)[0][where]
-    return scores
 
 
 @contextmanager

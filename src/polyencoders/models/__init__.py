@@ -1,4 +1,4 @@
-"""Text in, vectors or scores out: the architectures, on any Hugging Face encoder. Knows scoring, and nothing above."""
+"""The architectures in PyTorch, on any Hugging Face encoder: text in, vectors or scores out."""
 
 from polyencoders.models.arc_ii import ArcII
 from polyencoders.models.bi_encoder import BiEncoder

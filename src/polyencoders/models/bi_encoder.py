@@ -18,7 +18,7 @@ from polyencoders.models.reductions import AverageOfCodes, reduction_module, red
 class BiEncoder(DualEncoder):
     """`score = red(T1(query)) . red(T2(document))`.
 
-    Without settings it scores as the backbone does as it comes; what a saved model was built with is loaded with it.
+    Without settings it scores as its backbone does. A saved model is loaded with the settings it was built with.
 
     Parameters
     ----------
@@ -114,12 +114,12 @@ class BiEncoder(DualEncoder):
 
     @property
     def maps(self) -> str | None:
-        """The maps after those codes."""
+        """The linear maps after those codes."""
         return self.query_codes.maps if self.query_codes else None
 
     @property
     def position_bias(self) -> bool | None:
-        """Whether those codes weigh distances from the query's end."""
+        """Whether those codes weigh how far from the query's end an output stands."""
         return self.query_codes.position_bias if self.query_codes else None
 
     @property
@@ -128,7 +128,7 @@ class BiEncoder(DualEncoder):
         return bool(self.saved_settings["query_map"])
 
     def card_properties(self) -> dict[str, Any]:
-        """What the model card says of the model, row by row."""
+        """Return the rows of the model card's table."""
         codes = f", average of {self.m} codes, maps: {self.maps}" if self.m else ""
         codes += ", position bias" if self.position_bias else ""
         return {
@@ -156,6 +156,5 @@ class BiEncoder(DualEncoder):
 
 
 def default_maps(m: int) -> str:
-    """One map a code up to 8 codes, one for all beyond: four codes with a map each did as well as sixteen, and m maps
-    of d x d weights are what a small training set cannot fill."""
+    """Return `each` up to 8 codes, else `shared`: a small training set cannot fill many maps of d x d weights."""
     return "each" if m <= 8 else "shared"

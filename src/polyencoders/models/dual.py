@@ -1,8 +1,7 @@
-"""What bi- and poly-encoders have in common: two sides, a query's and a document's, that meet only in the score.
+"""What bi- and poly-encoders share: a query side and a document side that meet only in the score.
 
-A `DualEncoder` is a `SentenceTransformer`: its trainer, losses, evaluators and hub work with it. It knows which side a
-text is on, and refuses to guess; it cuts long queries from the oldest end. What a query becomes (one vector, or m
-codes) and what the score is, the two subclasses say.
+A `DualEncoder` is a `SentenceTransformer`, so its trainer, losses, evaluators and hub work with it. It must be told
+which side a text is on, and cuts long queries from the oldest end.
 """
 
 from __future__ import annotations
@@ -38,21 +37,21 @@ SIDES: tuple[Side, Side] = ("query", "document")
 
 
 class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
-    """The two sides of a bi- or poly-encoder; use `BiEncoder` or `PolyEncoder`.
+    """Encodes queries and documents apart; use `BiEncoder` or `PolyEncoder`.
 
     The modules of a side, its route, are a `Transformer` and what reduces its outputs. With a shared tower both routes
-    begin with the same transformer; otherwise with two, the same at the start and trained separately.
+    begin with the same transformer, otherwise with two that are the same at the start.
     """
 
     module_classes = (QueryCodes, MeanOfFirst, AverageOfCodes)
 
     precomputed: Callable[[Sequence[str], Side], dict[str, Any]] | None = None
-    """Set while training on a frozen backbone: texts to features whose first `modules_applied` modules are done."""
+    """Set while training on a frozen backbone: turns texts into features after `modules_applied` modules."""
 
     # -- what a model is ---------------------------------------------------------------------------------------------
 
     def route(self, task: Side) -> list[nn.Module]:
-        """The modules that a query (or a document) goes through, in order."""
+        """Return the modules that a query (or a document) goes through, in order."""
         modules: list[nn.Module] = []
         for module in self.children():
             modules.extend(module.sub_modules[task].children() if isinstance(module, Router) else [module])
@@ -101,7 +100,7 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
 
     @property
     def score_scale(self) -> float:
-        """What scores are multiplied by in a loss: 20 for cosines, whose softmax would be flat, else 1 (the paper)."""
+        """The factor of scores in a loss: 20 for cosines, whose softmax would be flat, else 1 (the paper)."""
         return 20.0 if self.normalize else 1.0
 
     def _transformer(self, task: Side) -> Transformer:
@@ -110,7 +109,7 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         return transformer
 
     def card_properties(self) -> dict[str, Any]:
-        """What the model card says of the model, row by row."""
+        """Return the rows of the model card's table."""
         return {
             "Document vector": f"{self.get_embedding_dimension()} dimensions, {self.document_reduction}"
             + (f" (n = {self.n})" if self.document_reduction == "mean-first-n" else "")
@@ -147,7 +146,7 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         return {**super()._saved_arguments(config), "truncate_dim": config.get("truncate_dim")}
 
     def _build_sides(self, backbone: Backbone) -> tuple[list[nn.Module], list[nn.Module]]:
-        """What follows the transformer on the query side, and on the document side."""
+        """Return what follows the transformer on the query side, and on the document side."""
         raise NotImplementedError
 
     def _build_document_side(self, backbone: Backbone, reduction: str | None = None) -> list[nn.Module]:
@@ -162,9 +161,9 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         return side
 
     def fold_document_map(self) -> None:
-        """Move the document side's linear map to the query side, where the same scores need no map on documents.
+        """Move the document side's linear map to the query side; scores stay the same: `y . (B c) = (B'y) . c`.
 
-        `y . (B c) = (B'y) . c`: document vectors are then the backbone's own, and the ones already stored stay valid.
+        Document vectors are then the backbone's own, so vectors that it has already made can be searched.
         """
         if not self.document_map:
             return
@@ -182,26 +181,12 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
     def preprocess(
         self, inputs: Sequence[Any], prompt: str | None = None, task: Side | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Texts to the features that `forward` takes, stamped with the side they are on.
-
-        Parameters
-        ----------
-        inputs
-            Queries (texts, or conversations of turns) or documents (texts).
-        prompt
-            Put before each text.
-        task
-            `query` or `document`.
-
-        Returns
-        -------
-        dict
-            Tensors by name, and the task.
+        """Turn queries or documents into the features that `forward` takes, with `task`, the side, among them.
 
         Raises
         ------
         ValueError
-            No task is given.
+            No task is given: `query` or `document`.
         TypeError
             An input is not a query, or not a document.
         """
@@ -217,7 +202,7 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         return features
 
     def text_of(self, text: Query, task: Side, prompt: str | None = None) -> str:
-        """The text that is tokenised: turns joined, and a long query cut from its oldest end, beside its prompt."""
+        """Return the text that is tokenised: turns joined, and a long query cut from its oldest end."""
         if task == "document":
             return check_document(text)
         transformer = self._transformer("query")
@@ -225,28 +210,22 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         return query_text(text, self.turn_separator, transformer.tokenizer, longest, prompt)
 
     def tokenized(self, texts: Sequence[str], task: Side, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Texts that are cut already, as the transformer of their side takes them."""
+        """Tokenise texts that are cut already, as the transformer of their side takes them."""
         return dict(super().preprocess(list(texts), prompt=prompt, task=task, **kwargs))
 
     def forward(self, input: dict[str, Any], task: Side | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Features to `sentence_embedding`: documents `(n, d)`; queries `(q, d)` or, of a poly-encoder, `(q, m, d)`."""
+        """Turn features into `sentence_embedding`: `(n, d)`, or `(q, m, d)` for a poly-encoder's queries."""
         task = _checked_side(task or input.get("task"), "forward")
         for module in self.route(task)[input.get("modules_applied", 0) :]:
             input = module(input)
         return input
 
     def encode(self, inputs: Any, *args: Any, task: Side | None = None, **kwargs: Any) -> Any:
-        """sentence-transformers' `encode`, with the side named: use `encode_query` or `encode_document`.
-
-        Raises
-        ------
-        ValueError
-            No task is given: a query and a document are encoded differently.
-        """
+        """Encode as sentence-transformers does; raise a `ValueError` where `task` does not name the side."""
         return super().encode(inputs, *args, task=_checked_side(task, "encode"), **kwargs)
 
     def is_singular_input(self, inputs: Any) -> bool:  # type: ignore[override]
-        """A text is a single input; a list is a batch (of texts, or of conversations, themselves lists of turns)."""
+        """Tell a text from a list, which is a batch of texts, or of conversations."""
         return isinstance(inputs, str)
 
     # -- the contract of `encoders/` ---------------------------------------------------------------------------------
@@ -263,12 +242,12 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
 
     @property
     def temperature(self) -> float:
-        """Of the softmax over the query codes; it changes nothing for a single vector."""
+        """The temperature of the softmax over the query codes; it changes nothing for a single vector."""
         return 1.0
 
     @property
     def fingerprints(self) -> Fingerprints:
-        """Names of what makes the vectors of both sides, by their weights and settings as they are now."""
+        """Names of what makes the vectors of both sides, from the weights and settings as they are now."""
         lengths = ("query_length", "document_length")
         documents = {"prompt": self.prompts.get("document") or "", "length": self.document_length}
         queries = {
@@ -289,20 +268,20 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
 
     @property
     def has_query_codes(self) -> bool:
-        """Whether its queries are made of codes that attend over their words, which `read_query` shows."""
+        """Whether `read_query` can show which words a query's codes are made of."""
         return False
 
     def encode_queries(self, queries: Sequence[Query], advance: Advance = ignore) -> Vectors:
-        """Query codes `(q, m, d)`, float32, as `encode_query` makes them, with less padding; one code for a vector."""
+        """Return query codes `(q, m, d)`, float32; one code where a query is a single vector."""
         vectors = encoding.encode_queries(self, queries, advance=advance)
         return vectors if vectors.ndim == 3 else vectors[:, None]
 
     def encode_documents(self, texts: Sequence[str], bf16: bool | None = None, advance: Advance = ignore) -> Vectors:
-        """Document vectors `(n, d)`, float32, as `encode_document` makes them, in a fraction of the time."""
+        """Return document vectors `(n, d)`, float32, as `encode_document` does, in a fraction of the time."""
         return encoding.encode_documents(self, texts, bf16, advance)
 
     def document_encoder(self, bf16: bool) -> Callable[[Sequence[str]], Vectors]:
-        """Return a function that encodes documents, with its weights in bf16 once and for all where that is asked."""
+        """Return a function that encodes documents, with weights cast to bf16 once where that is asked."""
         reader = encoding.in_bf16(self) if bf16 else self
         return functools.partial(encoding.encode_documents, reader, bf16=False)
 
@@ -314,13 +293,7 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
     ) -> Any:
-        """Score pairs as `CrossEncoder.predict` does, with its arguments; see `VectorRanking.predict`.
-
-        Returns
-        -------
-        numpy.ndarray, list or Tensor
-            `(pairs,)` scores, or a single score for a single pair.
-        """
+        """Score pairs as `VectorRanking.predict` does, with the further arguments of `CrossEncoder.predict`."""
         scores = super().predict(inputs, batch_size, show_progress_bar)
         if convert_to_tensor or not convert_to_numpy:
             scores = torch.as_tensor(scores)
@@ -329,12 +302,12 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
 
 
 def linear_map(dimension: int) -> Dense:
-    """A linear map that starts as the identity."""
+    """Return a linear map that starts as the identity."""
     return Dense(dimension, dimension, bias=False, activation_function=nn.Identity(), init_weight=torch.eye(dimension))
 
 
 def router(query_side: list[nn.Module], document_side: list[nn.Module]) -> Router:
-    """What sends a text through the modules of its side."""
+    """Return the module that sends a text through the modules of its side."""
     return Router.for_query_document(
         cast(list[Module], query_side), cast(list[Module], document_side), default_route=None, allow_empty_key=False
     )

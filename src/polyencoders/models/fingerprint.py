@@ -1,7 +1,4 @@
-"""What a part of a model is, in one short string: the same weights and settings give the same, others another.
-
-Caches and indexes are keyed by it, so that new weights never meet old vectors. Knows tensors and configurations only.
-"""
+"""Names a part of a model by its weights and settings. Caches and indexes are keyed by the name."""
 
 from __future__ import annotations
 
@@ -17,16 +14,9 @@ from torch import nn
 
 
 def fingerprint(modules: Iterable[nn.Module], settings: Mapping[str, Any], leave_out: Collection[str] = ()) -> str:
-    """32 hexadecimal digits of the modules' weights, names and types, and of the settings.
+    """Return 32 hexadecimal digits that depend on the modules' weights, names and types, and on the settings.
 
-    Parameters
-    ----------
-    modules
-        In order, such as a model's route.
-    settings
-        Whatever else decides what comes out of them.
-    leave_out
-        Names in the modules' configurations that decide nothing here.
+    Names in `leave_out` are skipped in the modules' configurations, because they decide nothing here.
 
     Examples
     --------
@@ -43,7 +33,7 @@ def fingerprint(modules: Iterable[nn.Module], settings: Mapping[str, Any], leave
     for module in modules:
         configuration = dict(module.get_config_dict()) if isinstance(module, Module) else {}
         if isinstance(module, Transformer):
-            # Kept in the tokeniser, and so missing from the module's own configuration.
+            # The tokeniser keeps it, so the module's own configuration does not have it.
             configuration["max_seq_length"] = module.max_seq_length
         for name in leave_out:
             configuration.pop(name, None)

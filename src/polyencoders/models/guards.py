@@ -1,7 +1,4 @@
-"""Stops evaluators of sentence-transformers that score a poly-encoder's vectors by something else than its score.
-
-Knows evaluators by their classes; nothing of how they measure.
-"""
+"""Stops sentence-transformers' evaluators that score a poly-encoder's vectors by something else than its score."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from sentence_transformers.util import cos_sim
 
 
 class PolyEncoderCardData(SentenceTransformerModelCardData):
-    """Where evaluators leave their figures, at the end of each: the one place a model sees them all."""
+    """Receives the figures of every evaluator: the one place where a model sees them all."""
 
     def set_evaluation_metrics(self, evaluator: Any, metrics: dict[str, Any], epoch: int = 0, step: int = 0) -> None:
         """Take the figures of an evaluator that used the model's score.

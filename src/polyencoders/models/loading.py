@@ -1,7 +1,4 @@
-"""A saved model of whatever architecture, by what its directory says it is.
-
-Knows the architectures; nothing of what they do.
-"""
+"""Loads a saved PyTorch model of any architecture, by what its directory says it is."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from typing import Any
 
 from sentence_transformers.util import load_file_path
 
+from polyencoders.encoders.loading import checked_name
 from polyencoders.errors import ModelError
 from polyencoders.models.arc_ii import ArcII
 from polyencoders.models.bi_encoder import BiEncoder
@@ -26,27 +24,8 @@ ARCHITECTURES = {model.__name__: model for model in (BiEncoder, PolyEncoder, Cro
 def load_model(
     path: str | os.PathLike[str], **arguments: Any
 ) -> BiEncoder | PolyEncoder | CrossEncoder | WarmCrossEncoder | ArcII:
-    """Load a saved model.
-
-    A plain backbone is a `BiEncoder` as it comes, a plain reranker a `CrossEncoder`.
-
-    Parameters
-    ----------
-    path
-        A model directory, or a model's name on the hub.
-    arguments
-        As for the architecture's class: `device`, `token`, `revision`, ...
-
-    Raises
-    ------
-    ModelError
-        When there is no such directory, it holds no model, or its architecture is not known.
-    """
-    name = os.fspath(path)
-    # "owner/model" may be on the hub, unless "owner" is a directory here: then, as all else, it is a mistyped path.
-    on_a_hub = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).parent.is_dir()
-    if not Path(name).exists() and not on_a_hub:
-        raise ModelError(f"{name}: no such model directory")
+    """Load a saved PyTorch model as `polyencoders.load` does, with the same arguments and errors."""
+    name = checked_name(path)
     if Path(name).is_dir() and not (Path(name) / "modules.json").exists() and not (Path(name) / "config.json").exists():
         raise ModelError(f"{name} is a directory without a model: it has neither modules.json nor config.json")
     saved = read_config(name, hub_arguments(arguments)).get(ARCHITECTURE_KEY)
@@ -63,7 +42,7 @@ def load_model(
 
 
 def _is_reranker(name: str, hub: dict[str, Any]) -> bool:
-    """Whether a model that is not ours reads pairs: a classifier of sequences, as rerankers are."""
+    """Tell whether a model that is not ours reads pairs: rerankers are classifiers of sequences."""
     path = load_file_path(name, "config.json", **hub)
     if path is None:
         return False

@@ -26,7 +26,7 @@ from polyencoders.models.query_reading import read_query
 from polyencoders.scoring.torch_score import score_all_pairs, score_pairwise
 
 ALIKE = 1e8
-"""A temperature at which every code gets the same weight, whatever the inner products."""
+"""A temperature at which all codes get the same weight."""
 
 Embeddings = Tensor | np.ndarray | Sequence[Tensor] | Sequence[np.ndarray]
 
@@ -131,14 +131,14 @@ class PolyEncoder(DualEncoder):
 
     @property
     def query_codes(self) -> QueryCodes:
-        """The module that makes them."""
+        """The module that makes the query codes."""
         codes = super().query_codes
         assert codes is not None
         return codes
 
     @property
     def m(self) -> int:
-        """Number of query codes (of `last-and-first` without the one of the first output)."""
+        """Number of query codes; `last-and-first` has one more."""
         return self.query_codes.m
 
     @property
@@ -153,17 +153,17 @@ class PolyEncoder(DualEncoder):
 
     @property
     def position_bias(self) -> bool:
-        """Whether the codes weigh distances from the query's end."""
+        """Whether the codes weigh how far from the query's end an output stands."""
         return self.query_codes.position_bias
 
     @property
     def temperature(self) -> float:
-        """Of the softmax over the codes."""
+        """The temperature of the softmax over the codes."""
         return float(self.saved_settings["temperature"])
 
     @property
     def has_query_codes(self) -> bool:
-        """Always: `read_query` shows which words the codes are made of."""
+        """Always true: `read_query` shows which words the codes are made of."""
         return True
 
     def read_query(self, query: Query) -> QueryReading:
@@ -172,10 +172,9 @@ class PolyEncoder(DualEncoder):
 
     @contextmanager
     def averaging(self) -> Iterator[None]:
-        """Score by the average of the codes for a while: the score's limit for a high temperature.
+        """Score by the average of the codes within the block: the score's limit for a high temperature.
 
-        What the document's attention adds is the difference. A model that is trained so is
-        `BiEncoder(reduction="attention")`.
+        The difference is what the document's attention adds.
 
         Examples
         --------
@@ -195,7 +194,7 @@ class PolyEncoder(DualEncoder):
             self.saved_settings["temperature"] = temperature
 
     def card_properties(self) -> dict[str, Any]:
-        """What the model card says of the model, row by row."""
+        """Return the rows of the model card's table."""
         return {
             "Score": f"the document's attention over the query codes (`poly`), temperature {self.temperature:g}",
             "Query codes": f"{self.query_codes.number_of_codes}, {self.codes}, maps: {self.maps}"
@@ -226,13 +225,13 @@ class PolyEncoder(DualEncoder):
         precision: str = "float32",
         **kwargs: Any,
     ) -> Any:
-        """sentence-transformers' `encode`, with the side named: use `encode_query` or `encode_document`.
+        """Encode as sentence-transformers does, with the side named by `task`.
 
         Raises
         ------
         ValueError
-            No task is given; or `normalize_embeddings` (build the model with `normalize=True`: scaling vectors
-            afterwards changes the scores), or, for queries, a `precision` other than float32.
+            No task is given; or `normalize_embeddings`, which would change the scores; or, for queries, a `precision`
+            other than float32.
         """
         if normalize_embeddings:
             raise ValueError(
@@ -253,19 +252,7 @@ class PolyEncoder(DualEncoder):
         pass  # sentence-transformers sets what is given; a poly-encoder has one score
 
     def similarity(self, embeddings1: Embeddings, embeddings2: Embeddings) -> Tensor:
-        """Scores of every query with every document.
-
-        Parameters
-        ----------
-        embeddings1
-            Query codes, `(q, m, d)` or, of one query, `(m, d)`.
-        embeddings2
-            Document vectors, `(n, d)` or, of one document, `(d,)`.
-
-        Returns
-        -------
-        Tensor
-            `(q, n)`.
+        """Score every query with every document: codes `(q, m, d)` or `(m, d)`, vectors `(n, d)` or `(d,)` to `(q, n)`.
 
         Raises
         ------
@@ -276,7 +263,7 @@ class PolyEncoder(DualEncoder):
         return score_all_pairs(codes, documents, self.temperature)
 
     def similarity_pairwise(self, embeddings1: Embeddings, embeddings2: Embeddings) -> Tensor:
-        """Scores of query i with document i: `(n, m, d)` and `(n, d)` to `(n,)`."""
+        """Score query i with document i: `(n, m, d)` and `(n, d)` to `(n,)`."""
         codes, documents = self._vectors(embeddings1, embeddings2)
         return score_pairwise(codes, documents, self.temperature)
 

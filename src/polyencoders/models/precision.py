@@ -1,4 +1,4 @@
-"""Whether bf16 pays on this machine, and weights that are stored in half precision. Knows processors and parameters."""
+"""Tells whether bf16 pays on this machine, and handles weights that are stored in half precision."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 def bf16_is_native(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 in hardware: then training in it is faster and no worse."""
+    """Tell whether the device multiplies bf16 in hardware: then training in it is faster and no worse."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -17,17 +17,17 @@ def bf16_is_native(device: torch.device) -> bool:
 
 
 def autocast_to_bf16(model: nn.Module, device: torch.device, bf16: bool) -> torch.autocast:
-    """Compute in bf16 for a while, if that is asked and the weights are float32: others compute as they are.
+    """Compute in bf16 within the block, if that is asked and the weights are float32.
 
-    Autocast leaves what is normalised in the weights' own precision, and on a CPU refuses to join it to float16.
+    Autocast keeps normalised values in the weights' precision, and on a CPU refuses to join them with float16.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16 and not _has_half(model))
 
 
 def in_full_precision(model: nn.Module) -> None:
-    """Weights of float16 or bfloat16, in which many backbones are stored, to float32, in place.
+    """Cast weights of float16 or bfloat16, in which many backbones are stored, to float32, in place, to train them.
 
-    To train: a step is a thousandth of a weight or less, which half precision rounds away.
+    A step changes a weight by a thousandth or less, which half precision rounds away.
     """
     if _has_half(model):
         model.float()

@@ -1,8 +1,6 @@
-"""The query side of a poly-encoder: token outputs in, m query codes out (Humeau et al. 2020, section 4.4).
+"""Makes m query codes of the token outputs of a query (Humeau et al. 2020, section 4.4).
 
-Knows tensors and masks; nothing of tokenisers, documents or scores.
-
-A code that a text has no output for (first or last m, a text shorter than m tokens) comes out as zeros, which the score
+A text of fewer than m tokens has fewer codes of the kinds `first` and `last`; the others are zeros, which the score
 reads as absent.
 """
 
@@ -97,11 +95,11 @@ class QueryCodes(Module):
 
     @property
     def number_of_codes(self) -> int:
-        """How many vectors a query becomes."""
+        """Number of vectors of a query."""
         return self.m + 1 if self.kind == "last-and-first" else self.m
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Token outputs to codes."""
+        """Turn token outputs into codes."""
         outputs, mask = features["token_embeddings"], features["attention_mask"].bool()
         y = self.attention(outputs, mask) @ outputs
         if self.linear_maps is not None:
@@ -137,29 +135,29 @@ class QueryCodes(Module):
         return (counted[:, None, :] == places[:, :, None]) & mask[:, None, :]
 
     def get_embedding_dimension(self) -> int:
-        """d, of each code."""
+        """Return d, the dimension of each code."""
         return self.embedding_dimension
 
     def get_config_dict(self) -> dict[str, Any]:
-        """Settings. A position bias is named only where there is one, so that older models keep their fingerprints."""
+        """Return the settings. Without a position bias none is named, so older models keep their fingerprints."""
         settings: dict[str, Any] = super().get_config_dict()
         return {name: value for name, value in settings.items() if name != "position_bias" or value}
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
-        """Settings and weights, to the module's own folder."""
+        """Write settings and weights to the module's own folder."""
         self.save_config(output_path)
         self.save_torch_weights(output_path, safe_serialization=safe_serialization)
 
     @classmethod
     def load(cls, model_name_or_path: str, subfolder: str = "", *args: Any, **kwargs: Any) -> Self:
-        """The module saved in a folder of a model directory or hub repository."""
+        """Load the module from a folder of a model directory or hub repository."""
         hub = hub_arguments(kwargs)
         module = cls(**cls.load_config(model_name_or_path, subfolder=subfolder, **hub))
         return cls.load_torch_weights(model_name_or_path, subfolder=subfolder, model=module, **hub)
 
 
 def distances(mask: Tensor) -> Tensor:
-    """How far each output stands from the last real one, in `DISTANCES` steps: `(b, t) -> (b, t)`.
+    """Return how far each output stands from the last real one, in `DISTANCES` steps: `(b, t) -> (b, t)`.
 
     Counted from the end, because a long query is cut from its beginning: what is left keeps its place.
 

@@ -1,7 +1,6 @@
-"""What a poly-encoder reads in a query: its words, and the share of each in every code.
+"""Finds which words of a query each code of a poly-encoder is made of.
 
-Knows one model and one query; nothing of documents or scores. Where a tokeniser does not say which part of the text a
-token stands for, the tokens themselves are the words.
+Where a tokeniser does not say which part of the text a token stands for, the tokens are the words.
 """
 
 from __future__ import annotations
@@ -25,18 +24,6 @@ if TYPE_CHECKING:
 
 def read_query(model: PolyEncoder, query: Query) -> QueryReading:
     """Encode a query, and keep which of its words each code is made of.
-
-    Parameters
-    ----------
-    model
-        A poly-encoder.
-    query
-        A text, or the turns of a conversation, the oldest first.
-
-    Raises
-    ------
-    TypeError, ValueError
-        It is no query.
 
     Examples
     --------
@@ -76,7 +63,7 @@ def read_query(model: PolyEncoder, query: Query) -> QueryReading:
 
 
 def _through(model: PolyEncoder, features: dict[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Of one query: the share of each token in each code, `(m, t)`, and the codes, `(m, d)`."""
+    """Return the fraction of each token in each code of one query, `(m, t)`, and the codes, `(m, d)`."""
     shares: Tensor | None = None
     for module in model.route("query"):
         if isinstance(module, QueryCodes):
@@ -88,7 +75,7 @@ def _through(model: PolyEncoder, features: dict[str, Any]) -> tuple[NDArray[np.f
 
 
 def _places(tokenizer: Any, text: str, ids: list[int]) -> tuple[list[tuple[int, int]], list[int | None]]:
-    """Where each token stands in the text, and the number of its word; of no token, if the tokeniser does not say."""
+    """Return where each token stands in the text, and the number of its word, if the tokeniser says."""
     if getattr(tokenizer, "is_fast", False):
         read = tokenizer(text, return_offsets_mapping=True, truncation=False, verbose=False)
         if read["input_ids"] == ids:

@@ -1,7 +1,4 @@
-"""A model with the same document side as another, and a query side that has more to train: what upgrades an index.
-
-Knows the two sides of bi- and poly-encoders; nothing of training or of indexes.
-"""
+"""Gives a model a query side with more to train, and leaves its document side: stored vectors stay valid."""
 
 from __future__ import annotations
 
@@ -22,25 +19,13 @@ CODES = 4
 
 
 def with_new_query_side(model: BiEncoder | PolyEncoder, own_tower: bool = False) -> BiEncoder | PolyEncoder:
-    """A copy of a model whose document vectors are the same and whose queries can be trained apart from them.
+    """Return a copy of a model with the same document vectors, and with queries that can be trained apart from them.
 
-    Of a bi-encoder that averages its outputs (`mean` or `attention`) one of four learnt codes that are averaged, with a
-    map each and a position bias: what has won on a frozen backbone (docs/results.md). Of any other model itself. Either
-    ends in a linear map, which the documents' side would have had (`y . (B c) = (B'y) . c`). Everything new starts as
-    the identity, and codes small, so that the copy starts by ranking as the model does: with maps the model has already
-    in their places, and its codes, if it has any.
-
-    Parameters
-    ----------
-    model
-        A bi- or poly-encoder; it stays as it is.
-    own_tower
-        Whether queries get a transformer of their own, so that it can be trained, where both sides share one.
-
-    Returns
-    -------
-    BiEncoder or PolyEncoder
-        Its transformers are copies of the model's.
+    A bi-encoder that averages its outputs (`mean` or `attention`) gets four learnt codes that are averaged, with a map
+    each and a position bias, which won on a frozen backbone (docs/results.md). Other models keep their query side. Each
+    ends in a linear map, the one that documents would have (`y . (B c) = (B'y) . c`). New maps start as the identity,
+    and codes start small, so the copy ranks at first as the model does. With `own_tower`, queries get a transformer of
+    their own where both sides share one.
     """
     if isinstance(model, BiEncoder) and model.reduction in ("mean", "attention"):
         new: BiEncoder | PolyEncoder = _attending(model)

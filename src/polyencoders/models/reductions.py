@@ -1,7 +1,6 @@
-"""`red`: token outputs of one text in, one vector out (Humeau et al. 2020, section 4.2).
+"""Reduces the token outputs of a text to one vector: `red` in Humeau et al. 2020, section 4.2.
 
-The first output, the mean of all and the largest are sentence-transformers' own `Pooling`; the mean of the first n and
-the average of query codes are here. Knows tensors and masks; nothing of towers or scores.
+The first output, the mean and the maximum are sentence-transformers' own `Pooling`.
 """
 
 from __future__ import annotations
@@ -21,13 +20,7 @@ _POOLING_MODES = {"first": "cls", "mean": "mean", "max": "max"}
 
 
 def reduction_module(reduction: str, embedding_dimension: int, n: int | None) -> Module:
-    """The module that reduces `(b, t, d)` token outputs to `(b, d)`, for every reduction but `attention`.
-
-    Raises
-    ------
-    ModelError
-        There is no reduction of that name; `attention` is none of a document's.
-    """
+    """Return the module that reduces `(b, t, d)` token outputs to `(b, d)`, for every reduction but `attention`."""
     if reduction == "mean-first-n":
         return MeanOfFirst(embedding_dimension, n)
     if reduction == "attention":
@@ -38,7 +31,7 @@ def reduction_module(reduction: str, embedding_dimension: int, n: int | None) ->
 
 
 def reduction_name(module: nn.Module) -> str | None:
-    """The name of a module's reduction, or None where it is not one.
+    """Return the name of a module's reduction, or None where it is not one.
 
     Examples
     --------
@@ -55,7 +48,7 @@ def reduction_name(module: nn.Module) -> str | None:
 
 
 class MeanOfFirst(Module):
-    """The mean of the first n outputs; of all, in a text of fewer. `(b, t, d) -> (b, d)`.
+    """Returns the mean of the first n outputs, or of all where there are fewer: `(b, t, d) -> (b, d)`.
 
     Input features: `token_embeddings (b, t, d)`, `attention_mask (b, t)`, padding on either side.
     Output feature: `sentence_embedding (b, d)`.
@@ -81,7 +74,7 @@ class MeanOfFirst(Module):
         self.n = check_whole_number("n, of the reduction mean-first-n,", n)
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Token outputs to their mean."""
+        """Reduce token outputs to their mean."""
         outputs, mask = features["token_embeddings"], features["attention_mask"].bool()
         among_first = mask & (mask.cumsum(dim=1) <= self.n)
         weights = among_first / among_first.sum(dim=1, keepdim=True).clamp(min=1)
@@ -89,27 +82,27 @@ class MeanOfFirst(Module):
         return features
 
     def get_embedding_dimension(self) -> int:
-        """d, of the mean."""
+        """Return d, the dimension of the mean."""
         return self.embedding_dimension
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
-        """Settings, to the module's own folder."""
+        """Write the settings to the module's own folder."""
         self.save_config(output_path)
 
 
 class AverageOfCodes(Module):
-    """The mean of a query's codes, `(b, m, d) -> (b, d)`: the reduction `attention`, one vector, no new search.
+    """Returns the mean of a query's codes, `(b, m, d) -> (b, d)`: the reduction `attention`.
 
-    It is the control of every poly-encoder: the same codes without the document's attention over them.
+    It is the control for every poly-encoder: the same codes, without the document's attention over them.
     """
 
     config_keys: list[str] = []  # noqa: RUF012 as in the base class
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Codes to their mean."""
+        """Reduce codes to their mean."""
         features["sentence_embedding"] = features["sentence_embedding"].mean(dim=1)
         return features
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
-        """An empty configuration: there is nothing to know."""
+        """Write an empty configuration."""
         self.save_config(output_path)

@@ -1,9 +1,7 @@
-"""A cross-encoder with a warm start: it begins with its backbone's own scores, as a bi-encoder gives them.
+"""A cross-encoder with a warm start: it begins with the scores of a bi-encoder on its backbone.
 
-A cross-encoder's score is a new weight vector times an output that a backbone made to embed has never used: it has
-everything to learn. Here nothing is new. Query and document stand in one sequence, each with special tokens and
-positions as if alone, and both are reduced to the vector that the backbone makes of a text. That they see each other
-is the only difference to a bi-encoder, and at first they see little. Knows transformers; nothing of training.
+Query and document stand in one sequence, each with the special tokens and positions it would have alone, and both are
+reduced to the backbone's vector of a text. They attend to each other, weakly at first, which a bi-encoder's do not.
 """
 
 from __future__ import annotations
@@ -29,8 +27,8 @@ from polyencoders.models.joint import JointEncoder
 from polyencoders.models.reductions import reduction_module
 
 CROSS_BIAS = -2.0
-"""At first a query's word weighs a document's at e^-2 of what it would: enough to learn from, and rankings hardly
-change. Measured in docs/design.md."""
+"""At first the attention between the two texts has e^-2 of its weight: rankings hardly change, and there is enough to
+learn from. Measured in docs/design.md."""
 
 
 class ScoreOfSides(Module):
@@ -65,7 +63,7 @@ class ScoreOfSides(Module):
         self.reduce = reduction_module(reduction, embedding_dimension, None)
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Token outputs to scores."""
+        """Turn token outputs into scores."""
         query, document = (self._vector(features, side) for side in (QUERY, DOCUMENT))
         features["scores"] = (query * document).sum(-1, keepdim=True)
         return features
@@ -80,20 +78,19 @@ class ScoreOfSides(Module):
         return functional.normalize(vector, dim=-1) if self.normalize else vector
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
-        """The settings; there are no weights."""
+        """Write the settings; there are no weights."""
         self.save_config(output_path)
 
 
 class WarmCrossEncoder(JointEncoder):
-    """`score = red(T(query | document)) . red(T(document | query))`: a bi-encoder's, but for what is behind the bars.
+    """`score = red(T(query | document)) . red(T(document | query))`: each text is encoded in sight of the other.
 
-    In every layer a word attends to the words of both texts, with one number added for those of the other:
+    In every layer a word attends to the words of both texts, and one number is added for those of the other:
 
         softmax_j(q_i . k_j / sqrt(d) + g_ij)        g_ij = 0 within a text, `cross_bias` between the two
 
-    The lower the bias, the nearer is the score to the bi-encoder's. No weights are added to the backbone's, and all
-    that it knows about likeness is there at the first step. (That two texts are read apart in some layers and together
-    in others is DeFormer's, Cao et al. 2020, and PreTTR's, MacAvaney et al. 2020; the bias is new.)
+    The lower the bias, the nearer the score is to the bi-encoder's. No weights are added to the backbone's. (DeFormer,
+    Cao et al. 2020, and PreTTR, MacAvaney et al. 2020, read two texts apart in some layers; the bias is new.)
 
     Parameters
     ----------
@@ -145,7 +142,7 @@ class WarmCrossEncoder(JointEncoder):
 
     @property
     def cross_bias(self) -> float:
-        """What is added to the attention between the two texts."""
+        """The number added to the attention between the two texts."""
         return float(self.saved_settings["cross_bias"])
 
     @property
@@ -177,7 +174,7 @@ class WarmCrossEncoder(JointEncoder):
 
     @property
     def score_scale(self) -> float:  # type: ignore[override]
-        """What scores are multiplied by in a loss: 20 for cosines, else 1, as a bi-encoder's."""
+        """The factor of scores in a loss: 20 for cosines, else 1, as for a bi-encoder."""
         return 20.0 if self.normalize else 1.0
 
     @property
@@ -192,7 +189,7 @@ class WarmCrossEncoder(JointEncoder):
         return transformer
 
     def card_properties(self) -> dict[str, Any]:
-        """What the model card says of the model, row by row."""
+        """Return the rows of the model card's table."""
         return {
             "Score": "inner product of two vectors, one of each text, that have seen each other",
             "Bias of the attention between them": f"{self.cross_bias:g}",
@@ -202,13 +199,7 @@ class WarmCrossEncoder(JointEncoder):
         }
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Pairs of a query (a text, or turns) and a document to the features that `forward` takes.
-
-        Returns
-        -------
-        dict
-            `input_ids`, `position_ids` and `sides`, each `(b, t)`, and `attention_mask (b, 1, t, t)`, which is added
-            to the attention.
+        """Turn pairs into `input_ids`, `position_ids`, `sides`, each `(b, t)`, and `attention_mask (b, 1, t, t)`.
 
         Raises
         ------
