@@ -1,6 +1,7 @@
 """The score of `reference.py` in PyTorch, with gradients: what models are trained on, and what runs on a GPU.
 
-Scores are computed by matrix products, in blocks of queries and documents. A code of zeros is absent.
+`attend`, `code_weights` and `present_codes` are those of `reference.py`, of tensors. Scores are computed by matrix
+products, in blocks of queries and documents.
 """
 
 from __future__ import annotations
@@ -14,24 +15,8 @@ CHUNK_ELEMENTS = 1 << 22
 
 
 def attend(inner_products: Tensor, present: Tensor, temperature: float = 1.0) -> Tensor:
-    """The score from its inner products: `sum_i softmax(s / temperature)_i s_i` over the codes that are present.
+    """Return `sum_i softmax(s / temperature)_i s_i` over the codes that are present: `(..., m) -> (...)`.
 
-    Parameters
-    ----------
-    inner_products
-        `(..., m)`, `s_i = y_i . c`; 0 where the code is absent, as the inner product with zeros is.
-    present
-        Broadcastable to `(..., m)`, true where the code is present. With none present the score is 0.
-    temperature
-        1 is the paper's; towards 0 the score becomes the largest inner product.
-
-    Returns
-    -------
-    Tensor
-        `(...)`, the scores.
-
-    Examples
-    --------
     >>> attend(torch.tensor([[1.0, 1.0, 0.0]]), torch.tensor([[True, True, False]]))
     tensor([1.])
     """
@@ -39,38 +24,26 @@ def attend(inner_products: Tensor, present: Tensor, temperature: float = 1.0) ->
 
 
 def code_weights(inner_products: Tensor, present: Tensor, temperature: float = 1.0) -> Tensor:
-    """What share each code has in the score: `w = softmax(s / temperature)` over the codes that are present.
+    """Return `softmax(s / temperature)` over the codes that are present, `(..., m)`.
 
-    Parameters
-    ----------
-    inner_products
-        `(..., m)`, `s_i = y_i . c`.
-    present
-        Broadcastable to `(..., m)`. An absent code weighs 0; with none present the weights mean nothing.
-    temperature
-        1 is the paper's.
-
-    Returns
-    -------
-    Tensor
-        `(..., m)`.
-
-    Examples
-    --------
-    >>> code_weights(torch.tensor([2.0, 2.0, 0.0]), torch.tensor([True, True, False]))
-    tensor([0.5000, 0.5000, 0.0000])
+    With no code present the weights mean nothing: inner products are then 0, and so is the score.
     """
     logits = (inner_products / temperature).masked_fill(~present, torch.finfo(inner_products.dtype).min)
     return logits.softmax(-1)
 
 
+def present_codes(query_codes: Tensor) -> Tensor:
+    """Return which codes are present: `(q, m)`, false where a code is all zeros."""
+    return (query_codes != 0).any(-1)
+
+
 def score_all_pairs(
     query_codes: Tensor, documents: Tensor, temperature: float = 1.0, chunk_elements: int = CHUNK_ELEMENTS
 ) -> Tensor:
-    """Scores of every query with every document.
+    """Score every query with every document.
 
-    Differentiable. Blocks of queries and documents are scored one after another, and recomputed in the backward pass,
-    so that beyond the `(q, n)` result no more than `chunk_elements` inner products are held.
+    Differentiable. Blocks are scored one after another, and recomputed in the backward pass, so that beyond the
+    `(q, n)` result no more than `chunk_elements` inner products are held.
 
     Parameters
     ----------
@@ -100,8 +73,6 @@ def score_all_pairs(
     tensor([[2.0000, 2.8577]])
     """
     query_codes, documents = _checked(query_codes, documents, temperature)
-    if query_codes.shape[-1] != documents.shape[-1]:
-        raise ValueError(_misfit(query_codes, documents))
     queries, codes, _ = query_codes.shape
     documents_per_block = max(1, min(len(documents), chunk_elements // max(codes, 1)))
     queries_per_block = max(1, chunk_elements // (max(codes, 1) * documents_per_block))
@@ -122,48 +93,16 @@ def score_all_pairs(
 
 
 def score_pairwise(query_codes: Tensor, documents: Tensor, temperature: float = 1.0) -> Tensor:
-    """Scores of query i with document i.
+    """Score query i with document i: `(n, m, d)` and `(n, d)` to `(n,)`; otherwise as `score_all_pairs`.
 
-    Parameters
-    ----------
-    query_codes
-        `(n, m, d)`. A code of zeros is absent.
-    documents
-        `(n, d)`.
-    temperature
-        Of the softmax over the codes.
-
-    Returns
-    -------
-    Tensor
-        `(n,)`, at least float32.
-
-    Raises
-    ------
-    ValueError
-        The shapes do not fit, or the temperature is not above 0.
-
-    Examples
-    --------
     >>> score_pairwise(torch.ones(2, 1, 3), torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 1.0]]))
     tensor([6., 1.])
     """
     query_codes, documents = _checked(query_codes, documents, temperature)
-    if len(query_codes) != len(documents) or query_codes.shape[-1] != documents.shape[-1]:
+    if len(query_codes) != len(documents):
         raise ValueError(_misfit(query_codes, documents))
     inner_products = torch.einsum("nmd,nd->nm", query_codes, documents)
     return attend(inner_products, present_codes(query_codes), temperature)
-
-
-def present_codes(query_codes: Tensor) -> Tensor:
-    """Which codes are present: `(q, m)`, false where a code is all zeros.
-
-    Examples
-    --------
-    >>> present_codes(torch.tensor([[[0.5, 0.0], [0.0, 0.0]]]))
-    tensor([[ True, False]])
-    """
-    return (query_codes != 0).any(-1)
 
 
 def _score_block(query_codes: Tensor, documents: Tensor, temperature: float) -> Tensor:
@@ -173,7 +112,7 @@ def _score_block(query_codes: Tensor, documents: Tensor, temperature: float) -> 
 
 
 def _checked(query_codes: Tensor, documents: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    if query_codes.ndim != 3 or documents.ndim != 2:
+    if query_codes.ndim != 3 or documents.ndim != 2 or query_codes.shape[-1] != documents.shape[-1]:
         raise ValueError(_misfit(query_codes, documents))
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
