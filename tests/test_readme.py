@@ -14,7 +14,6 @@ PAGES = (
     "docs/index.md",
     "docs/integrations.md",
     "docs/data.md",
-    "docs/scaling.md",
 )
 SERVER = "http://localhost:8080"
 """What asks a server there is run in tests/serving."""

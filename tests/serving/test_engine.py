@@ -26,6 +26,8 @@ def documents(replies):
 def test_scores_are_the_models(models, documents, name, backbone, tiny_backbone):
     built = {"arc": lambda: ArcII(tiny_backbone), "warm": lambda: WarmCrossEncoder(backbone, query_length=32)}
     model = built[name]() if name in built else load_model(models / name)
+    if name == "warm":  # its backbone is a real one
+        documents = documents[::5]
     engine = Engine(model, name, Settings(bf16=False))
     expected = model.score_lists(QUERIES, [documents] * len(QUERIES))
 

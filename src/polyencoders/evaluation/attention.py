@@ -17,17 +17,7 @@ QUERIES = 100
 def attention(model: Any, task: CandidateTask) -> tuple[float, float] | None:
     """Return the mean entropy of `w = softmax(s / temperature)` over the pairs of a task, and its maximum, in nats.
 
-    Parameters
-    ----------
-    model
-        Any model; the result is None unless it is a poly-encoder.
-    task
-        Queries with lists of documents.
-
-    Returns
-    -------
-    tuple of float, or None
-        The entropy, and the entropy if all codes weighed the same.
+    The maximum is the entropy if all codes weighed the same. None: the model is no poly-encoder.
     """
     if not reads_queries(model):
         return None
