@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from polyencoders.evaluation import CorpusTask
     from polyencoders.training import TrainingOptions
 
+ROUNDS = 9
+"""Rounds of timing, after one that warms up."""
 AS_IT_COMES = "as it comes"
 """The row of the backbone without training."""
 IDENTITY = ("data", "backbone", "architecture", "frozen", "steps", "seed", "settings")
@@ -118,7 +120,7 @@ def run(plan: Plan, output: Path, plot: bool = True) -> dict[str, Any]:
     splits = load_examples(plan.data)
     test = random.Random(0).sample(splits.test, min(plan.queries, len(splits.test)))
     runs = output / "compare.jsonl"
-    finished = _finished(runs)
+    finished = {_key(row) for row in read_runs(runs)}
     with resumable(), progress() as bar:
         planned = [(AS_IT_COMES, 0), *((name, seed) for seed in plan.seeds for name in plan.architectures)]
         todo = [one for one in planned if _key(_identity(plan, *one)) not in finished]
@@ -127,7 +129,7 @@ def run(plan: Plan, output: Path, plot: bool = True) -> dict[str, Any]:
         for name, seed in todo:
             append_runs(runs, [_run(plan, name, seed, splits, test, output, bar)])
             overall(1)
-        rows = list(_finished(runs).values())
+        rows = list({_key(row): row for row in read_runs(runs)}.values())
         latencies = _latencies(plan, rows, output, splits.test, test, bar)
     summary = summarised(rows, latencies)
     with whole_file(output / "compare.json") as scratch:
@@ -191,13 +193,11 @@ def _run(
         lists = evaluation.given_candidates(test)
     else:
         lists = evaluation.sampled_candidates(test, plan.candidates, 0, splits.corpus)
-    reports = [evaluation.evaluate(model, lists, ("R@1", "MRR"))]
+    row["metrics"] |= evaluation.evaluate(model, lists, ("R@1", "MRR")).to_dict()["metrics"]
     if is_encoder(model):
         corpus = _corpus(test[: plan.corpus_queries], splits, plan.corpus)
-        reports.append(evaluation.evaluate(model, corpus, ("R@10",)))
+        row["metrics"] |= evaluation.evaluate(model, corpus, ("R@10",)).to_dict()["metrics"]
     bar.remove_task(evaluating)
-    for report in reports:
-        row["metrics"] |= report.to_dict()["metrics"]
     return row
 
 
@@ -219,16 +219,12 @@ def _latencies(
     from polyencoders.cli.latency import measure_latency
     from polyencoders.encoders import load
 
-    models = {
-        label: load(output / "models" / group[0]["model"])
-        for label, group in groups(rows).items()
-        if group[0]["model"] is not None
-    }
+    firsts = {label: group[0]["model"] for label, group in groups(rows).items()}
+    models = {label: load(output / "models" / folder) for label, folder in firsts.items() if folder is not None}
     texts = list(dict.fromkeys(text for example in documents for text in example.positives))
     queries = [list(example.query) for example in test[:10]]
-    rounds = 9
-    done = advancing(bar, "timing", (rounds + 1) * len(models))
-    return measure_latency(models, queries, texts, plan.sizes, rounds, done)
+    done = advancing(bar, "timing", (ROUNDS + 1) * len(models))
+    return measure_latency(models, queries, texts, plan.sizes, ROUNDS, done)
 
 
 def _identity(plan: Plan, name: str, seed: int) -> dict[str, Any]:
@@ -247,8 +243,3 @@ def _identity(plan: Plan, name: str, seed: int) -> dict[str, Any]:
 
 def _key(run: dict[str, Any]) -> str:
     return json.dumps({name: run[name] for name in IDENTITY}, sort_keys=True)
-
-
-def _finished(runs: Path) -> dict[str, dict[str, Any]]:
-    """Runs written down, by their key."""
-    return {_key(row): row for row in read_runs(runs)}

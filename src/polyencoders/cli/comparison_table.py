@@ -8,6 +8,7 @@ import platform
 import statistics
 from collections.abc import Iterable
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -62,9 +63,7 @@ def summarised(rows: list[Row], latencies: dict[str, dict[int, Latency]]) -> dic
 
 def machine() -> dict[str, Any]:
     """The machine and the versions that figures were measured on."""
-    import sentence_transformers
     import torch
-    import transformers
 
     from polyencoders import __version__
 
@@ -75,9 +74,7 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "sentence-transformers": sentence_transformers.__version__,
-        "transformers": transformers.__version__,
+        **{name: version(name) for name in ("torch", "sentence-transformers", "transformers")},
         "polyencoders": __version__,
     }
 

@@ -40,17 +40,14 @@ def quieten() -> None:
 @contextmanager
 def progress(*columns: ProgressColumn) -> Iterator[Progress]:
     """A progress bar with the time that is left; it disappears when it is done."""
-    columns = columns or (BarColumn(), MofNCompleteColumn())
-    described = TextColumn("[progress.description]{task.description}")
-    with Progress(
-        described, *columns, TimeRemainingColumn(), console=console, transient=True, speed_estimate_period=60
-    ) as bar:
+    shown = (BarColumn(), *(columns or (MofNCompleteColumn(),)), TimeRemainingColumn())
+    with Progress("{task.description}", *shown, console=console, transient=True, speed_estimate_period=60) as bar:
         yield bar
 
 
 def document_progress() -> AbstractContextManager[Progress]:
     """A progress bar of documents, with their rate."""
-    return progress(BarColumn(), TextColumn("{task.completed:,} documents"), _Rate())
+    return progress(TextColumn("{task.completed:,} documents"), _Rate())
 
 
 class _Rate(ProgressColumn):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,29 +53,28 @@ def measure_latency(
     def best(model: Any, encoded: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         return torch.topk(model.similarity(encoded, vectors)[0], min(10, len(vectors))).indices
 
-    encoding: dict[str, list[float]] = {name: [] for name in models}
-    scoring: dict[str, dict[int, list[float]]] = {name: {size: [] for size in sizes} for name in models}
+    times: dict[tuple[str, int], list[float]] = defaultdict(list)
+    """Milliseconds of scoring a number of documents; of encoding, for the number 0."""
     for number in range(rounds + 1):
         query = queries[number % len(queries)]
         for name, model in models.items():
             if name in vectors:
                 milliseconds, encoded = _timed(model.encode_query, [query], convert_to_tensor=True)
-                encoding[name].append(milliseconds)
+                times[name, 0].append(milliseconds)
                 for size in sizes:
-                    scoring[name][size].append(_timed(best, model, encoded, vectors[name][:size])[0])
+                    times[name, size].append(_timed(best, model, encoded, vectors[name][:size])[0])
             elif number == 0:
                 for size in {min(size, MOST_PAIRS) for size in sizes}:
-                    scoring[name][size].append(_timed(model.rank, query, texts[:size], top_k=10)[0])
+                    times[name, size].append(_timed(model.rank, query, texts[:size], top_k=10)[0])
             done(1)
-    return {name: {size: _latency(encoding[name], scoring[name], size) for size in sizes} for name in models}
 
-
-def _latency(encoding: list[float], scoring: dict[int, list[float]], size: int) -> Latency:
-    if not encoding:
+    def latency(name: str, size: int) -> Latency:
+        if name in vectors:  # the first round warms up
+            return Latency(statistics.median(times[name, 0][1:]), statistics.median(times[name, size][1:]))
         measured = min(size, MOST_PAIRS)
-        return Latency(0.0, statistics.median(scoring[measured]) * size / measured, extrapolated=size > measured)
-    # The first round warms up.
-    return Latency(statistics.median(encoding[1:]), statistics.median(scoring[size][1:]))
+        return Latency(0.0, times[name, measured][0] * size / measured, extrapolated=size > measured)
+
+    return {name: {size: latency(name, size) for size in sizes} for name in models}
 
 
 def _timed(call: Callable[..., Any], *arguments: Any, **keywords: Any) -> tuple[float, Any]:
