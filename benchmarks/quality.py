@@ -49,8 +49,7 @@ from polyencoders.data.conversations import load_conversations
 from polyencoders.evaluation import evaluate, shared_candidates
 from polyencoders.evaluation.attention import attention
 from polyencoders.evaluation.tasks import CandidateTask, CorpusTask
-from polyencoders.models.dual import DualEncoder
-from polyencoders.models.loading import load_model
+from polyencoders.models import DualEncoder, load_model
 from polyencoders.training import (
     HardNegatives,
     TrainingOptions,

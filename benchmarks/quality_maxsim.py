@@ -25,7 +25,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.data import Example, training_dataset
 from polyencoders.encoders.ranking import distinct
-from polyencoders.models.precision import autocast_to_bf16, bf16_is_native
+from polyencoders.models import autocast_to_bf16, bf16_is_native
 from polyencoders.training import TrainingOptions, TrainingResult
 from polyencoders.training.evaluators import RankingEvaluator, validation_lists
 from polyencoders.training.run import best_of_rates

@@ -34,7 +34,7 @@ from tqdm import tqdm
 from polyencoders import PolyEncoder
 from polyencoders.data import chitchat, chitchat_replies
 from polyencoders.index import Index
-from polyencoders.models.precision import bf16_is_native
+from polyencoders.models import bf16_is_native
 from server_process import ServerProcess, running
 from serving_report import draw, into_pages, lines, summary
 from timing import seconds

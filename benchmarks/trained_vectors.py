@@ -145,7 +145,7 @@ class TrainedVectors:
         return keep([context for context, _ in training]), vectors, keep(test)
 
     def _train(self, d: int, m: int, kind: str) -> NDArray[np.float32]:
-        from polyencoders.models.query_codes import QueryCodes
+        from polyencoders.models import QueryCodes
         from polyencoders.scoring.torch_score import score_all_pairs
 
         (outputs, masks), replies, (test_outputs, test_masks) = self._kept_outputs

@@ -33,7 +33,7 @@ from transformers import PrinterCallback, TrainerCallback
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model, reads_pairs, resolve_backbone
 from polyencoders.cli.display import quieten
 from polyencoders.data import Example
-from polyencoders.models.precision import bf16_is_native
+from polyencoders.models import bf16_is_native
 from polyencoders.training import TrainingOptions, train
 from quality_tasks import RANKINGS, add_data_options, load, some
 

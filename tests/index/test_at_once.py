@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from polyencoders.errors import DataError, IndexingError
 from polyencoders.index import Index, Watch, jobs, verify
-from polyencoders.models.encoding import encode_documents
+from polyencoders.models import encode_documents
 
 pytest.importorskip("lance", reason="needs polyencoders[ray]")
 

@@ -8,7 +8,7 @@ import torch
 from polyencoders import CrossEncoder
 from polyencoders.errors import IndexingError, ModelError
 from polyencoders.index import Index, Maker, verify
-from polyencoders.models.loading import load_model
+from polyencoders.models import load_model
 
 
 @pytest.fixture

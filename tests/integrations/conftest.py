@@ -40,7 +40,7 @@ def models(tiny_backbone, tmp_path_factory):
 @pytest.fixture(scope="session", params=["PolyEncoder", "BiEncoder", "CrossEncoder", "ArcII"])
 def model(request, models):
     """Each model in turn."""
-    from polyencoders.models.loading import load_model
+    from polyencoders.models import load_model
 
     return load_model(models / request.param)
 

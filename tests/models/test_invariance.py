@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from polyencoders.models.query_codes import QueryCodes
+from polyencoders.models import QueryCodes
 from polyencoders.models.reductions import MeanOfFirst
 
 QUERY = ["Any plans for the weekend?", "Hiking, if it stays dry."]

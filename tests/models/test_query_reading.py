@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from polyencoders.encoders.reading import reading
-from polyencoders.models.query_codes import QueryCodes
+from polyencoders.models import QueryCodes
 from polyencoders.models.query_reading import read_query
 
 QUERIES = [

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from polyencoders.errors import ModelError
-from polyencoders.models import ArcII, BiEncoder, CrossEncoder, PolyEncoder, WarmCrossEncoder
-from polyencoders.models.loading import load_model
+from polyencoders.models import ArcII, BiEncoder, CrossEncoder, PolyEncoder, WarmCrossEncoder, load_model
 
 CONVERSATION = ["Any plans for the weekend?", "Hiking, if it stays dry."]
 DOCUMENTS = ["Which trail?", "I like tea.", "Take a jacket."]

@@ -160,7 +160,7 @@ def test_equal_documents_come_in_the_order_of_their_indices(path):
 
 def test_real_vectors(path, backbone):
     """A trained model's vectors: the mean of token outputs, and the outputs themselves as codes."""
-    from polyencoders.models.poly_encoder import PolyEncoder
+    from polyencoders.models import PolyEncoder
 
     model = PolyEncoder(str(backbone), codes="first", m=8)
     texts = [f"{a} {b}" for a in ("how are you", "what a day", "thanks", "I like tea", "see you") for b in range(60)]

@@ -8,7 +8,7 @@ import pytest
 
 from polyencoders import ArcII, CrossEncoder, PolyEncoder, WarmCrossEncoder
 from polyencoders.errors import ModelError
-from polyencoders.models.loading import load_model
+from polyencoders.models import load_model
 from polyencoders.serving.batching import BusyError
 from polyencoders.serving.engine import Engine
 from polyencoders.serving.loaded import Current, Served, called

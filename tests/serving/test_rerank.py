@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from polyencoders.models.loading import load_model
+from polyencoders.models import load_model
 
 QUERY = "Is there any tea in the kitchen?"
 TALK = ["Good morning.", "It rains again.", "Shall we take the train?"]

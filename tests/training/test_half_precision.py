@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from polyencoders import BiEncoder, CrossEncoder, PolyEncoder
-from polyencoders.models.encoding import encode_documents
+from polyencoders.models import encode_documents
 from polyencoders.training import (
     Distillation,
     PretrainingOptions,

@@ -10,8 +10,8 @@ from transformers import TrainerCallback, set_seed
 from polyencoders import PolyEncoder
 from polyencoders.data import Example
 from polyencoders.errors import DataError, TrainingError
+from polyencoders.models import bf16_is_native
 from polyencoders.models.poly_encoder import ALIKE
-from polyencoders.models.precision import bf16_is_native
 from polyencoders.training import TrainingOptions, train
 from polyencoders.training.evaluators import validation_lists
 from polyencoders.training.losses import InBatchCrossEntropy

@@ -17,7 +17,7 @@ from polyencoders import BiEncoder
 from polyencoders.data import Example
 from polyencoders.errors import ModelError, TrainingError
 from polyencoders.index import Index, Maker, verify
-from polyencoders.models.query_upgrade import with_new_query_side
+from polyencoders.models import with_new_query_side
 from polyencoders.training import TrainingOptions
 from polyencoders.training.evaluators import RetrievalEvaluator
 from polyencoders.training.upgrade import upgrade

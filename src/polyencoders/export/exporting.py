@@ -15,8 +15,7 @@ from polyencoders.errors import ModelError
 from polyencoders.export.graphs import Interaction, Pair, Sides, WarmPair, write_graph
 from polyencoders.export.quantise import quantise
 from polyencoders.files import whole_directory
-from polyencoders.models import ArcII, CrossEncoder, WarmCrossEncoder
-from polyencoders.models.dual import DualEncoder
+from polyencoders.models import ArcII, CrossEncoder, DualEncoder, WarmCrossEncoder
 from polyencoders.runtime import load_model
 from polyencoders.runtime.manifest import ENGINES, MANIFEST, TOKENIZER, Manifest, digest
 

@@ -14,9 +14,7 @@ from torch.nn import functional
 
 from polyencoders.encoders.queries import DOCUMENT, PADDING, QUERY
 from polyencoders.errors import ModelError
-from polyencoders.models import ArcII, CrossEncoder, WarmCrossEncoder
-from polyencoders.models.dual import DualEncoder
-from polyencoders.models.query_codes import QueryCodes
+from polyencoders.models import ArcII, CrossEncoder, DualEncoder, QueryCodes, WarmCrossEncoder
 
 OPSET = 17
 """Version of the operators: the first with layer normalisation, which ONNX Runtime has had since 1.12."""

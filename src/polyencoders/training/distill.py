@@ -16,8 +16,7 @@ from transformers import TrainerCallback
 
 from polyencoders.data import Example
 from polyencoders.errors import TrainingError
-from polyencoders.models.dual import DualEncoder
-from polyencoders.models.precision import in_full_precision
+from polyencoders.models import DualEncoder, in_full_precision
 from polyencoders.training.frozen import FrozenOutputs, freeze
 from polyencoders.training.negatives import Miner
 from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions

@@ -21,7 +21,7 @@ from polyencoders.evaluation import CandidateTask, Task, given_candidates, measu
 from polyencoders.evaluation.attention import attention
 from polyencoders.evaluation.evaluate import MEASURES, metric_name, task_values
 from polyencoders.evaluation.metrics import check_measures
-from polyencoders.models.poly_encoder import PolyEncoder
+from polyencoders.models import PolyEncoder
 from polyencoders.scoring import score_all_pairs
 from polyencoders.training.options import TrainingOptions
 

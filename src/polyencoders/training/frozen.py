@@ -21,9 +21,8 @@ from torch import Tensor, nn
 
 from polyencoders.encoders.queries import Query
 from polyencoders.errors import TrainingError
-from polyencoders.models.dual import SIDES, DualEncoder, Side
+from polyencoders.models import SIDES, DualEncoder, Side, autocast_to_bf16, bf16_is_native
 from polyencoders.models.fingerprint import fingerprint
-from polyencoders.models.precision import autocast_to_bf16, bf16_is_native
 from polyencoders.store import Store, in_cache
 from polyencoders.training.processes import processes
 

@@ -26,8 +26,7 @@ from transformers import TrainerCallback
 from polyencoders.data import Example
 from polyencoders.data.examples import right_answers
 from polyencoders.errors import TrainingError
-from polyencoders.models.dual import DualEncoder
-from polyencoders.models.encoding import encode_documents
+from polyencoders.models import DualEncoder, encode_documents
 from polyencoders.scoring import PreparedDocuments
 from polyencoders.training.collator import text_id
 from polyencoders.training.options import HardNegatives

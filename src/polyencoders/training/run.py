@@ -22,10 +22,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
 from polyencoders.data import Example, training_dataset
 from polyencoders.errors import TrainingError
-from polyencoders.models.dual import DualEncoder
-from polyencoders.models.joint import JointEncoder
-from polyencoders.models.poly_encoder import PolyEncoder
-from polyencoders.models.precision import in_full_precision
+from polyencoders.models import DualEncoder, JointEncoder, PolyEncoder, in_full_precision
 from polyencoders.training.evaluators import measured, task_of, use_of_codes, validation_lists
 from polyencoders.training.frozen import FrozenOutputs, freeze
 from polyencoders.training.grouping import grouped_by_length

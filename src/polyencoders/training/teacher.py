@@ -15,11 +15,8 @@ from torch import nn
 from polyencoders.data import Example
 from polyencoders.data.examples import shortened
 from polyencoders.errors import TrainingError
-from polyencoders.models.dual import DualEncoder
+from polyencoders.models import DualEncoder, JointEncoder, bf16_is_native, in_full_precision, load_model
 from polyencoders.models.fingerprint import fingerprint
-from polyencoders.models.joint import JointEncoder
-from polyencoders.models.loading import load_model
-from polyencoders.models.precision import bf16_is_native, in_full_precision
 from polyencoders.store import in_cache
 from polyencoders.training.processes import by_the_first, of_all, processes
 

@@ -26,8 +26,7 @@ from transformers.trainer_utils import TrainOutput
 
 from polyencoders.encoders.queries import Query
 from polyencoders.errors import PolyencodersError, TrainingError
-from polyencoders.models.dual import DualEncoder, Side
-from polyencoders.models.precision import bf16_is_native
+from polyencoders.models import DualEncoder, Side, bf16_is_native
 from polyencoders.training.collator import DualEncoderCollator, text_id
 from polyencoders.training.losses import InBatchCrossEntropy
 from polyencoders.training.negatives import MinedNegatives

@@ -21,9 +21,7 @@ from polyencoders.data import Example, split_examples
 from polyencoders.errors import TrainingError
 from polyencoders.evaluation import Interval, bootstrap_interval, paired_difference
 from polyencoders.index import Index, Maker
-from polyencoders.models import BiEncoder, PolyEncoder
-from polyencoders.models.encoding import encode_documents
-from polyencoders.models.query_upgrade import with_new_query_side
+from polyencoders.models import BiEncoder, PolyEncoder, encode_documents, with_new_query_side
 from polyencoders.training.evaluators import RETRIEVAL_MEASURES, RetrievalEvaluator
 from polyencoders.training.options import TrainingOptions
 from polyencoders.training.run import TrainingResult, train
