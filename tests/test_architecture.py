@@ -23,13 +23,14 @@ MAY_IMPORT = {
     "runtime": {"encoders", "scoring", *CELLAR},
     "index": {"encoders", "scoring", *CELLAR},
     "evaluation": {"encoders", "index", "scoring", "data", *CELLAR},
-    "training": {"models", "runtime", "encoders", "data", "index", "evaluation", "scoring", *CELLAR},
+    "export": {"models", "runtime", "encoders", *CELLAR},
+    "training": {"models", "encoders", "data", "index", "evaluation", "scoring", *CELLAR},
     "integrations": {"index", "encoders", *CELLAR},
     "serving": {"", "index", "encoders", "scoring", *CELLAR},  # "": its version
     "distributed": {"serving", "encoders", "data", "index", "scoring", *CELLAR},
 }
 """What each floor knows. Every floor may use the cellar; the command line knows everything, and nobody knows it."""
-WITHOUT_PYTORCH = set(MAY_IMPORT) - {"models", "training"}
+WITHOUT_PYTORCH = set(MAY_IMPORT) - {"models", "export", "training"}
 
 
 def module_name(path):
@@ -76,7 +77,7 @@ def test_imports_run_downwards(module):
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_pytorch_is_for_models_and_training(module):
+def test_pytorch_is_for_models_their_export_and_training(module):
     if floor(module) not in WITHOUT_PYTORCH or module in ("polyencoders.scoring.torch_score",):
         return
     heavy = {"torch", "transformers", "sentence_transformers", "accelerate", "datasets"}
