@@ -17,7 +17,7 @@ CHOICE = "POLYENCODERS_KERNEL"
 def native() -> ModuleType | None:
     """Return the compiled kernel, or None where it was not built; that is said once."""
     try:
-        from polyencoders.scoring import _kernel
+        import polyencoders.scoring._kernel as kernel
     except ImportError as error:
         logging.getLogger(__name__).warning(
             "The native search kernel is not installed (%s): searching with numpy, with the same results but several "
@@ -25,7 +25,7 @@ def native() -> ModuleType | None:
             error,
         )
         return None
-    return _kernel
+    return kernel
 
 
 def search_path() -> str:
