@@ -11,6 +11,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := src/polyencoders/scoring/native
+# How many processes share the tests.
+JOBS ?= 2
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # Threads that spin while they wait make PyTorch several times slower on small virtual machines; and neither the demo nor
@@ -31,7 +33,7 @@ models/demo-index:
 	$(MAKE) demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """What every test stands on: one quiet thread, no network, a real backbone and a tiny one."""
 
+import gc
 import os
 
 # Before torch is imported: spinning threads make small machines several times slower, and tests never download. One
@@ -20,6 +21,59 @@ torch.set_num_threads(1)
 # A shared machine may be slow at any moment; how long an example takes says nothing about it.
 settings.register_profile("quiet", deadline=None)
 settings.load_profile("quiet")
+
+
+# -- sharing the tests between processes (pytest -n 2) -----------------------------------------------------------------
+
+TOGETHER = ("tests/distributed",)
+"""Folders whose tests stay in one process, because they share what is expensive to start: a Ray cluster."""
+FIRST = (
+    "tests/stress/test_serving_attacks.py",
+    "tests/distributed",
+    "tests/training/test_two_processes.py",
+    "tests/stress/test_faults.py",
+    "tests/index/test_object_storage_writers.py",
+    "tests/training/test_resume.py",
+    "tests/serving/test_page.py",
+    "tests/training/test_learning_rates.py",
+    "tests/training/test_train.py",
+    "tests/training/test_upgrade.py",
+    "tests/training/test_distill.py",
+    "tests/training/test_freezing.py",
+)
+"""The slowest files and folders. They begin first, so that no process is left with one of them at the end."""
+
+
+def unit(nodeid):
+    """Returns the file or folder whose tests run in one process, one after the other."""
+    file = nodeid.split("::", 1)[0]
+    return next((folder for folder in TOGETHER if file.startswith(f"{folder}/")), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return unit(nodeid)
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("numprocesses", None):
+        order = {name: place for place, name in enumerate(FIRST)}
+        items.sort(key=lambda item: order.get(unit(item.nodeid), len(order)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_heap():
+    """Keeps everything alive so far out of garbage collections: the trainer collects after each run, and the modules of
+    PyTorch alone make that take longer than a tiny model's training."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
