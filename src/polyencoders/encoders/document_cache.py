@@ -1,7 +1,7 @@
-"""Document vectors by model and content: what was encoded once is not encoded again.
+"""Keeps document vectors, so that each text is encoded once.
 
-A vector's key is a hash of its text and of the fingerprint of what encoded it, so new weights or another text never
-meet an old vector. Vectors are kept in memory up to a limit, dropping the least recently used, and in a file when one
+A vector's key is a hash of its text and of the fingerprint of the model, so new weights or another text never
+find an old vector. Vectors are kept in memory up to a limit, dropping the least recently used, and in a file when one
 is given.
 """
 

@@ -91,7 +91,7 @@ class Encoder(Scorer, Protocol):
 
     @property
     def temperature(self) -> float:
-        """Of the softmax over the query codes. It changes nothing where a query is a single vector."""
+        """The temperature of the softmax over the query codes. It changes nothing where a query is a single vector."""
 
     @property
     def fingerprints(self) -> Fingerprints:

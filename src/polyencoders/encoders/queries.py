@@ -1,7 +1,6 @@
-"""What a query is before it is tokens: a text, or a conversation of turns, the oldest first.
+"""Makes the text of a query: turns are joined, and what does not fit is cut from the oldest end, at a word.
 
-Turns are joined to one text, and what does not fit is cut from the oldest end, at a word. A tokeniser is whatever is
-called and asked as those of transformers are.
+Tokenisers are called as those of transformers are.
 """
 
 from __future__ import annotations

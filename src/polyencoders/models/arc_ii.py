@@ -31,39 +31,11 @@ class ConvolutionalInteraction(InputModule):
 
     Texts are padded or cut to fixed lengths, so a score depends on its pair alone. The query keeps its newest tokens,
     the document its first.
-
-    Parameters
-    ----------
-    vocabulary
-        Number of token embeddings.
-    embedding_dimension
-        d of the embeddings.
-    query_length, document_length
-        Tokens of each text, at least 16.
-    channels
-        Of both convolutions.
-    hidden
-        Of the MLP.
-    window
-        Of the one-dimensional convolution.
-    tokenizer
-        Of the backbone.
-
-    Raises
-    ------
-    ModelError
-        A length is below 16.
     """
 
     config_keys: list[str] = [  # noqa: RUF012 as in the base class
-        "vocabulary",
-        "embedding_dimension",
-        "query_length",
-        "document_length",
-        "channels",
-        "hidden",
-        "window",
-    ]
+        "vocabulary", "embedding_dimension", "query_length", "document_length", "channels", "hidden", "window"
+    ]  # fmt: skip
     save_in_root = True
 
     def __init__(
@@ -93,7 +65,8 @@ class ConvolutionalInteraction(InputModule):
         self.query_windows = nn.Conv1d(embedding_dimension, channels, window)
         self.document_windows = nn.Conv1d(embedding_dimension, channels, window, bias=False)
         self.convolution = nn.Conv2d(channels, channels, 3)
-        places = [_pooled(_pooled(length - window + 1) - 2) for length in (query_length, document_length)]
+        # Windows, halved by pooling, less the 3x3 convolution's border, halved again.
+        places = [((length - window + 1) // 2 - 2) // 2 for length in (query_length, document_length)]
         self.mlp = nn.Sequential(
             nn.Flatten(), nn.Linear(channels * places[0] * places[1], hidden), nn.ReLU(), nn.Linear(hidden, 1)
         )
@@ -105,12 +78,8 @@ class ConvolutionalInteraction(InputModule):
         document_ids = [ids[: self.document_length] for ids in self._ids([document for _, document in inputs])]
         query, query_mask = _padded(query_ids, self.query_length)
         document, document_mask = _padded(document_ids, self.document_length)
-        return {
-            "query_ids": query,
-            "query_mask": query_mask,
-            "document_ids": document,
-            "document_mask": document_mask,
-        }
+        names = ("query_ids", "query_mask", "document_ids", "document_mask")
+        return dict(zip(names, (query, query_mask, document, document_mask), strict=True))
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         tokenizer: Any = self.tokenizer
@@ -241,10 +210,6 @@ class ArcII(JointEncoder):
 
 def _tokenizer(model_name_or_path: str, arguments: Mapping[str, Any]) -> Any:
     return AutoTokenizer.from_pretrained(model_name_or_path, **transformers_arguments(arguments))
-
-
-def _pooled(length: int) -> int:
-    return length // 2
 
 
 def _padded(rows: list[list[int]], length: int) -> tuple[Tensor, Tensor]:

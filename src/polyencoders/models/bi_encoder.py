@@ -30,7 +30,7 @@ class BiEncoder(DualEncoder):
         the query's outputs and are averaged (documents: as `document_reduction`). Default: the backbone's own, else
         `mean`.
     n
-        Of `mean-first-n`.
+        How many outputs `mean-first-n` averages.
     m
         Number of learnt codes of `attention`; default 4.
     maps
@@ -38,7 +38,7 @@ class BiEncoder(DualEncoder):
     position_bias
         Whether those codes weigh how far from the query's end an output stands as well; default yes.
     document_reduction
-        Of documents, where it differs; default `reduction`, with `attention` the backbone's own.
+        The reduction of documents, where it differs; default `reduction`, or the backbone's own with `attention`.
     query_map
         A linear map after the query's reduction, which starts as the identity.
     document_map

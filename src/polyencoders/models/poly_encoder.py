@@ -55,7 +55,7 @@ class PolyEncoder(DualEncoder):
         How a document's outputs become its vector: `first`, `mean`, `mean-first-n`, `max`; default: the backbone's
         own, else `mean`.
     n
-        Of `mean-first-n`.
+        How many outputs `mean-first-n` averages.
     document_map
         A linear map after it, which starts as the identity; `fold_document_map()` moves it to the query side, after
         which document vectors are the backbone's own.
@@ -63,8 +63,8 @@ class PolyEncoder(DualEncoder):
         Whether document vectors and query codes are scaled to length 1; default: whether the backbone's own vectors
         are.
     temperature
-        Of the softmax over the codes; default 1 (the paper), and 0.05 for codes of length 1, whose inner products,
-        cosines, a softmax at 1 would hardly tell apart.
+        Temperature of the softmax over the codes; default 1 (the paper), and 0.05 for codes of length 1, because a
+        softmax at 1 would hardly tell cosines apart.
     shared_tower
         One transformer for both sides, the default; otherwise two, the same at the start.
     turn_separator

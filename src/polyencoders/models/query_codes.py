@@ -109,10 +109,10 @@ class QueryCodes(Module):
         return features
 
     def attention(self, outputs: Tensor, mask: Tensor) -> Tensor:
-        """What each code is made of, before its map: the share of every output in it, `(b, t, d) -> (b, m, t)`.
+        """Return the fraction of every output in each code, before its map: `(b, t, d) -> (b, m, t)`.
 
-        Of a learnt code, `softmax_j(c_i . h_j + b_i(N - j))` over the real outputs; of any other, 1 at the output that
-        it is. All zeros where a code is absent.
+        For learnt codes it is `softmax_j(c_i . h_j + b_i(N - j))` over the real outputs, for others 1 at one output. It
+        is zero everywhere for a code that is absent.
         """
         if self.codes is not None:
             logits = torch.einsum("md,btd->bmt", self.codes, outputs)

@@ -52,18 +52,6 @@ class MeanOfFirst(Module):
 
     Input features: `token_embeddings (b, t, d)`, `attention_mask (b, t)`, padding on either side.
     Output feature: `sentence_embedding (b, d)`.
-
-    Parameters
-    ----------
-    embedding_dimension
-        d of the token outputs.
-    n
-        How many outputs, at least 1.
-
-    Raises
-    ------
-    ModelError
-        n is below 1, or not given.
     """
 
     config_keys: list[str] = ["embedding_dimension", "n"]  # noqa: RUF012 as in the base class

@@ -34,16 +34,8 @@ learn from. Measured in docs/design.md."""
 class ScoreOfSides(Module):
     """`score = red(outputs of the query) . red(outputs of the document)`.
 
-    Input features: `token_embeddings (b, t, d)`, `sides (b, t)`. Output feature: `scores (b, 1)`.
-
-    Parameters
-    ----------
-    embedding_dimension
-        d of the token outputs.
-    reduction
-        As of a bi-encoder's documents: `first`, `mean`, `max`.
-    normalize
-        Whether both vectors get length 1.
+    Input features: `token_embeddings (b, t, d)`, `sides (b, t)`. Output feature: `scores (b, 1)`. The reduction is
+    `first`, `mean` or `max`; with `normalize` both vectors get length 1.
 
     Examples
     --------
@@ -249,20 +241,10 @@ def pair_features(
     padding: int,
     dtype: torch.dtype,
 ) -> dict[str, Tensor]:
-    """Token ids of queries and documents, special tokens among them, to the features of a transformer and a score.
+    """Turn token ids of `b` queries and `b` documents, special tokens included, into features.
 
-    Parameters
-    ----------
-    queries, documents
-        `b` lists of ids each.
-    cross_bias
-        Added to the attention between the two texts of a pair.
-    first_position
-        Of a text.
-    padding
-        The id of padding.
-    dtype
-        Of the attention mask.
+    `cross_bias` is added to the attention between the two texts, positions of each text begin at `first_position`,
+    `padding` is the id of padding, and `dtype` that of the attention mask.
 
     Examples
     --------
@@ -299,14 +281,9 @@ def _ids(tokenizer: Any, texts: list[str], longest: int | None) -> list[list[int
 
 @torch.no_grad()
 def _first_position(transformer: Transformer) -> int:
-    """Where this backbone begins to count positions: at 0, or, as RoBERTa and MPNet, behind the id of padding, 0 or 1.
+    """Find the first position by trying: two texts that do not see each other must have the outputs of each alone.
 
-    Found by trying: of two texts in one sequence that do not see each other, the outputs are those of each alone.
-
-    Raises
-    ------
-    ModelError
-        They never are.
+    It is 0, or lies behind the id of padding, 0 or 1, as in RoBERTa and MPNet.
     """
     model, tokenizer = transformer.auto_model, cast(Any, transformer.tokenizer)
     weights, training = next(model.parameters()), model.training
