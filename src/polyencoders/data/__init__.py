@@ -3,21 +3,20 @@
 An `Example` is a query and its right answers. `load_examples` reads a data set by its name: the built-in one, a JSON
 Lines file, or a set in one of the field's formats (docs/data.md). `training_dataset` makes the table that a trainer
 takes, `read_texts` reads documents to rank, and `read_documents` streams the documents of an index with their metadata.
+What cannot be used is a `DataError`, whose message begins with the file and the line number.
 """
 
-from polyencoders.data.babi import read_babi
 from polyencoders.data.beir import Retrieval, read_beir
 from polyencoders.data.chitchat import chitchat, chitchat_replies
-from polyencoders.data.clinc150 import read_clinc150
-from polyencoders.data.convai2 import read_convai2
 from polyencoders.data.dailydialogpp import read_dailydialogpp
 from polyencoders.data.documents import DocumentFile, read_documents
 from polyencoders.data.dstc7 import read_dstc7
 from polyencoders.data.examples import Example, Query, training_dataset
 from polyencoders.data.formats import load_examples, read_source
 from polyencoders.data.jsonl import read_jsonl, read_texts, write_jsonl
-from polyencoders.data.labelled import class_names, read_labelled
+from polyencoders.data.labelled import class_names, read_clinc150, read_labelled
 from polyencoders.data.mutual import read_mutual
+from polyencoders.data.numbered_dialogues import read_babi, read_convai2
 from polyencoders.data.scifact import read_scifact
 from polyencoders.data.self_dialogue import read_self_dialogue
 from polyencoders.data.splits import Splits, split_examples

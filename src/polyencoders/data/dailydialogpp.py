@@ -8,8 +8,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from polyencoders.data.examples import Example, shortened
-from polyencoders.data.lines import numbered_lines, parse_json, parsed
+from polyencoders.data.examples import Example
+from polyencoders.data.lines import check_fields, check_list, check_object, numbered_lines, parse_json, parsed
 from polyencoders.data.sources import Source, with_validation
 from polyencoders.errors import DataError
 
@@ -17,7 +17,7 @@ Wrong = Literal["adversarial", "random"]
 
 
 def read_dailydialogpp(path: str | os.PathLike[str], against: Wrong = "adversarial") -> list[Example]:
-    """Reads DailyDialog++.
+    """Reads a file of DailyDialog++. A DataError names the file and the line.
 
     Parameters
     ----------
@@ -25,8 +25,8 @@ def read_dailydialogpp(path: str | os.PathLike[str], against: Wrong = "adversari
         JSON Lines, plain or gzipped: ``context`` (the turns), ``positive_responses``, and in all but
         ``data_positives.json`` ``adversarial_negative_responses`` and ``random_negative_responses``.
     against
-        Which wrong answers are ranked, and are the negatives to train with: adversarial ones, which share words with
-        the context, or random ones.
+        Which wrong answers are ranked and trained with: adversarial ones, which share words with the context, or
+        random ones.
 
     Returns
     -------
@@ -34,11 +34,6 @@ def read_dailydialogpp(path: str | os.PathLike[str], against: Wrong = "adversari
         In the file's order. All right answers are positives. The candidates are the wrong answers and one right one,
         as R@1/6 needs: the first right answer of the first line, the second of the second, and so on. Where the file
         has no wrong answers there are no candidates.
-
-    Raises
-    ------
-    DataError
-        When the file or one of its lines cannot be used. The message begins with the file and the line number.
 
     Examples
     --------
@@ -75,17 +70,13 @@ source_random = partial(_source, against="random")
 
 
 def _example(record: Any, wrong: str, number: int) -> Example:
-    if not isinstance(record, dict):
-        raise DataError(f"expected an object with context and positive_responses, given {shortened(record)}")
+    check_object(record, "context and positive_responses")
     for name in ("context", "positive_responses"):
-        if name not in record:
-            raise DataError(f'no "{name}"; given only {shortened(list(record))}')
-        if not isinstance(record[name], list) or not record[name]:
-            raise DataError(f"{name}: expected a list of texts, given {shortened(record[name])}")
+        check_fields(record, name)
+        check_list(name, record[name], "texts")
     right = record["positive_responses"]
     if wrong not in record:
         return Example(record["context"], right)
-    if not isinstance(record[wrong], list):
-        raise DataError(f"{wrong}: expected a list of texts, given {shortened(record[wrong])}")
+    check_list(wrong, record[wrong], "texts", empty=True)
     negatives = [text for text in record[wrong] if text not in right]
     return Example(record["context"], right, negatives, [right[number % len(right)], *negatives])

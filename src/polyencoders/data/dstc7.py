@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polyencoders.data.examples import Example, shortened
-from polyencoders.data.lines import located, numbered_lines, read_json
+from polyencoders.data.lines import check_list, check_object, numbered, numbered_lines, parsed, read_json
 from polyencoders.data.sources import Source, Split, read_splits, split_file
 from polyencoders.errors import DataError
 
@@ -19,7 +19,7 @@ _NAMES: dict[Split, list[str]] = {
 
 
 def read_dstc7(path: str | os.PathLike[str], answers: str | os.PathLike[str] | None = None) -> list[Example]:
-    """Reads DSTC7, track 1: subtask 1, on Ubuntu's chat or the student advisers'.
+    """Reads subtask 1, on Ubuntu's chat or the student advisers'. A DataError names the file and the dialogue.
 
     Parameters
     ----------
@@ -28,19 +28,13 @@ def read_dstc7(path: str | os.PathLike[str], answers: str | os.PathLike[str] | N
         "utterance": "..."}, ...], "options-for-next": [{"candidate-id": "AB12", "utterance": "..."}, ...],
         "options-for-correct-answers": [{"candidate-id": "AB12", "utterance": "..."}]}``.
     answers
-        A file for the test split, which was published without correct answers: lines ``7<tab>AB12<tab>...``, such as
-        ``ubuntu_responses_subtask_1.tsv``.
+        For the test split, which was published without correct answers, a file of lines ``7<tab>AB12<tab>...``, such
+        as ``ubuntu_responses_subtask_1.tsv``.
 
     Returns
     -------
     list of Example
         In the file's order. Each message is a turn of the query. The options are the candidates, in their order.
-
-    Raises
-    ------
-    DataError
-        When the file or one of its dialogues cannot be used, or an answer is missing. The message begins with the file
-        and the number of the dialogue.
 
     Examples
     --------
@@ -57,13 +51,8 @@ def read_dstc7(path: str | os.PathLike[str], answers: str | os.PathLike[str] | N
     records = read_json(path)
     if not isinstance(records, list):
         raise DataError(f"{path}: expected a list of dialogues, given {shortened(records)}")
-    if not records:
-        raise DataError(f"{path}: no dialogues: the list is empty")
-    examples = []
-    for number, record in enumerate(records, start=1):
-        with located(f"{path}: dialogue {number} of {len(records)}"):
-            examples.append(_example(record, correct))
-    return examples
+    rows = numbered("dialogue", records)
+    return parsed(path, rows, lambda record: _example(record, correct), "no dialogues: the list is empty")
 
 
 def source(path: str, seed: int) -> Source:
@@ -77,8 +66,7 @@ def source(path: str, seed: int) -> Source:
 
 
 def _example(record: Any, correct: dict[str, list[str]] | None) -> Example:
-    if not isinstance(record, dict):
-        raise DataError(f"expected an object with messages-so-far and options-for-next, given {shortened(record)}")
+    check_object(record, "messages-so-far and options-for-next")
     turns = [utterance for _, utterance in _utterances(record, "messages-so-far", identity="speaker")]
     options = _utterances(record, "options-for-next", identity="candidate-id")
     if correct is None:
@@ -96,9 +84,8 @@ def _example(record: Any, correct: dict[str, list[str]] | None) -> Example:
 
 
 def _utterances(record: dict[str, Any], name: str, identity: str) -> list[tuple[str, str]]:
-    listed = record.get(name)
-    if not isinstance(listed, list) or not listed:
-        raise DataError(f"{name}: expected a list of utterances, given {shortened(listed)}")
+    listed: Any = record.get(name)
+    check_list(name, listed, "utterances")
     for number, entry in enumerate(listed, start=1):
         if not isinstance(entry, dict) or not isinstance(entry.get("utterance"), str):
             raise DataError(

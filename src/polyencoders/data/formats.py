@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from polyencoders.data import (
-    babi,
     beir,
-    clinc150,
-    convai2,
     dailydialogpp,
     dstc7,
     labelled,
     mutual,
+    numbered_dialogues,
     scifact,
     self_dialogue,
     ubuntu,
@@ -29,10 +27,10 @@ from polyencoders.data.splits import Splits
 from polyencoders.errors import DataError
 
 FORMATS: dict[str, Callable[[str, int], Source]] = {
-    "babi": babi.source,
+    "babi": numbered_dialogues.babi_source,
     "beir": beir.source,
-    "clinc150": clinc150.source,
-    "convai2": convai2.source,
+    "clinc150": labelled.clinc150_source,
+    "convai2": numbered_dialogues.convai2_source,
     "dailydialog++": dailydialogpp.source,
     "dailydialog++-random": dailydialogpp.source_random,
     "dstc7": dstc7.source,
@@ -58,8 +56,8 @@ def load_examples(source: str | os.PathLike[str], seed: int = 0) -> Splits:
         ``"chitchat"``, the path of a JSON Lines file (see `read_jsonl`), or ``"FORMAT:PATH"``, such as
         ``"mutual:data/mutual"``. The formats are in docs/data.md.
     seed
-        Splits a set that has no splits of its own (see `split_examples`) into about 80%, 10% and 10%. In a set with
-        only training and test, chooses what is held out for validation. The splits that a set comes with are kept.
+        Splits a set that has no splits of its own into about 80%, 10% and 10% (see `split_examples`). In a set with
+        only training and test, chooses what is held out for validation.
 
     Returns
     -------
@@ -69,7 +67,7 @@ def load_examples(source: str | os.PathLike[str], seed: int = 0) -> Splits:
     Raises
     ------
     DataError
-        When `source` is none of these, or what it names cannot be used.
+        `source` is none of these, or what it names cannot be used.
 
     Examples
     --------
@@ -87,10 +85,10 @@ def read_source(source: str | os.PathLike[str], seed: int = 0) -> Source:
     name = os.fspath(source)
     if name == "chitchat":
         return Source([], chitchat())
-    if Path(source).is_dir():
+    if Path(name).is_dir():
         raise DataError(f"{name}: a directory, expected a file, or a format before it, {_EXPECTED}")
-    if Path(source).exists():
-        return Source(read_jsonl(source))
+    if Path(name).exists():
+        return Source(read_jsonl(name))
     kind, colon, path = name.partition(":")
     if colon and kind in FORMATS:
         if not path:

@@ -18,7 +18,7 @@ _FIELDS = ("query", "positive", "positives", "negatives", "candidates")
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[Example]:
-    """Reads examples, one JSON object on each line.
+    """Reads examples, one JSON object on each line. A DataError names the file and the line.
 
     Parameters
     ----------
@@ -31,11 +31,6 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[Example]:
     -------
     list of Example
         In the file's order; at least one.
-
-    Raises
-    ------
-    DataError
-        When the file or one of its lines cannot be used. The message begins with the file and the line number.
 
     Examples
     --------
@@ -58,15 +53,14 @@ def write_jsonl(examples: Iterable[Example], path: str | os.PathLike[str]) -> No
     examples
         At least one.
     path
-        Where to write. A missing folder is made; an existing file is replaced once all is written. The file is gzipped
-        when the name ends in ``.gz``.
+        A missing folder is made, an existing file replaced. The file is gzipped when its name ends in ``.gz``.
 
     Raises
     ------
     DataError
-        When there are no examples.
+        There are no examples.
     PolyencodersError
-        When the file cannot be written (a full disk, no permission). An existing file is untouched.
+        The file cannot be written (a full disk, no permission). An existing file is untouched.
 
     Examples
     --------
@@ -91,7 +85,7 @@ def write_jsonl(examples: Iterable[Example], path: str | os.PathLike[str]) -> No
 
 
 def read_texts(path: str | os.PathLike[str]) -> list[str]:
-    """Reads documents to rank, one on each line.
+    """Reads documents to rank, one on each line. A DataError names the file and the line.
 
     Parameters
     ----------
@@ -104,11 +98,6 @@ def read_texts(path: str | os.PathLike[str]) -> list[str]:
     -------
     list of str
         In the file's order, duplicates kept; at least one.
-
-    Raises
-    ------
-    DataError
-        When the file or one of its lines cannot be used. The message begins with the file and the line number.
 
     Examples
     --------
@@ -135,13 +124,13 @@ def _example(record: Any) -> Example:
     given = f"given only {shortened(list(record))}"
     if "query" not in record:
         raise DataError(f'no "query": expected a text or a list of turns; {given}')
-    if "positive" in record and "positives" in record:
+    positives = [record[name] for name in ("positive", "positives") if name in record]
+    if len(positives) == 2:
         raise DataError('both "positive" and "positives": expected one of the two')
-    if "positive" not in record and "positives" not in record:
+    if not positives:
         raise DataError(f'no "positive" (or "positives"): expected the right answer; {given}')
-    positives = record["positive"] if "positive" in record else record["positives"]
     negatives = record.get("negatives")  # exported tables may have null for what is absent
-    return Example(record["query"], positives, () if negatives is None else negatives, record.get("candidates"))
+    return Example(record["query"], positives[0], () if negatives is None else negatives, record.get("candidates"))
 
 
 def _record(example: Example) -> dict[str, Any]:
@@ -149,11 +138,8 @@ def _record(example: Example) -> dict[str, Any]:
     record: dict[str, Any] = {"query": example.query[0] if len(example.query) == 1 else example.query}
     one = len(example.positives) == 1
     record |= {"positive": example.positives[0]} if one else {"positives": example.positives}
-    if example.negatives:
-        record["negatives"] = example.negatives
-    if example.candidates is not None:
-        record["candidates"] = example.candidates
-    return record
+    record |= {"negatives": example.negatives} if example.negatives else {}
+    return record if example.candidates is None else record | {"candidates": example.candidates}
 
 
 def _text(record: Any) -> str:

@@ -1,4 +1,4 @@
-"""Reads tables of short texts and the names of their classes: a text is a query, its class's name the document."""
+"""Reads short texts and the names of their classes: a text is a query, the name of its class the document."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from polyencoders.data.examples import Example
-from polyencoders.data.lines import parsed
-from polyencoders.data.sources import Source, Split, read_splits
+from polyencoders.data.examples import Example, shortened
+from polyencoders.data.lines import check_object, located, numbered, parsed, read_json
+from polyencoders.data.sources import Source, Split, read_splits, with_validation
 from polyencoders.data.tables import has_columns, named_rows
 from polyencoders.errors import DataError
 
@@ -17,10 +17,11 @@ _NAMES: dict[Split, list[str]] = {
     "validation": ["val.csv", "valid.csv", "validation.csv", "dev.csv"],
     "test": ["test.csv", "*test*.csv"],
 }
+_CLINC150: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 
 
 def read_labelled(path: str | os.PathLike[str], text: str | None = None, label: str | None = None) -> list[Example]:
-    """Reads texts and the names of their classes.
+    """Reads texts and the names of their classes from a table. A DataError names the file and the line.
 
     Parameters
     ----------
@@ -34,11 +35,6 @@ def read_labelled(path: str | os.PathLike[str], text: str | None = None, label: 
     list of Example
         In the file's order. The positive is the name as people write it, ``card_arrival`` as ``card arrival``. There
         are no candidates: every text ranks all names, which `class_names` gives.
-
-    Raises
-    ------
-    DataError
-        When the file or one of its rows cannot be used. The message begins with the file and the line number.
 
     Examples
     --------
@@ -55,10 +51,53 @@ def read_labelled(path: str | os.PathLike[str], text: str | None = None, label: 
         if len(row) < 2:
             raise DataError(f"one column, {next(iter(row))!r}: expected texts and the names of their classes")
         first, second, *_ = row
-        return Example(row[text or first], readable(row[label or second]))
+        return Example(row[text or first], _readable(row[label or second]))
 
     rows = named_rows(path, "\t" if ".tsv" in path.suffixes else ",", has_columns(*wanted))
     return parsed(path, rows, example, "no examples: the file is empty, or has only a header")
+
+
+def read_clinc150(path: str | os.PathLike[str]) -> dict[Split, list[Example]]:
+    """Reads CLINC150: what people ask an assistant, and the names of 150 intents (Larson et al., EMNLP 2019).
+
+    A DataError names the file and the place in it.
+
+    Parameters
+    ----------
+    path
+        A file such as ``data_full.json``: ``{"train": [["freeze my account", "freeze_account"], ...], "val": ...,
+        "test": ..., "oos_train": ...}``. Questions out of scope (``oos_...``) are left out.
+
+    Returns
+    -------
+    dict of str to list of Example
+        ``train``, ``validation`` and ``test``. The positive is the intent's name, as people write it. There are no
+        candidates: every query ranks all names.
+
+    Examples
+    --------
+    >>> import json, pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "data_full.json")
+    >>> _ = path.write_text(json.dumps({"train": [["say hi", "greet"]], "val": [], "test": [["am i rich", "pay_day"]]}))
+    >>> read_clinc150(path)["test"][0].positives
+    ('pay day',)
+    """
+    path = Path(path)
+    data = read_json(path)
+
+    def example(pair: object) -> Example:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+            raise DataError(f"expected a text and an intent's name, given {shortened(pair)}")
+        return Example(pair[0], _readable(pair[1]))
+
+    with located(path):
+        check_object(data, "train, val and test")
+    splits: dict[Split, list[Example]] = {}
+    for split, name in _CLINC150.items():
+        if not isinstance(data.get(name), list):
+            raise DataError(f'{path}: no list "{name}"; given only {shortened(list(data))}')
+        splits[split] = parsed(path, numbered(f"{name},", data[name]), example)
+    return splits
 
 
 def class_names(*splits: list[Example]) -> tuple[str, ...]:
@@ -70,22 +109,24 @@ def class_names(*splits: list[Example]) -> tuple[str, ...]:
     return tuple(sorted({name for examples in splits for example in examples for name in example.positives}))
 
 
-def readable(name: str) -> str:
-    """Returns a class's name as people write it.
-
-    >>> readable("card_arrival")
-    'card arrival'
-    """
-    return " ".join(name.replace("_", " ").split())
-
-
 def source(path: str, seed: int) -> Source:
     """``labelled:PATH``: a table, or a folder with ``train.csv``, ``test.csv`` and perhaps ``validation.csv``."""
-    return with_class_names(read_splits(Path(path), _NAMES, lambda file: Source(read_labelled(file)), seed))
+    return _with_class_names(read_splits(Path(path), _NAMES, lambda file: Source(read_labelled(file)), seed))
 
 
-def with_class_names(found: Source) -> Source:
+def clinc150_source(path: str, seed: int) -> Source:
+    """``clinc150:PATH``: a file such as ``data_full.json``."""
+    splits = read_clinc150(path)
+    return _with_class_names(with_validation(Source(splits["train"]), splits["validation"], splits["test"], seed))
+
+
+def _with_class_names(found: Source) -> Source:
     """Makes the names of all classes the list that every query ranks."""
     splits = found.splits
     parts = [found.examples] if splits is None else [splits.train, splits.validation, splits.test]
     return replace(found, corpus=class_names(*parts))
+
+
+def _readable(name: str) -> str:
+    """Returns a class's name as people write it."""
+    return " ".join(name.replace("_", " ").split())

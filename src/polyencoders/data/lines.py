@@ -113,15 +113,42 @@ def numbered_lines(
             raise DataError(f"{path}:{number + 1}: the gzip file is damaged ({error}): copy it again") from None
 
 
-def parsed(path: Path, rows: Iterable[tuple[int, Row]], parse: Callable[[Row], Value], empty: str) -> list[Value]:
-    """Parses numbered lines or rows. Errors begin with path and number; no rows at all are the error `empty`."""
+def parsed(
+    path: Path, rows: Iterable[tuple[object, Row]], parse: Callable[[Row], Value], empty: str | None = None
+) -> list[Value]:
+    """Parses numbered lines or rows. Errors begin with path and number; `empty` is the error when there are no rows."""
     values = []
     for number, row in rows:
         with located(f"{path}:{number}"):
             values.append(parse(row))
-    if not values:
+    if empty and not values:
         raise DataError(f"{path}: {empty}")
     return values
+
+
+def numbered(what: str, records: list[Any]) -> Iterator[tuple[str, Any]]:
+    """Yields the records of a JSON list with their places, such as `` dialogue 2 of 7``, for `parsed`."""
+    for number, record in enumerate(records, start=1):
+        yield f" {what} {number} of {len(records)}", record
+
+
+def check_object(record: object, fields: str) -> None:
+    """Raises a DataError unless a JSON value is an object. `fields` says what it should have."""
+    if not isinstance(record, dict):
+        raise DataError(f"expected an object with {fields}, given {shortened(record)}")
+
+
+def check_fields(record: dict[str, Any], *names: str) -> None:
+    """Raises a DataError unless a JSON object has all of the fields."""
+    for name in names:
+        if name not in record:
+            raise DataError(f'no "{name}"; given only {shortened(list(record))}')
+
+
+def check_list(name: str, value: object, what: str, *, empty: bool = False) -> None:
+    """Raises a DataError unless the value of a field is a list. Only with `empty` may it be empty."""
+    if not isinstance(value, list) or not (value or empty):
+        raise DataError(f"{name}: expected a list of {what}, given {shortened(value)}")
 
 
 def read_json(path: Path) -> Any:

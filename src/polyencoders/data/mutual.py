@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polyencoders.data.examples import Example, shortened
-from polyencoders.data.lines import located, read_json
+from polyencoders.data.lines import check_fields, check_list, check_object, located, read_json
 from polyencoders.data.sources import Source, with_validation
 from polyencoders.errors import DataError
 
@@ -17,26 +17,19 @@ _TURN = re.compile(r"(?<!;)\s+(?=[mf] ?:)", re.IGNORECASE)
 
 
 def read_mutual(path: str | os.PathLike[str]) -> list[Example]:
-    """Reads the questions of one split of MuTual.
-
-    The answers of the test split are not public, so figures are reported on ``dev``.
+    """Reads the questions of one split of MuTual. A DataError names the file.
 
     Parameters
     ----------
     path
-        A folder such as ``data/mutual/dev``, in which every ``.txt`` is a question:
-        ``{"answers": "B", "options": ["m : ...", ...], "article": "f : ... m : ...", "id": "dev_1"}``.
+        A folder such as ``data/mutual/dev`` (the answers of the test split are not public). Every ``.txt`` in it is a
+        question: ``{"answers": "B", "options": ["m : ...", ...], "article": "f : ... m : ...", "id": "dev_1"}``.
 
     Returns
     -------
     list of Example
         By the numbers of the files. The query is the article's turns, each with its speaker, as the options have it.
         The options are the candidates, in their order. The wrong ones, written to mislead, are negatives to train with.
-
-    Raises
-    ------
-    DataError
-        When there are no questions, or one cannot be used. The message begins with the file.
 
     Examples
     --------
@@ -79,16 +72,12 @@ def _by_article(folder: Path) -> Source:
 
 
 def _example(record: Any) -> Example:
-    if not isinstance(record, dict):
-        raise DataError(f"expected an object with article, options and answers, given {shortened(record)}")
-    for name in ("article", "options", "answers"):
-        if name not in record:
-            raise DataError(f'no "{name}"; given only {shortened(list(record))}')
+    check_object(record, "article, options and answers")
+    check_fields(record, "article", "options", "answers")
     article, options, answer = record["article"], record["options"], record["answers"]
     if not isinstance(article, str):
         raise DataError(f"article: expected text, given {shortened(article)}")
-    if not isinstance(options, list) or not options:
-        raise DataError(f"options: expected a list of texts, given {shortened(options)}")
+    check_list("options", options, "texts")
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(options)]
     if not isinstance(answer, str) or len(answer) != 1 or answer not in letters:
         blank = " (the test split's answers are not public)" if answer == " " else ""

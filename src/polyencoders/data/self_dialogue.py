@@ -12,7 +12,7 @@ from polyencoders.errors import DataError
 
 
 def read_self_dialogue(path: str | os.PathLike[str]) -> list[list[str]]:
-    """Reads the conversations.
+    """Reads the conversations. A DataError names the file and the line.
 
     Parameters
     ----------
@@ -24,11 +24,6 @@ def read_self_dialogue(path: str | os.PathLike[str]) -> list[list[str]]:
     -------
     list of list of str
         Each conversation's turns, oldest first, with white space normalised, in the order of the files' names and rows.
-
-    Raises
-    ------
-    DataError
-        When there are no tables, or one cannot be used. The message begins with the file and the line number.
 
     Examples
     --------

@@ -20,7 +20,7 @@ _END = re.compile(r"__eot__|__EOS__|__eou__")
 
 
 def read_ubuntu(path: str | os.PathLike[str]) -> list[Example]:
-    """Reads a table of the Ubuntu Dialogue Corpus.
+    """Reads a table of the Ubuntu Dialogue Corpus. A DataError names the file and the line.
 
     Parameters
     ----------
@@ -33,13 +33,8 @@ def read_ubuntu(path: str | os.PathLike[str]) -> list[Example]:
     -------
     list of Example
         In the file's order. The query is the context's turns, without the marks of ends (``__eou__``, ``__eot__``,
-        ``__EOS__``). Rows labelled 0, whose utterance is a random one, hold no right answer and are left out. So are
-        answers without a word. The candidates are the right answer and the wrong ones, in the file's order.
-
-    Raises
-    ------
-    DataError
-        When the file or one of its rows cannot be used. The message begins with the file and the line number.
+        ``__EOS__``). Rows labelled 0, whose utterance is a random one, and answers without a word are left out. The
+        candidates are the right answer and the wrong ones, in the file's order.
 
     Examples
     --------
@@ -51,11 +46,10 @@ def read_ubuntu(path: str | os.PathLike[str]) -> list[Example]:
     (('no sound help', 'hi'), ('which card ?', 'bye', 'ok'))
     """
     path = Path(path)
-    empty = "no examples: no row has a right answer"
-    found = parsed(path, named_rows(path, ",", _check_header), lambda row: _example(*row.values()), empty)
+    found = parsed(path, named_rows(path, ",", _check_header), lambda row: _example(*row.values()))
     examples = [example for example in found if example is not None]
     if not examples:
-        raise DataError(f"{path}: {empty}")
+        raise DataError(f"{path}: no examples: no row has a right answer")
     return examples
 
 

@@ -19,6 +19,8 @@ _ADDRESSED = re.compile(r"(\S+?)[:,]\s*")
 def read_ubuntu_irc(path: str | os.PathLike[str], turns: int = 3) -> list[Example]:
     """Reads replies from Ubuntu's chat: every marked link from a message to an earlier one is an example.
 
+    A DataError names the file and the line.
+
     Parameters
     ----------
     path
@@ -33,13 +35,7 @@ def read_ubuntu_irc(path: str | os.PathLike[str], turns: int = 3) -> list[Exampl
     -------
     list of Example
         By file, then in the order of the annotations. Times and names of speakers are left out. So is a name with
-        which a message begins, to say whom it answers: a reply must not be found by the names in it. The server's
-        messages, and those that answer nobody, are no answers.
-
-    Raises
-    ------
-    DataError
-        When there are no annotations, or a line cannot be used. The message begins with the file and the line number.
+        which a message begins, so that a reply is not found by the names in it. The server's messages are no answers.
 
     Examples
     --------

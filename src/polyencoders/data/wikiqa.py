@@ -18,25 +18,19 @@ _FILES = ("id.txt", "a.toks", "b.toks", "sim.txt")
 
 
 def read_wikiqa(path: str | os.PathLike[str]) -> list[Example]:
-    """Reads one split of WikiQA.
+    """Reads one split of WikiQA. A DataError names the file and the line.
 
     Parameters
     ----------
     path
         A folder with ``id.txt``, ``a.toks``, ``b.toks`` and ``sim.txt``. Their lines hold a question's id, the
-        question, a sentence, and 1 where it answers the question, 0 where it does not. Lines of one question follow one
-        another.
+        question, a sentence, and 1 where it answers the question, 0 where not. A question's lines follow one another.
 
     Returns
     -------
     list of Example
         One for each question, in the files' order. Its sentences are the candidates, in their order. Questions that no
         sentence answers are left out, as is usual.
-
-    Raises
-    ------
-    DataError
-        When a file or a line cannot be used, or the files differ in length.
 
     Examples
     --------
