@@ -97,7 +97,8 @@ def load(name: str, archives: Path, unpacked: Path) -> Splits:
             )
         unpacked.mkdir(parents=True, exist_ok=True)
         with tarfile.open(archive) as packed:
-            packed.extractall(unpacked, filter="data")
+            # Python 3.11.0 to 3.11.3 know no filters.
+            packed.extractall(unpacked, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         for inner in unpacked.glob(f"{ranking.archive}/**/*.zip"):
             with zipfile.ZipFile(inner) as zipped:
                 zipped.extractall(inner.parent)

@@ -6,7 +6,7 @@ takes, `read_texts` reads documents to rank, and `read_documents` streams the do
 What cannot be used is a `DataError`, whose message begins with the file and the line number.
 """
 
-from polyencoders.data.beir import Retrieval, read_beir
+from polyencoders.data.beir import Retrieval, read_beir, read_scifact
 from polyencoders.data.chitchat import chitchat, chitchat_replies
 from polyencoders.data.dailydialogpp import read_dailydialogpp
 from polyencoders.data.documents import DocumentFile, read_documents
@@ -17,7 +17,6 @@ from polyencoders.data.jsonl import read_jsonl, read_texts, write_jsonl
 from polyencoders.data.labelled import class_names, read_clinc150, read_labelled
 from polyencoders.data.mutual import read_mutual
 from polyencoders.data.numbered_dialogues import read_babi, read_convai2
-from polyencoders.data.scifact import read_scifact
 from polyencoders.data.self_dialogue import read_self_dialogue
 from polyencoders.data.splits import Splits, split_examples
 from polyencoders.data.ubuntu import read_ubuntu

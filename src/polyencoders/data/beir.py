@@ -1,25 +1,33 @@
-"""Reads BEIR folders: a corpus, queries, and judgements of which documents are relevant (Thakur et al., 2021)."""
+"""Reads sets for retrieval: a corpus, queries, and judgements of which documents are relevant.
+
+BEIR's folders (Thakur et al., 2021), and SciFact (Wadden et al., EMNLP 2020), whose task is BEIR's: a claim's relevant
+documents are the abstracts that it cites.
+"""
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from polyencoders.data.examples import Example, check_text, shortened
-from polyencoders.data.lines import located, numbered_lines, parse_json
+from polyencoders.data.lines import check_object, located, numbered_lines, parse_json
 from polyencoders.data.sources import Source, with_validation
 from polyencoders.data.tables import has_columns, named_rows
 from polyencoders.errors import DataError
 
 Qrels = dict[str, dict[str, int]]
 """For each query's id, how relevant each judged document is, by its id."""
+# numpy prints a list of strings with one on each line, in single or double quotes.
+_SENTENCE = re.compile(r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"")
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """A retrieval set: queries, a corpus that all of them search, and which documents are relevant.
+    """Queries, a corpus that all of them search, and which documents are relevant.
 
     Attributes
     ----------
@@ -28,8 +36,7 @@ class Retrieval:
     queries
         Each query's text, by id.
     qrels
-        For each split (``"train"``, ``"dev"``, ``"test"``; not every set has each), how relevant documents are to
-        queries, by ids.
+        For each split (``"train"``, ``"dev"``, ``"test"``, or some), how relevant documents are to queries, by ids.
 
     Examples
     --------
@@ -50,8 +57,8 @@ class Retrieval:
         """Returns the queries of one split with their relevant documents, in the order of the judgements.
 
         Positives are the documents judged above 0; negatives those judged 0 or below, unless the same text is a
-        positive. Queries without a positive are left out. There are no candidates: every query ranks the corpus, with
-        `given_corpus` of `polyencoders.evaluation`. A split that the set does not have is a DataError.
+        positive. Queries without a positive are left out. There are no candidates: every query ranks the corpus. A
+        split that the set does not have is a DataError.
         """
         if split not in self.qrels:
             raise DataError(f"no judgements for {split!r}: there are {', '.join(self.qrels)}")
@@ -74,7 +81,7 @@ class Retrieval:
 
 
 def read_beir(path: str | os.PathLike[str]) -> Retrieval:
-    """Reads a BEIR folder.
+    """Reads a BEIR folder. A DataError names the file and the line.
 
     Parameters
     ----------
@@ -87,12 +94,6 @@ def read_beir(path: str | os.PathLike[str]) -> Retrieval:
     -------
     Retrieval
         A document's text is its title, a space, and its text.
-
-    Raises
-    ------
-    DataError
-        When a file is missing, a line cannot be used, an id is given twice, or a judgement names a query or a document
-        that does not exist. The message begins with the file and the line number.
 
     Examples
     --------
@@ -118,12 +119,47 @@ def read_beir(path: str | os.PathLike[str]) -> Retrieval:
     return Retrieval(corpus, queries, qrels)
 
 
-def source(path: str, seed: int) -> Source:
+def read_scifact(path: str | os.PathLike[str]) -> Retrieval:
+    """Reads SciFact from CSV tables. A DataError names the file and the line.
+
+    Parameters
+    ----------
+    path
+        A folder with ``corpus_train.csv`` (doc_id, title, abstract), ``claims_train.csv`` and ``claims_validation.csv``
+        (id, claim, cited_doc_ids; a claim has a row for each piece of evidence). The test split is not public.
+
+    Returns
+    -------
+    Retrieval
+        5,183 documents, each its title, a space and its abstract. There are ``train``, 809 claims, and ``test``, the
+        300 of the set's validation split, as in BEIR.
+    """
+    folder = Path(path)
+    corpus: dict[str, str] = {}
+    file = folder / "corpus_train.csv"
+    for number, row in named_rows(file, ",", has_columns("doc_id", "title", "abstract")):
+        if row["doc_id"] in corpus:
+            raise DataError(f"{file}:{number}: the doc_id {row['doc_id']} is given twice")
+        corpus[row["doc_id"]] = f"{row['title']} {_abstract(row['abstract'])}".strip()
+    queries: dict[str, str] = {}
+    qrels = {
+        "train": _claims(folder / "claims_train.csv", queries, corpus),
+        "test": _claims(folder / "claims_validation.csv", queries, corpus),
+    }
+    return Retrieval(corpus, queries, qrels)
+
+
+def beir_source(path: str, seed: int) -> Source:
     """``beir:PATH``: a BEIR folder."""
     return read_beir(path).source(seed)
 
 
-def add_judgement(
+def scifact_source(path: str, seed: int) -> Source:
+    """``scifact:PATH``: the folder with the tables."""
+    return read_scifact(path).source(seed)
+
+
+def _add_judgement(
     qrels: Qrels, query: str, document: str, relevance: int, queries: Mapping[str, str], corpus: Mapping[str, str]
 ) -> None:
     """Adds a judgement, unless its query or document does not exist, or an earlier judgement contradicts it."""
@@ -144,8 +180,7 @@ def _texts(path: Path) -> dict[str, str]:
     for number, line in numbered_lines(path):
         with located(f"{path}:{number}"):
             record = parse_json(line)
-            if not isinstance(record, dict):
-                raise DataError(f"expected an object with _id and text, given {shortened(record)}")
+            check_object(record, "_id and text")
             for name in ("_id", "text"):
                 if not isinstance(record.get(name), str):
                     raise DataError(f'expected "{name}" to be text, given {shortened(record.get(name))}')
@@ -167,7 +202,27 @@ def _qrels(path: Path, queries: Mapping[str, str], corpus: Mapping[str, str]) ->
                 relevance = int(row["score"])
             except ValueError:
                 raise DataError(f"score: expected a whole number, given {shortened(row['score'])}") from None
-            add_judgement(qrels, row["query-id"], row["corpus-id"], relevance, queries, corpus)
+            _add_judgement(qrels, row["query-id"], row["corpus-id"], relevance, queries, corpus)
     if not qrels:
         raise DataError(f"{path}: no judgements under the header")
     return qrels
+
+
+def _claims(path: Path, queries: dict[str, str], corpus: dict[str, str]) -> Qrels:
+    qrels: Qrels = {}
+    for number, row in named_rows(path, ",", has_columns("id", "claim", "cited_doc_ids")):
+        with located(f"{path}:{number}"):
+            if queries.setdefault(row["id"], row["claim"]) != row["claim"]:
+                raise DataError(f"the id {row['id']} is given to two claims")
+            if not re.fullmatch(r"\[[\d\s,]*\]", row["cited_doc_ids"]):
+                raise DataError(f"cited_doc_ids: expected whole numbers in brackets, given {row['cited_doc_ids']!r}")
+            for document in re.findall(r"\d+", row["cited_doc_ids"]):
+                _add_judgement(qrels, row["id"], document, 1, queries, corpus)
+    return qrels
+
+
+def _abstract(text: str) -> str:
+    """Joins the sentences of a printed list. Other text stays as it is."""
+    if not text.startswith("["):
+        return text
+    return " ".join(ast.literal_eval(sentence).strip() for sentence in _SENTENCE.findall(text))

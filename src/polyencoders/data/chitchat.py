@@ -14,9 +14,9 @@ from polyencoders.errors import MissingExtraError
 def chitchat(turns: int = 3) -> Splits:
     """Reads real conversations: the turns before, and the turn that followed.
 
-    7,168 conversations have 138,737 messages, of which 12 are empty. Without those, 131,557 turns follow another, and
-    each is an example. About 80% of the conversations are for training, 10% for validation, 10% for testing. A hash of
-    its words says where a conversation is, so one that was recorded twice is on one split only. Greetings recur on all.
+    Each of the 131,557 turns that follow another is an example. About 80% of the 7,168 conversations are for training,
+    10% for validation, 10% for testing. A hash of its words says where a conversation is, so one that was recorded
+    twice is on one split only.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ def chitchat(turns: int = 3) -> Splits:
     Raises
     ------
     MissingExtraError
-        When ``chitchat-dataset`` is not installed.
+        ``chitchat-dataset`` is not installed.
     DataError
-        When `turns` is below 1.
+        `turns` is below 1.
 
     Examples
     --------
@@ -50,35 +50,18 @@ def chitchat(turns: int = 3) -> Splits:
 def chitchat_replies() -> list[dict[str, str]]:
     """Returns the 125,220 distinct replies of all conversations, as documents to put into an index.
 
-    A reply is any message but the first of a conversation. The replies come from training, validation and test
-    conversations alike: keep this in mind when you measure on an index of them.
+    A reply is any message but the first of a conversation. Replies are in the order in which each was first said, those
+    of test conversations among them. Raises a MissingExtraError when ``chitchat-dataset`` is not installed.
 
-    Returns
-    -------
-    list of dict
-        Rows such as ``{"text": "Yes, please."}``, in the order in which each was first said, with white space
-        normalised.
-
-    Raises
-    ------
-    MissingExtraError
-        When ``chitchat-dataset`` is not installed.
-
-    Examples
-    --------
     >>> chitchat_replies()[2]
     {'text': 'oh wow haha so you still feel tired huh?'}
     """
-    replies = (reply for conversation in conversations() for reply in conversation[1:])
-    return [{"text": reply} for reply in dict.fromkeys(replies)]
+    replies = dict.fromkeys(reply for conversation in conversations() for reply in conversation[1:])
+    return [{"text": reply} for reply in replies]
 
 
 def conversations() -> list[list[str]]:
-    """Reads the 7,168 conversations as they are: messages, oldest first, without the empty ones.
-
-    A message sent in several pieces is joined by spaces. 3,150 of the conversations are a greeting that nobody
-    answered. Raises a MissingExtraError when ``chitchat-dataset`` is not installed.
-    """
+    """Reads the 7,168 conversations: messages, oldest first, without empty ones. 3,150 are an unanswered greeting."""
     try:
         package = importlib.resources.files("chitchat_dataset")
     except ModuleNotFoundError:
@@ -93,10 +76,6 @@ def conversations() -> list[list[str]]:
 
 
 def split_of(conversation: list[str]) -> Split:
-    """Returns the split that a conversation is on, by a hash of its words.
-
-    >>> split_of(["Hello How are you doing today?"])
-    'train'
-    """
+    """Returns the split that a conversation is on, by a hash of its words."""
     bucket = int.from_bytes(hashlib.sha256("\n".join(conversation).encode()).digest()[:8]) % 10
     return "test" if bucket == 9 else "validation" if bucket == 8 else "train"

@@ -52,12 +52,6 @@ def read_conversations(path: str | os.PathLike[str]) -> list[list[str]]:
     The file is UTF-8, plain or gzipped. In a ``.jsonl``, ``.ndjson`` or ``.json`` file (before ``.gz``), each line is a
     JSON list of turns or an object with a list ``turns``; its other fields are not read. In any other file, each line
     is a turn, and a blank line ends a conversation.
-
-    >>> import pathlib, tempfile
-    >>> path = pathlib.Path(tempfile.mkdtemp(), "talks.txt")
-    >>> _ = path.write_text("Hi!\\nHello.\\n\\nTea?\\nYes, please.\\n")
-    >>> read_conversations(path)
-    [['Hi!', 'Hello.'], ['Tea?', 'Yes, please.']]
     """
     path = Path(path)
     empty = "no conversations: the file is empty"

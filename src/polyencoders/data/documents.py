@@ -15,9 +15,6 @@ from polyencoders.data.lines import JSON_SUFFIXES, did_you_mean, located, number
 from polyencoders.data.tables import LONGEST, check_distinct, named_rows
 from polyencoders.errors import DataError, MissingExtraError
 
-_BATCH = 256
-_BUFFER = 1 << 20
-
 _Records = Iterator[tuple[int, dict[str, Any]]]  # the numbers of lines or rows, and what is in them
 
 
@@ -38,13 +35,18 @@ class DocumentFile:
     id
         The field that holds the id, a text or a whole number. It must be there. None: ``id``, where the file has it.
 
+    Attributes
+    ----------
+    fraction
+        How much the running loop has read, 0 to 1: of the file's bytes (compressed ones) or Parquet's rows.
+
     Raises
     ------
     DataError
-        While reading, when the file or one of its documents cannot be used. The message begins with the file and the
-        line, in Parquet the row. At once, when `text` and `id` are the same field.
+        While reading: the file or a document cannot be used; the message begins with the file and the line, in Parquet
+        the row. At once: `text` and `id` are the same field.
     MissingExtraError
-        When the file is Parquet and ``pyarrow`` is not installed.
+        The file is Parquet and ``pyarrow`` is not installed.
 
     Examples
     --------
@@ -64,20 +66,21 @@ class DocumentFile:
         self.text = text
         self.id = id
         self._id = "id" if id is None else id
-        self._fraction = 0.0
-
-    @property
-    def fraction(self) -> float:
-        """How much the running loop has read, 0 to 1: of the file's bytes (compressed ones) or Parquet's rows."""
-        return self._fraction
+        self.fraction = 0.0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yields ``{"text": str, "id": str, **metadata}`` in the file's order; no ``id`` where the file has none."""
-        self._fraction = 0.0
+        self.fraction = 0.0
         ending = suffix(self.path)
+        if ending == ".parquet":
+            records = _parquet_records(self.path, self._check_names, self._advance)
+        elif ending in (".csv", ".tsv"):
+            records = self._csv_records("," if ending == ".csv" else "\t")
+        else:
+            records = self._line_records(ending in JSON_SUFFIXES)
         place = ": row " if ending == ".parquet" else ":"
         has_id = None
-        for number, record in self._records(ending):
+        for number, record in records:
             with located(f"{self.path}{place}{number}"):
                 document = self._document(record)
                 if has_id is None:
@@ -89,14 +92,7 @@ class DocumentFile:
             yield document
         if has_id is None:
             raise DataError(f"{self.path}: no documents: the file is empty, or has only a header or blank lines")
-        self._fraction = 1.0
-
-    def _records(self, ending: str) -> _Records:
-        if ending == ".parquet":
-            return _parquet_records(self.path, self._check_names, self._advance)
-        if ending in (".csv", ".tsv"):
-            return self._csv_records("," if ending == ".csv" else "\t")
-        return self._line_records(ending in JSON_SUFFIXES)
+        self.fraction = 1.0
 
     def _line_records(self, is_json: bool) -> _Records:
         for number, line in numbered_lines(self.path, longest=LONGEST, progress=self._advance):
@@ -121,7 +117,7 @@ class DocumentFile:
             yield number, {name: value if value or name in needed else None for name, value in record.items()}
 
     def _advance(self, fraction: float) -> None:
-        self._fraction = fraction
+        self.fraction = fraction
 
     def _check_names(self, names: Collection[str]) -> None:
         """Raises a DataError when the text, or an id that was named, is missing, or another field has its name."""
@@ -140,21 +136,18 @@ class DocumentFile:
         _check_string(self.text, text)
         if self._id not in record:
             return {"text": text, **record}
-        return {"text": text, "id": _checked_id(self._id, record.pop(self._id)), **record}
+        value = record.pop(self._id)
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        elif not isinstance(value, str):
+            raise DataError(f"{self._id}: expected a text or a whole number as the id, given {shortened(value)}")
+        _check_string(self._id, value)
+        return {"text": text, "id": value, **record}
 
 
 def read_documents(path: str | os.PathLike[str], text: str = "text", id: str = "id") -> DocumentFile:
-    """Opens a file of documents for an index. They are read as they are needed, so it may be larger than memory.
+    """Returns a `DocumentFile`, whose documents are read as they are needed. The `id` must be there, unless it is "id".
 
-    Parameters
-    ----------
-    path, text
-        See `DocumentFile`.
-    id
-        The field that holds the id. It must be there, unless it is ``"id"``. All other fields are metadata.
-
-    Examples
-    --------
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "menu.jsonl")
     >>> _ = path.write_text('{"title": "Tea is served at four.", "hours": [16, 17]}')
@@ -169,15 +162,6 @@ def _check_string(name: str, value: Any) -> None:
     check_text(name, value)
     if "\0" in value:
         raise DataError(f"{name}: a NUL character, which no text has, in {shortened(value)}")
-
-
-def _checked_id(name: str, value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise DataError(f"{name}: expected a text or a whole number as the id, given {shortened(value)}")
-    _check_string(name, value)
-    return value
 
 
 def _parquet_records(
@@ -195,7 +179,7 @@ def _parquet_records(
     with opened(path) as file, located(path):
         try:
             # Not buffered ahead: a column of a row group may be larger than memory.
-            table = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER, coerce_int96_timestamp_unit="us")
+            table = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20, coerce_int96_timestamp_unit="us")
             schema = table.schema_arrow
             check_distinct(schema.names)
             check_names(schema.names)
@@ -203,7 +187,7 @@ def _parquet_records(
                 if _is_binary(field.type):
                     raise DataError(f'the column "{field.name}" is binary ({field.type}), expected text: leave it out')
             readable = pa.schema([(field.name, _python_type(field.type)) for field in schema])
-            for batch in table.iter_batches(_BATCH):
+            for batch in table.iter_batches(256):
                 for record in _python_values(batch.cast(readable, safe=False), number):
                     number += 1
                     progress(number / table.metadata.num_rows)

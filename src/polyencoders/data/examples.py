@@ -1,7 +1,4 @@
-"""One example: a query, its right answers, and what to rank them against. Also makes the table that a trainer reads.
-
-This is the only place where an example is checked.
-"""
+"""An example: a query, its right answers, and what to rank them against. Checks it, and makes a trainer's table."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ def shortened(value: object) -> str:
 class Example:
     """A query and the documents that answer it, optionally with wrong documents and a list to rank.
 
-    A single text becomes a tuple of one text. Documents given twice are kept once. Texts are not changed otherwise.
+    A single text becomes a tuple of one text. Documents given twice are kept once. Texts stay as they are.
 
     Parameters
     ----------
@@ -55,14 +52,13 @@ class Example:
     Raises
     ------
     DataError
-        When a text is empty, white space, not text, or not valid Unicode; when there is no positive; when a positive
-        is also a negative; when the candidates lack the right answer.
+        A text is empty, white space, not text, or not valid Unicode; there is no positive; a positive is also a
+        negative; the candidates lack the right answer.
 
     Examples
     --------
-    >>> example = Example(["Hi!", "How are you?"], "Fine, and you?")
-    >>> example.query, example.positives
-    (('Hi!', 'How are you?'), ('Fine, and you?',))
+    >>> Example(["Hi!", "How are you?"], "Fine, and you?").positives
+    ('Fine, and you?',)
     >>> Example("Who?", positives=" ")
     Traceback (most recent call last):
     polyencoders.errors.DataError: positive: the text is empty, given ' '
@@ -96,11 +92,8 @@ class Example:
                 f"candidates lack the right answer: none of the {len(listed)} equals {shortened(right[0])}"
                 + (f" or another of the {len(right)} positives" if len(right) > 1 else "")
             )
-        # The fields of a frozen dataclass can only be set this way.
-        object.__setattr__(self, "query", turns)
-        object.__setattr__(self, "positives", right)
-        object.__setattr__(self, "negatives", wrong)
-        object.__setattr__(self, "candidates", listed)
+        for name, value in (("query", turns), ("positives", right), ("negatives", wrong), ("candidates", listed)):
+            object.__setattr__(self, name, value)  # the only way to set a field of a frozen dataclass
 
 
 def _texts(field: str, part: str, value: object) -> tuple[str, ...]:
@@ -132,11 +125,7 @@ def _kind(value: object) -> str:
 
 
 def right_answers(examples: Iterable[Example]) -> dict[tuple[str, ...], list[str]]:
-    """Collects all right answers of each distinct query, from all of its examples, in order of appearance.
-
-    >>> right_answers([Example("Tea?", "Yes."), Example("Milk?", "No."), Example("Tea?", ["No.", "Yes."])])
-    {('Tea?',): ['Yes.', 'No.'], ('Milk?',): ['No.']}
-    """
+    """Collects all right answers of each distinct query, from all of its examples, in order of appearance."""
     answers: dict[tuple[str, ...], dict[str, None]] = {}
     for example in examples:
         answers.setdefault(example.query, {}).update(dict.fromkeys(example.positives))
@@ -154,16 +143,15 @@ def training_dataset(examples: Sequence[Example]) -> datasets.Dataset:
     Returns
     -------
     datasets.Dataset
-        Columns ``query`` (always a list of turns), ``positive`` (text) and ``negative_1`` to ``negative_k``. k is the
-        smallest number of negatives that an example has, since every row of a table has the same columns. Further
-        negatives are left out, and a warning is logged with their number.
+        Columns ``query`` (always a list of turns), ``positive`` (text) and ``negative_1`` to ``negative_k``, where k is
+        the smallest number of negatives that an example has. A warning says how many further ones are left out.
 
     Raises
     ------
     DataError
-        When there are no examples.
+        There are no examples.
     MissingExtraError
-        When ``datasets`` is not installed.
+        ``datasets`` is not installed.
 
     Examples
     --------
@@ -186,7 +174,6 @@ def training_dataset(examples: Sequence[Example]) -> datasets.Dataset:
     columns: dict[str, list[Any]] = {
         "query": [list(example.query) for example, _ in rows],
         "positive": [positive for _, positive in rows],
+        **{f"negative_{i + 1}": [example.negatives[i] for example, _ in rows] for i in range(k)},
     }
-    for i in range(k):
-        columns[f"negative_{i + 1}"] = [example.negatives[i] for example, _ in rows]
     return datasets.Dataset.from_dict(columns)

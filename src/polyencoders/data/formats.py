@@ -13,7 +13,6 @@ from polyencoders.data import (
     labelled,
     mutual,
     numbered_dialogues,
-    scifact,
     self_dialogue,
     ubuntu,
     ubuntu_irc,
@@ -28,7 +27,7 @@ from polyencoders.errors import DataError
 
 FORMATS: dict[str, Callable[[str, int], Source]] = {
     "babi": numbered_dialogues.babi_source,
-    "beir": beir.source,
+    "beir": beir.beir_source,
     "clinc150": labelled.clinc150_source,
     "convai2": numbered_dialogues.convai2_source,
     "dailydialog++": dailydialogpp.source,
@@ -36,7 +35,7 @@ FORMATS: dict[str, Callable[[str, int], Source]] = {
     "dstc7": dstc7.source,
     "labelled": labelled.source,
     "mutual": mutual.source,
-    "scifact": scifact.source,
+    "scifact": beir.scifact_source,
     "self-dialogue": self_dialogue.source,
     "ubuntu": ubuntu.source,
     "ubuntu-irc": ubuntu_irc.source,

@@ -26,11 +26,7 @@ _BLOCK = 1 << 13
 
 
 def suffix(path: Path) -> str:
-    """Returns the ending of a name, before ``.gz``, in lower case. It says how the file is read.
-
-    >>> suffix(Path("answers.v2.JSONL.gz")), suffix(Path("answers"))
-    ('.jsonl', '')
-    """
+    """Returns the ending of a name, before ``.gz``, in lower case: ``.jsonl`` for ``answers.v2.JSONL.gz``."""
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     return suffixes[-1] if suffixes else ""
 
@@ -78,9 +74,9 @@ def numbered_lines(
     """Yields the lines of a file of UTF-8 with their ends, numbered from 1.
 
     The file may be gzipped, which its content says, and may begin with a byte order mark. Splits at newlines only, as
-    JSON may hold U+2028. Blank lines are left out unless `blank` is set. A line of more
-    than `longest` bytes is refused, so that a file without newlines does not fill the memory. `progress` is called
-    before each line with the fraction of the file's bytes read so far; not for a pipe.
+    JSON may hold U+2028. Blank lines are left out unless `blank` is set. A line of more than `longest` bytes is
+    refused, so that a file without newlines does not fill the memory. `progress` is called before each line with the
+    fraction of the file's bytes read so far; not for a pipe.
     """
     number = 0
     with opened(path) as file:
@@ -165,10 +161,6 @@ def parse_json(text: str, *, finite: bool = False, is_line: bool = True) -> Any:
 
     Raises a DataError when the text is not JSON, has a field twice, or cannot be held (nested too deep, a number of
     thousands of digits); with `finite`, also for NaN and infinite numbers, which Python reads and JSON does not know.
-
-    >>> parse_json('{"text": "Tea?", "price": NaN}', finite=True)
-    Traceback (most recent call last):
-    polyencoders.errors.DataError: not valid JSON: NaN is no number, write null: '{"text": "Tea?", "price": NaN}'
     """
 
     def refused(name: str) -> NoReturn:
@@ -197,11 +189,7 @@ def parse_json(text: str, *, finite: bool = False, is_line: bool = True) -> Any:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Returns the end of an error message: the known name that is most similar, or nothing.
-
-    >>> did_you_mean("text", ["id", "Texts"]), did_you_mean("text", ["id"])
-    (', did you mean "Texts"?', '')
-    """
+    """Returns the end of an error message, such as ``, did you mean "Texts"?``; empty when no name is similar."""
     by_letters = {other.lower(): other for other in names}
     match = difflib.get_close_matches(name.lower(), by_letters, n=1)
     return f', did you mean "{by_letters[match[0]]}"?' if match else ""

@@ -1,4 +1,4 @@
-"""What every reader of a data set shares: a source of examples, the files of its splits, and turns as examples."""
+"""What the readers of data sets share: a source of examples, the files of its splits, and turns as examples."""
 
 from __future__ import annotations
 
@@ -21,19 +21,10 @@ Conversations = list[list[Example]]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Examples as they were found.
+    """Examples as they were found: in one list, or in the set's own splits.
 
-    Attributes
-    ----------
-    examples
-        All examples; empty when the set comes with splits.
-    splits
-        The set's own splits, where it has them.
-    together
-        For each example the number of its conversation, which is never on two splits. None: examples with the same
-        query stay together (see `split_examples`).
-    corpus
-        The documents that every query ranks, where the set has such a list.
+    `together` has the number of each example's conversation, if any (see `split_examples`). `corpus` holds the
+    documents that every query ranks, where the set has such a list.
     """
 
     examples: list[Example]
@@ -43,11 +34,7 @@ class Source:
 
     @classmethod
     def of(cls, conversations: Conversations) -> Source:
-        """Makes a source without splits, whose conversations stay whole.
-
-        >>> Source.of([[Example("Hi!", "Tea?"), Example(["Hi!", "Tea?"], "Please.")], [Example("Oi!", "?")]]).together
-        [0, 0, 1]
-        """
+        """Makes a source without splits, whose conversations stay whole."""
         together = [number for number, examples in enumerate(conversations) for _ in examples]
         return cls(list(chain.from_iterable(conversations)), together=together)
 
@@ -62,19 +49,17 @@ class Source:
 
 
 def with_validation(train: Source, validation: list[Example] | None, test: list[Example] | None, seed: int) -> Source:
-    """Makes a source with a set's own splits. A missing one is taken from the training split, never from the test one.
+    """Makes a source with a set's own splits.
 
-    When `validation` is None, or serves as the test split, a tenth of `train`, chosen by `seed`, is held out in its
-    place. `test` is None where the test split is not public. Figures are then reported on the validation split, so it
-    becomes the test split here. Raises a DataError when `train` is too small to hold anything out.
+    `test` is None where the test split is not public: figures are reported on the validation split, so it becomes the
+    test split. When the validation split is missing or has become the test split, a tenth of `train`, chosen by `seed`,
+    is held out in its place. Raises a DataError when `train` is too small for that.
     """
     if test is None:
         test, validation = validation, None
-    training = train.examples
-    if validation is None:
-        drawn = train.split(validation=0.1, test=0.0, seed=seed)
-        training, validation = drawn.train, drawn.validation
-    return Source([], Splits(training, validation, test or []))
+    if validation is not None:
+        return Source([], Splits(train.examples, validation, test or []))
+    return Source([], replace(train.split(validation=0.1, test=0.0, seed=seed), test=test or []))
 
 
 def read_splits(
@@ -120,11 +105,7 @@ def split_file(folder: Path, patterns: Sequence[str]) -> Path | None:
 
 
 def turns_as_examples(conversations: Sequence[Sequence[str]], turns: int = 3) -> Conversations:
-    """Makes every turn but the first an answer to the turns before it, at most `turns` of them.
-
-    >>> turns_as_examples([["Hi!", "Tea?", "Please."]], turns=1)[0][1].query
-    ('Tea?',)
-    """
+    """Makes every turn but the first an answer to the turns before it, at most `turns` of them."""
     check_turns(turns)
     return [[Example(said[max(0, i - turns) : i], said[i]) for i in range(1, len(said))] for said in conversations]
 

@@ -15,8 +15,7 @@ from polyencoders.errors import DataError
 class Splits:
     """Examples to train on, to choose settings and checkpoints by, and to report on once.
 
-    `corpus` holds the documents that every query ranks, where the set has one such list; see `given_corpus` of
-    `polyencoders.evaluation`.
+    `corpus` holds the documents that every query ranks, where the set has such a list.
 
     >>> Splits(train=[Example("a", "b")], validation=[], test=[])
     Splits(train=1, validation=0, test=0)
@@ -48,18 +47,17 @@ def split_examples(
     examples
         In any order; each split keeps this order.
     validation, test
-        The fractions of the examples to put there: 0 or more, together less than 1. A split with a fraction above 0
-        gets at least one query.
+        The fractions of the examples to put there: 0 or more, together less than 1. Above 0: at least one query.
     seed
         The same seed and examples give the same splits, on any machine.
     together
-        For each example the number of its group, such as its conversation: a group goes to one split, whatever the
-        queries. None: examples with the same query are a group.
+        For each example the number of its group, such as its conversation: a group goes to one split. None: examples
+        with the same query are a group.
 
     Raises
     ------
     DataError
-        When the fractions make no sense, or there are fewer groups than splits.
+        The fractions make no sense, or there are fewer groups than splits.
 
     Examples
     --------
@@ -67,8 +65,9 @@ def split_examples(
     Splits(train=7, validation=1, test=2)
     """
     if validation < 0 or test < 0 or validation + test >= 1:
-        given = f"validation={validation:g} and test={test:g}"
-        raise DataError(f"{given}: expected fractions of 0 or more, together below 1")
+        raise DataError(
+            f"validation={validation:g} and test={test:g}: expected fractions of 0 or more, together below 1"
+        )
     groups: dict[Hashable, list[int]] = {}
     for i, example in enumerate(examples):
         key = tuple(" ".join(turn.casefold().split()) for turn in example.query) if together is None else together[i]
