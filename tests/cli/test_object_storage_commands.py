@@ -153,7 +153,10 @@ def test_it_is_served_and_goes_on_when_the_storage_comes_back(made: str, object_
     sys.path.pop(0)
     query, new = {"query": "Tea?", "k": 5}, {"documents": [{"id": "new", "text": "Coffee."}]}
     log = tmp_path / "log"
-    with running("--index", made, log=log) as server, httpx.Client(base_url=server.url, timeout=120) as client:
+    with (
+        running("--index", made, log=log) as server,
+        httpx.Client(base_url=server.url, timeout=120, verify=False) as client,
+    ):
 
         def found() -> list[str]:
             answer = client.post("/search", json=query)

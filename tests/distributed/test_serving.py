@@ -83,7 +83,7 @@ def process(cluster, folder, port):
 
 @pytest.fixture
 def client(process, port):
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=KEY, timeout=60) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=KEY, timeout=60, verify=False) as client:
         until(lambda: client.get("/ready").status_code == 200)
         yield client
 

@@ -88,7 +88,7 @@ def running(settings):
         time.sleep(0.01)
     url = f"http://127.0.0.1:{port}"
     try:
-        with httpx.Client(base_url=url, timeout=30) as client:
+        with httpx.Client(base_url=url, timeout=30, verify=False) as client:
             yield SimpleNamespace(url=url, port=port, client=client, application=application, server=server)
     finally:
         server.should_exit = True

@@ -121,7 +121,7 @@ def test_a_model_is_replaced_without_dropping_a_request(serve, models, tmp_path)
     stop, wrong, seen = threading.Event(), [], []
 
     def ask():
-        with httpx.Client(base_url=server.url, timeout=30) as client:
+        with httpx.Client(base_url=server.url, timeout=30, verify=False) as client:
             while not stop.is_set():
                 answer = client.post("/rerank", json=ASK)
                 scores = np.zeros(3)
@@ -181,7 +181,7 @@ def process(models, tmp_path):
             assert one.poll() is None, (tmp_path / "log").read_text()
             assert time.time() < deadline
             try:
-                if httpx.get(f"{url}/ready").status_code == 200:
+                if httpx.get(f"{url}/ready", verify=False).status_code == 200:
                     return url, one
             except httpx.TransportError:
                 time.sleep(0.05)
@@ -196,14 +196,18 @@ def test_signals_load_again_and_stop_gracefully(process, models):
     url, one = process(models / "poly")
     one.send_signal(signal.SIGHUP)
     deadline = time.time() + 30
-    while "polyencoders_generation 2.0" not in httpx.get(f"{url}/metrics").text:
+    while "polyencoders_generation 2.0" not in httpx.get(f"{url}/metrics", verify=False).text:
         assert time.time() < deadline
         time.sleep(0.05)
     answers = []
     long = {"query": "tea", "texts": [f"{number} " + "bread " * 120 for number in range(900)]}
-    asking = threading.Thread(target=lambda: answers.append(httpx.post(f"{url}/rerank", json=long, timeout=60)))
+    asking = threading.Thread(
+        target=lambda: answers.append(httpx.post(f"{url}/rerank", json=long, timeout=60, verify=False))
+    )
     asking.start()
-    while "polyencoders_requests_in_progress 2.0" not in httpx.get(f"{url}/metrics").text:  # this one and the long one
+    while (
+        "polyencoders_requests_in_progress 2.0" not in httpx.get(f"{url}/metrics", verify=False).text
+    ):  # this one and the long one
         time.sleep(0.01)
         if answers:
             break

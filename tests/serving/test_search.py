@@ -155,7 +155,7 @@ def test_searches_do_not_wait_for_changes(searching):
 
     def add(number):
         body = {"documents": [{"id": f"slow {number}", "text": f"slow {number}"}]}
-        answers.append(httpx.post(f"{searching.url}/documents", json=body, timeout=30).status_code)
+        answers.append(httpx.post(f"{searching.url}/documents", json=body, timeout=30, verify=False).status_code)
 
     threads = [threading.Thread(target=add, args=(number,)) for number in range(40)]
     for thread in threads:
