@@ -24,7 +24,7 @@ from polyencoders.data import (
     read_ubuntu_irc,
     read_wikiqa,
 )
-from polyencoders.data.ubuntu_irc import _links
+from polyencoders.data.ubuntu import _links
 from polyencoders.evaluation import given_candidates, given_corpus, shared_candidates
 
 ARCHIVES = Path(os.environ.get("POLYENCODERS_BENCHMARK_DATA") or Path(__file__).parents[3] / "shared" / "data")

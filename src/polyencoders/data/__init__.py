@@ -8,19 +8,16 @@ What cannot be used is a `DataError`, whose message begins with the file and the
 
 from polyencoders.data.beir import Retrieval, read_beir, read_scifact
 from polyencoders.data.chitchat import chitchat, chitchat_replies
-from polyencoders.data.dailydialogpp import read_dailydialogpp
+from polyencoders.data.conversations import read_self_dialogue
 from polyencoders.data.documents import DocumentFile, read_documents
-from polyencoders.data.dstc7 import read_dstc7
 from polyencoders.data.examples import Example, Query, training_dataset
 from polyencoders.data.formats import load_examples, read_source
+from polyencoders.data.json_dialogues import read_dailydialogpp, read_dstc7, read_mutual
 from polyencoders.data.jsonl import read_jsonl, read_texts, write_jsonl
 from polyencoders.data.labelled import class_names, read_clinc150, read_labelled
-from polyencoders.data.mutual import read_mutual
 from polyencoders.data.numbered_dialogues import read_babi, read_convai2
-from polyencoders.data.self_dialogue import read_self_dialogue
 from polyencoders.data.splits import Splits, split_examples
-from polyencoders.data.ubuntu import read_ubuntu
-from polyencoders.data.ubuntu_irc import read_ubuntu_irc
+from polyencoders.data.ubuntu import read_ubuntu, read_ubuntu_irc
 from polyencoders.data.wikiqa import read_wikiqa
 
 __all__ = [

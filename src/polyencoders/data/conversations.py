@@ -1,9 +1,10 @@
-"""Reads unlabelled conversations for pre-training: the built-in ones, or a file. A part of them is held out."""
+"""Reads conversations without labels: files, the Self-dialogue Corpus, and what is held out of them to pre-train."""
 
 from __future__ import annotations
 
 import os
 import random
+import re
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from polyencoders.data.chitchat import conversations as built_in_conversations
 from polyencoders.data.chitchat import split_of
 from polyencoders.data.examples import check_text, shortened
 from polyencoders.data.lines import JSON_SUFFIXES, numbered_lines, parse_json, parsed, suffix
-from polyencoders.data.self_dialogue import read_self_dialogue
+from polyencoders.data.sources import Source, turns_as_examples
+from polyencoders.data.tables import named_rows
 from polyencoders.errors import DataError
 
 _SELF_DIALOGUE = "self-dialogue:"
@@ -62,6 +64,51 @@ def read_conversations(path: str | os.PathLike[str]) -> list[list[str]]:
     if not conversations:
         raise DataError(f"{path}: {empty}")
     return conversations
+
+
+def read_self_dialogue(path: str | os.PathLike[str]) -> list[list[str]]:
+    """Reads the conversations. A DataError names the file and the line.
+
+    Parameters
+    ----------
+    path
+        The folder ``corpus``, which has a folder of CSV tables for each topic; a topic's folder; or a table. A row is a
+        conversation, its turns in the columns ``Answer.sentence1``, ``Answer.sentence2`` and so on. Some are empty.
+
+    Returns
+    -------
+    list of list of str
+        Each conversation's turns, oldest first, with white space normalised, in the order of the files' names and rows.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "batch.csv")
+    >>> _ = path.write_text("Answer.sentence1,Answer.sentence10,Answer.sentence2\\nSeen it?,I did.,Twice.\\n")
+    >>> read_self_dialogue(path)
+    [['Seen it?', 'Twice.', 'I did.']]
+    """
+    root = Path(path)
+    tables = sorted([*root.rglob("*.csv"), *root.rglob("*.csv.gz")]) if root.is_dir() else [root]
+    if not tables:
+        raise DataError(f"{root}: no tables, expected files such as music/Batch_2809000_batch_results.csv")
+    return [conversation for table in tables for conversation in _self_dialogues(table)]
+
+
+def self_dialogue_source(path: str, seed: int) -> Source:
+    """``self-dialogue:PATH``: what `read_self_dialogue` takes. The three turns before are the query."""
+    return Source.of(turns_as_examples(read_self_dialogue(path)))
+
+
+def _self_dialogues(path: Path) -> list[list[str]]:
+    rows = [row for _, row in named_rows(path)]
+    if not rows:
+        raise DataError(f"{path}: no conversations: the file is empty, or has only a header")
+    numbers = {name: int(match[1]) for name in rows[0] if (match := re.fullmatch(r"Answer\.sentence(\d+)", name))}
+    if not numbers:
+        raise DataError(f"{path}:1: no columns Answer.sentence1, Answer.sentence2, ...; given only {list(rows[0])[:3]}")
+    columns = sorted(numbers, key=numbers.__getitem__)
+    return [[text for name in columns if (text := " ".join(row[name].split()))] for row in rows]
 
 
 def _turns(record: Any) -> list[str]:

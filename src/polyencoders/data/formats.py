@@ -6,18 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from polyencoders.data import (
-    beir,
-    dailydialogpp,
-    dstc7,
-    labelled,
-    mutual,
-    numbered_dialogues,
-    self_dialogue,
-    ubuntu,
-    ubuntu_irc,
-    wikiqa,
-)
+from polyencoders.data import beir, conversations, json_dialogues, labelled, numbered_dialogues, ubuntu, wikiqa
 from polyencoders.data.chitchat import chitchat
 from polyencoders.data.jsonl import read_jsonl
 from polyencoders.data.lines import did_you_mean, located
@@ -30,15 +19,15 @@ FORMATS: dict[str, Callable[[str, int], Source]] = {
     "beir": beir.beir_source,
     "clinc150": labelled.clinc150_source,
     "convai2": numbered_dialogues.convai2_source,
-    "dailydialog++": dailydialogpp.source,
-    "dailydialog++-random": dailydialogpp.source_random,
-    "dstc7": dstc7.source,
+    "dailydialog++": json_dialogues.dailydialogpp_source,
+    "dailydialog++-random": json_dialogues.dailydialogpp_random_source,
+    "dstc7": json_dialogues.dstc7_source,
     "labelled": labelled.source,
-    "mutual": mutual.source,
+    "mutual": json_dialogues.mutual_source,
     "scifact": beir.scifact_source,
-    "self-dialogue": self_dialogue.source,
+    "self-dialogue": conversations.self_dialogue_source,
     "ubuntu": ubuntu.source,
-    "ubuntu-irc": ubuntu_irc.source,
+    "ubuntu-irc": ubuntu.irc_source,
     "wikiqa": wikiqa.source,
 }
 """What may stand before the colon in ``FORMAT:PATH``, and what reads it, given the path and a seed."""

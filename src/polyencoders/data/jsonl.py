@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from polyencoders.data.examples import Example, check_text, shortened
-from polyencoders.data.lines import JSON_SUFFIXES, did_you_mean, numbered_lines, parse_json, parsed, suffix
+from polyencoders.data.lines import (
+    EMPTY_JSON_LINES,
+    JSON_SUFFIXES,
+    did_you_mean,
+    numbered_lines,
+    parse_json,
+    parsed,
+    suffix,
+)
 from polyencoders.errors import DataError, PolyencodersError
 from polyencoders.files import whole_file
 
@@ -41,8 +49,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[Example]:
     ('Hi!', 'Tea?')
     """
     path = Path(path)
-    empty = "no examples: the file is empty, expected one JSON object a line"
-    return parsed(path, numbered_lines(path), lambda line: _example(parse_json(line)), empty)
+    return parsed(path, numbered_lines(path), lambda line: _example(parse_json(line)), EMPTY_JSON_LINES)
 
 
 def write_jsonl(examples: Iterable[Example], path: str | os.PathLike[str]) -> None:

@@ -21,6 +21,7 @@ Row = TypeVar("Row")
 Value = TypeVar("Value")
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+EMPTY_JSON_LINES = "no examples: the file is empty, expected one JSON object a line"
 _BLOCK = 1 << 13
 """Bytes of a gzip file that are read at a time."""
 

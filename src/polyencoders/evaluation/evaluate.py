@@ -97,9 +97,8 @@ def evaluate(
     task
         From `given_candidates`, `sampled_candidates`, `whole_corpus`, ...
     measures
-        Any of `R@k`, `Success@k`, `MRR`, `MAP`, `nDCG`; the last three with or without a cut-off, as in `nDCG@10`.
-        In a whole corpus a right answer below rank 1000 counts as not found, as in trec_eval. Lists of candidates are
-        measured to their end.
+        As for `measure_ranks`. In a whole corpus a right answer below rank 1000 counts as not found, as in trec_eval.
+        Lists of candidates are measured to their end.
     batch_size
         Texts, or pairs, that the model reads at a time. The result does not depend on it.
 
@@ -125,14 +124,8 @@ def evaluate(
     {'R@1/2-3': 0.5, 'MRR': 0.75}
     """
     values = task_values(model, task, measures, batch_size, show_progress_bar)
-    return Report(
-        protocol=task.protocol,
-        candidates=task.candidates,
-        queries=len(task.queries),
-        seed=task.seed,
-        metrics={name: bootstrap_interval(per_query) for name, per_query in values.items()},
-        values=values,
-    )
+    metrics = {name: bootstrap_interval(per_query) for name, per_query in values.items()}
+    return Report(task.protocol, task.candidates, len(task.queries), task.seed, metrics, values)
 
 
 def task_values(

@@ -43,18 +43,13 @@ def bootstrap_interval(values: ArrayLike, seed: int = 0) -> Interval:
     Returns
     -------
     Interval
-        Its ends equal the mean where all values are the same. They are NaN for a single query, which does not show how
-        much queries differ.
+        Its ends equal the mean where all values are the same. They are NaN for a single query. Queries are assumed to
+        be independent; turns of one conversation are not quite, so their intervals are slightly too narrow.
 
     Raises
     ------
     DataError
         There are no values, or one is not finite.
-
-    Notes
-    -----
-    Queries are assumed to be independent. Turns of one conversation are not quite, so their intervals are slightly too
-    narrow.
 
     Examples
     --------
@@ -101,8 +96,7 @@ def paired_difference(values: ArrayLike, baseline: ArrayLike, seed: int = 0) -> 
     Returns
     -------
     Interval
-        The mean difference. Its interval is narrower than the intervals of both, as hard queries are hard for both. If
-        it does not contain 0, there is a difference.
+        The mean difference. There is a difference if the interval does not contain 0.
 
     Raises
     ------

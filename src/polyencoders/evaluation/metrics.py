@@ -113,12 +113,7 @@ def measure_ranks(
 
 
 def check_measures(measures: Sequence[str]) -> None:
-    """Refuse measures that are not known, or that depend on more than the ranks of right answers.
-
-    >>> check_measures(["R@1/20"])
-    Traceback (most recent call last):
-    polyencoders.errors.PolyencodersError: unknown measure 'R@1/20': write 'R@1', the task knows among how many
-    """
+    """Refuse measures that are not known, or that depend on more than the ranks of right answers."""
     if not measures:
         raise PolyencodersError("no measures: expected at least one, such as R@1 or MRR")
     for name in measures:

@@ -29,10 +29,8 @@ def rank_task(model: Any, task: Task, batch_size: int = 64, show_progress_bar: b
     model
         For lists of candidates: has `score_lists`. For a whole corpus: an `Encoder`, or a model that has
         `encode_query`, `encode_document` and `similarity`.
-    task
-        What to rank.
-    batch_size
-        Texts, or pairs, that the model reads at a time.
+    task, batch_size
+        As for `evaluate`, which also has an example.
 
     Returns
     -------
@@ -43,15 +41,6 @@ def rank_task(model: Any, task: Task, batch_size: int = 64, show_progress_bar: b
     ------
     PolyencodersError
         The model cannot do the task, or returns NaN or the wrong number of scores.
-
-    Examples
-    --------
-    >>> from polyencoders.evaluation import CandidateTask
-    >>> class Longest:
-    ...     def score_lists(self, queries, documents, *, batch_size=32, show_progress_bar=False):
-    ...         return [np.array([len(text) for text in texts]) for texts in documents]
-    >>> rank_task(Longest(), CandidateTask(["Tea?"], [["Yes.", "No.", "Not now."]], [[0]]))
-    [array([2])]
     """
     name = type(model).__name__
     if isinstance(task, CandidateTask):

@@ -15,23 +15,9 @@ from polyencoders.errors import DataError
 class CandidateTask:
     """Queries, each with a list of its own to rank.
 
-    Attributes
-    ----------
-    queries
-        The q queries.
-    documents
-        The list to rank for each query.
-    relevant
-        For each query the positions of its right answers in its list; at least one.
-    protocol
-        Its name in a report.
-    seed
-        The seed of sampled lists.
-
-    Raises
-    ------
-    DataError
-        The three differ in length or are empty, or a query has no right answer in its list.
+    `relevant` has for each query the positions of its right answers in its list; at least one. `protocol` is the task's
+    name in a report, `seed` that of sampled lists. Raises a `DataError` if the lists differ in length or are empty, or
+    a query has no right answer.
     """
 
     queries: Sequence[Query]
@@ -54,24 +40,7 @@ class CandidateTask:
 
 @dataclass(frozen=True)
 class CorpusTask:
-    """Queries that all rank the same corpus.
-
-    Attributes
-    ----------
-    queries
-        The q queries.
-    corpus
-        The n documents.
-    relevant
-        For each query the positions of its right answers in the corpus; at least one.
-    protocol
-        Its name in a report.
-
-    Raises
-    ------
-    DataError
-        `queries` and `relevant` differ in length or are empty, or a query has no right answer in the corpus.
-    """
+    """Queries that all rank the same corpus; otherwise as `CandidateTask`."""
 
     queries: Sequence[Query]
     corpus: Sequence[str]
@@ -92,20 +61,8 @@ Task = CandidateTask | CorpusTask
 
 
 def given_candidates(examples: Sequence[Example]) -> CandidateTask:
-    """Return a task that ranks the candidates of each example.
+    """Return a task that ranks the candidates of each example; all must have some, or it is a `DataError`.
 
-    Parameters
-    ----------
-    examples
-        Each with `candidates`.
-
-    Raises
-    ------
-    DataError
-        There are no examples, or one has no candidates.
-
-    Examples
-    --------
     >>> task = given_candidates([Example("2 + 2?", "4", candidates=["3", "4", "5"])])
     >>> task.relevant, task.candidates
     ([[1]], 3)
@@ -123,20 +80,8 @@ def given_candidates(examples: Sequence[Example]) -> CandidateTask:
 
 
 def shared_candidates(examples: Sequence[Example], corpus: Sequence[str]) -> CandidateTask:
-    """Return the task of `given_corpus` as lists of candidates, for models that read pairs.
+    """Return the task of `given_corpus` as lists of candidates, for models that read pairs. Holds the list once.
 
-    Parameters
-    ----------
-    examples, corpus
-        As for `given_corpus`. The list is held in memory once.
-
-    Raises
-    ------
-    DataError
-        There are no examples, or a right answer is not in the list.
-
-    Examples
-    --------
     >>> shared_candidates([Example("Tea?", "Yes."), Example("Milk?", "No.")], ["No.", "Yes."]).relevant
     [[1], [0]]
     """

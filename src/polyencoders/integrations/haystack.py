@@ -23,9 +23,7 @@ Conversation = str | list[str] | list[ChatMessage]
 
 @component
 class PolyencodersRanker:
-    """Ranks documents for a query, with the model's own scores.
-
-    Each text is encoded once. Several threads may use it.
+    """Ranks documents for a query, with the model's own scores. Encodes each text once; several threads may use it.
 
     Parameters
     ----------
@@ -60,7 +58,7 @@ class PolyencodersRanker:
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the component for `from_dict`; raise `ModelError` if the model was given as an object."""
-        cache = os.fspath(self.cache) if self.cache is not None else None
+        cache = None if self.cache is None else os.fspath(self.cache)
         return default_to_dict(self, model=_place("model", self.model), top_k=self.top_k, cache=cache)
 
     @classmethod
@@ -70,53 +68,35 @@ class PolyencodersRanker:
 
     @component.output_types(documents=list[Document])
     def run(self, query: Conversation, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
-        """Rank documents, best first; ties in the order given.
+        """Return `documents`: copies with their scores, best first; ties in the order given.
 
-        Parameters
-        ----------
-        query
-            A text; or a conversation, the oldest turn first: a list of texts, or of messages.
-        documents
-            What to rank. They are not changed.
-        top_k
-            How many to keep; by default the component's number.
-
-        Returns
-        -------
-        dict
-            `documents`: copies with their scores.
-
-        Raises
-        ------
-        DataError
-            A document has no text.
-        TypeError, ValueError
-            The query is not one, or `top_k` is below 1.
+        The query is a text; or a conversation, the oldest turn first: a list of texts, or of messages. Raises
+        `DataError` if a document has no text, `TypeError` or `ValueError` for a wrong query or a `top_k` below 1.
         """
         self.warm_up()
         assert self._ranking is not None
-        texts = [_text(document) for document in documents]
+        texts = []
+        for document in documents:
+            if document.content is None:
+                raise DataError(f"document {document.id} has no content: there is no text to rank it by")
+            texts.append(document.content)
         best = self._ranking.rank(_turns(query), texts, self.top_k if top_k is None else top_k)
         return {"documents": [replace(documents[hit["corpus_id"]], score=hit["score"]) for hit in best]}
 
 
 @component
 class PolyencodersRetriever:
-    """Searches an index.
+    """Searches an index. Several threads may use it.
 
     Documents have their ids, scores and metadata. `certified` in the metadata says whether it is proven that no better
-    document was missed. Several threads may use it.
+    document was missed.
 
     Parameters
     ----------
     index
         The folder of an index, or an open one. Only with the former can a pipeline be saved.
-    top_k
-        How many documents to find.
-    where
-        An SQL condition on `id`, `text` and the metadata: `"lang = 'en' AND year >= 2020"`.
-    mode
-        `exact`: the best of all documents. `fast`: the best of those in the most promising neighbourhoods.
+    top_k, where, mode
+        As `k`, `where` and `mode` of `polyencoders.index.Index.search`.
     model
         For a folder: the model that made the index, or where to load it from; by default where it was then.
 
@@ -168,35 +148,15 @@ class PolyencodersRetriever:
     def run(
         self, query: Conversation, top_k: int | None = None, where: str | None = None, mode: str | None = None
     ) -> dict[str, Any]:
-        """Return the documents with the highest scores, best first.
+        """Return `documents`: those with the highest scores, best first.
 
-        Parameters
-        ----------
-        query
-            A text; or a conversation, the oldest turn first: a list of texts, or of messages.
-        top_k, where, mode
-            By default the component's own.
-
-        Returns
-        -------
-        dict
-            `documents`.
-
-        Raises
-        ------
-        IndexingError
-            The filter cannot be used.
-        TypeError, ValueError
-            The query is not one, `top_k` is below 1, or there is no such mode.
+        The query is as for `PolyencodersRanker`; the other arguments are the component's own by default. Raises
+        `IndexingError` if the filter cannot be used, `TypeError` or `ValueError` for a wrong query, `top_k` or mode.
         """
         self.warm_up()
-        answer = search(
-            self._opened,
-            _turns(query),
-            self.top_k if top_k is None else top_k,
-            self.where if where is None else where,
-            mode or self.mode,
-        )
+        k = self.top_k if top_k is None else top_k
+        where = self.where if where is None else where
+        answer = search(self._opened, _turns(query), k, where, mode or self.mode)
         found = [
             Document(id=hit.id, content=hit.text, score=hit.score, meta={**hit.metadata, "certified": answer.certified})
             for hit in answer
@@ -209,12 +169,6 @@ def _place(name: str, given: Any) -> str:
     if not isinstance(given, str | os.PathLike):
         raise ModelError(f"{name} was given as an object, a {type(given).__name__}: give its path to save a pipeline")
     return os.fspath(given)
-
-
-def _text(document: Document) -> str:
-    if document.content is None:
-        raise DataError(f"document {document.id} has no content: there is no text to rank it by")
-    return document.content
 
 
 def _turns(query: Any) -> Any:

@@ -32,7 +32,7 @@ Mode = Literal["exact", "fast"]
 class PolyencodersReranker(BaseDocumentCompressor):
     """Ranks documents for a query; the score is `relevance_score` in their metadata.
 
-    Each text is encoded once. Several threads may use it.
+    Encodes each text once; several threads may use it.
 
     Parameters
     ----------
@@ -62,26 +62,10 @@ class PolyencodersReranker(BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: Any, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """Return the best documents, best first, as copies; ties in the order given.
+        """Return copies of the best documents, best first; ties in the order given.
 
-        Parameters
-        ----------
-        documents
-            What to rank. They are not changed.
-        query
-            A text; or a conversation, the oldest turn first: a list of texts, or of messages.
-        callbacks
-            Not used.
-
-        Returns
-        -------
-        list of Document
-            With their ids and metadata, and `relevance_score`, the model's own score.
-
-        Raises
-        ------
-        TypeError, ValueError
-            The query is not one.
+        The query is a text; or a conversation, the oldest turn first: a list of texts, or of messages. Anything else
+        raises `TypeError` or `ValueError`. `callbacks` are not used.
         """
         texts = [document.page_content for document in documents]
         best = []
@@ -103,12 +87,8 @@ class PolyencodersRetriever(BaseRetriever):
     ----------
     index
         An open index, or its folder.
-    k
-        How many documents to find.
-    where
-        An SQL condition on `id`, `text` and the metadata: `"lang = 'en' AND year >= 2020"`.
-    mode
-        `exact`: the best of all documents. `fast`: the best of those in the most promising neighbourhoods.
+    k, where, mode
+        As for `polyencoders.index.Index.search`.
     model
         For a folder: the model that made the index, or where to load it from; by default where it was then.
     options
@@ -151,13 +131,9 @@ class PolyencodersRetriever(BaseRetriever):
         where: str | None = None,
         mode: Mode | None = None,
     ) -> list[Document]:
-        answer = search(
-            self._index,
-            _turns(query),
-            self.k if k is None else k,
-            self.where if where is None else where,
-            mode or self.mode,
-        )
+        k = self.k if k is None else k
+        where = self.where if where is None else where
+        answer = search(self._index, _turns(query), k, where, mode or self.mode)
         return [
             Document(
                 id=hit.id,

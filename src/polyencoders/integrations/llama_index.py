@@ -50,10 +50,9 @@ class Conversation(QueryBundle):
 
 
 class PolyencodersRerank(BaseNodePostprocessor):
-    """Ranks nodes for a query, with the model's own scores.
+    """Ranks nodes for a query, with the model's own scores. Encodes each text once; several threads may use it.
 
     The model reads what LlamaIndex embeds of a node: its text, with the metadata that is not excluded.
-    Each text is encoded once. Several threads may use it.
 
     Parameters
     ----------
@@ -90,10 +89,8 @@ class PolyencodersRerank(BaseNodePostprocessor):
     ) -> list[NodeWithScore]:
         if query_bundle is None:
             raise ValueError("there is no query to rank by: give query_str or query_bundle")
-        name = type(self._ranking.model).__name__
-        dispatcher.event(
-            ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=self.top_n or len(nodes), model_name=name)
-        )
+        name, top_n = type(self._ranking.model).__name__, self.top_n or len(nodes)
+        dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=top_n, model_name=name))
         texts = [node.node.get_content(MetadataMode.EMBED) for node in nodes]
         best = [
             NodeWithScore(node=nodes[hit["corpus_id"]].node, score=hit["score"])
@@ -104,22 +101,17 @@ class PolyencodersRerank(BaseNodePostprocessor):
 
 
 class PolyencodersRetriever(BaseRetriever):
-    """Searches an index.
+    """Searches an index. Several threads may use it.
 
     Nodes have their ids, scores and metadata. `certified` in the metadata says whether it is proven that no better node
     was missed.
-    Several threads may use it.
 
     Parameters
     ----------
     index
         An open index, or its folder.
-    k
-        How many nodes to find.
-    where
-        An SQL condition on `id`, `text` and the metadata: `"lang = 'en' AND year >= 2020"`.
-    mode
-        `exact`: the best of all documents. `fast`: the best of those in the most promising neighbourhoods.
+    k, where, mode
+        As for `polyencoders.index.Index.search`.
     model
         For a folder: the model that made the index, or where to load it from; by default where it was then.
     options

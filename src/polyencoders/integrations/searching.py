@@ -15,16 +15,9 @@ if TYPE_CHECKING:
 
 
 def opened(index: Index | str | os.PathLike[str], model: Any = None) -> Index:
-    """Return an index, open or in a folder, with its model loaded.
+    """Return an index, open or in a folder, with its model loaded. Only with a folder is `model` given.
 
-    `model` goes with a folder: the model that made the index, or where to load it from.
-
-    Raises
-    ------
-    IndexingError
-        There is no index, or it cannot be read.
-    ModelError
-        The model cannot be loaded, did not make the index, or is given with an open index.
+    Raises `IndexingError` if there is no readable index, `ModelError` if the model does not fit.
     """
     if isinstance(index, str | os.PathLike):
         from polyencoders.index import Index  # here, because rerankers need no index engine
