@@ -27,19 +27,11 @@ _SENTENCE = re.compile(r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"")
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """Queries, a corpus that all of them search, and which documents are relevant.
+    """Queries and the corpus that they search, as texts by id, and which documents are relevant.
 
-    Attributes
-    ----------
-    corpus
-        Each document's text, by id, in the file's order; with the title before it, where it has one.
-    queries
-        Each query's text, by id.
-    qrels
-        For each split (``"train"``, ``"dev"``, ``"test"``, or some), how relevant documents are to queries, by ids.
+    `qrels` has for each split (``"train"``, ``"dev"``, ``"test"``, or some) how relevant documents are to queries, by
+    ids. Documents are in the file's order, with the title first where there is one.
 
-    Examples
-    --------
     >>> tea = Retrieval({"d1": "Tea is a drink."}, {"q1": "What is tea?"}, {"test": {"q1": {"d1": 1}}})
     >>> tea, tea.examples("test")[0].positives
     (Retrieval(1 documents, 1 queries, qrels: test 1), ('Tea is a drink.',))
@@ -81,22 +73,13 @@ class Retrieval:
 
 
 def read_beir(path: str | os.PathLike[str]) -> Retrieval:
-    """Reads a BEIR folder. A DataError names the file and the line.
+    """Reads a BEIR folder. A document's text is its title, a space, and its text.
 
-    Parameters
-    ----------
-    path
-        A folder with ``corpus.jsonl`` (``{"_id": "d1", "title": "...", "text": "..."}``; the title may be missing or
-        empty), ``queries.jsonl`` (``{"_id": "q1", "text": "..."}``), and in ``qrels/`` one or more of ``train.tsv``,
-        ``dev.tsv`` and ``test.tsv``: a header, then ``query-id<tab>corpus-id<tab>score``. Plain or gzipped.
+    `path` is a folder with ``corpus.jsonl`` (``{"_id": "d1", "title": "...", "text": "..."}``; the title may be missing
+    or empty), ``queries.jsonl`` (``{"_id": "q1", "text": "..."}``), and in ``qrels/`` one or more of ``train.tsv``,
+    ``dev.tsv`` and ``test.tsv``: a header, then ``query-id<tab>corpus-id<tab>score``. Plain or gzipped. A DataError
+    names the file and the line.
 
-    Returns
-    -------
-    Retrieval
-        A document's text is its title, a space, and its text.
-
-    Examples
-    --------
     >>> import pathlib, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> _ = (folder / "corpus.jsonl").write_text('{"_id": "d1", "title": "Tea", "text": "A drink."}')
@@ -120,19 +103,14 @@ def read_beir(path: str | os.PathLike[str]) -> Retrieval:
 
 
 def read_scifact(path: str | os.PathLike[str]) -> Retrieval:
-    """Reads SciFact from CSV tables. A DataError names the file and the line.
+    """Reads SciFact from CSV tables.
 
-    Parameters
-    ----------
-    path
-        A folder with ``corpus_train.csv`` (doc_id, title, abstract), ``claims_train.csv`` and ``claims_validation.csv``
-        (id, claim, cited_doc_ids; a claim has a row for each piece of evidence). The test split is not public.
+    `path` is a folder with ``corpus_train.csv`` (doc_id, title, abstract), ``claims_train.csv`` and
+    ``claims_validation.csv`` (id, claim, cited_doc_ids; a claim has a row for each piece of evidence). The test split
+    is not public.
 
-    Returns
-    -------
-    Retrieval
-        5,183 documents, each its title, a space and its abstract. There are ``train``, 809 claims, and ``test``, the
-        300 of the set's validation split, as in BEIR.
+    A document is its title, a space and its abstract; there are 5,183. ``train`` has 809 claims, and ``test`` the 300
+    of the set's validation split, as in BEIR. A DataError names the file and the line.
     """
     folder = Path(path)
     corpus: dict[str, str] = {}

@@ -29,11 +29,9 @@ def load_conversations(source: str | os.PathLike[str], seed: int = 0) -> tuple[l
     """
     name = os.fspath(source)
     if name == "chitchat":
-        parts: dict[str, list[list[str]]] = {"train": [], "validation": [], "test": []}
-        for conversation in built_in_conversations():
-            if len(conversation) > 1:
-                parts[split_of(conversation)].append(conversation)
-        return parts["train"], parts["validation"]
+        talks = [conversation for conversation in built_in_conversations() if len(conversation) > 1]
+        train, validation = ([talk for talk in talks if split_of(talk) == split] for split in ("train", "validation"))
+        return train, validation
     read = read_self_dialogue if name.startswith(_SELF_DIALOGUE) else read_conversations
     # A conversation that is given twice must not be both trained on and held out.
     distinct = dict.fromkeys(tuple(conversation) for conversation in read(name.removeprefix(_SELF_DIALOGUE)))
@@ -67,21 +65,15 @@ def read_conversations(path: str | os.PathLike[str]) -> list[list[str]]:
 
 
 def read_self_dialogue(path: str | os.PathLike[str]) -> list[list[str]]:
-    """Reads the conversations. A DataError names the file and the line.
+    """Reads the Self-dialogue Corpus: 24,249 conversations, each written by one person (Fainberg et al., 2018).
 
-    Parameters
-    ----------
-    path
-        The folder ``corpus``, which has a folder of CSV tables for each topic; a topic's folder; or a table. A row is a
-        conversation, its turns in the columns ``Answer.sentence1``, ``Answer.sentence2`` and so on. Some are empty.
+    `path` is the folder ``corpus``, which has a folder of CSV tables for each topic; a topic's folder; or a table. A
+    row is a conversation, its turns in the columns ``Answer.sentence1``, ``Answer.sentence2`` and so on. Some are
+    empty.
 
-    Returns
-    -------
-    list of list of str
-        Each conversation's turns, oldest first, with white space normalised, in the order of the files' names and rows.
+    Returns each conversation's turns, oldest first, with white space normalised, in the order of the files' names and
+    rows. A DataError names the file and the line.
 
-    Examples
-    --------
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "batch.csv")
     >>> _ = path.write_text("Answer.sentence1,Answer.sentence10,Answer.sentence2\\nSeen it?,I did.,Twice.\\n")

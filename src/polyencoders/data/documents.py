@@ -35,11 +35,6 @@ class DocumentFile:
     id
         The field that holds the id, a text or a whole number. It must be there. None: ``id``, where the file has it.
 
-    Attributes
-    ----------
-    fraction
-        How much the running loop has read, 0 to 1: of the file's bytes (compressed ones) or Parquet's rows.
-
     Raises
     ------
     DataError
@@ -67,6 +62,7 @@ class DocumentFile:
         self.id = id
         self._id = "id" if id is None else id
         self.fraction = 0.0
+        """How much the running loop has read, 0 to 1: of the file's bytes (compressed ones) or Parquet's rows."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yields ``{"text": str, "id": str, **metadata}`` in the file's order; no ``id`` where the file has none."""

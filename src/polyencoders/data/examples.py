@@ -24,11 +24,7 @@ _REPR.maxlist = _REPR.maxdict = 3
 
 
 def shortened(value: object) -> str:
-    """Returns a value's `repr`, cut to fit into one line of an error message.
-
-    >>> shortened("a" * 1000)
-    "'aaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaaaaaaaaaa'"
-    """
+    """Returns a value's `repr`, cut to fit into one line of an error message."""
     return _REPR.repr(value)
 
 

@@ -88,5 +88,4 @@ def read_source(source: str | os.PathLike[str], seed: int = 0) -> Source:
         )
     if name in FORMATS:
         raise DataError(f"{name}: a format; expected a path after it, {name}:PATH")
-    hint = did_you_mean(name, ["chitchat"])
-    raise DataError(f"{name}: neither a file nor a built-in data set (chitchat){hint}")
+    raise DataError(f"{name}: neither a file nor a built-in data set (chitchat){did_you_mean(name, ['chitchat'])}")

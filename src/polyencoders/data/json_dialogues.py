@@ -11,14 +11,13 @@ from typing import Any, Literal
 
 from polyencoders.data.examples import Example, shortened
 from polyencoders.data.lines import (
-    EMPTY_JSON_LINES,
     check_fields,
     check_list,
     check_object,
+    json_lines,
     located,
     numbered,
     numbered_lines,
-    parse_json,
     parsed,
     read_json,
 )
@@ -39,26 +38,15 @@ _TURN = re.compile(r"(?<!;)\s+(?=[mf] ?:)", re.IGNORECASE)
 def read_dailydialogpp(path: str | os.PathLike[str], against: Wrong = "adversarial") -> list[Example]:
     """Reads DailyDialog++: right, adversarial and random answers to a conversation (Sai et al., 2020).
 
-    A DataError names the file and the line.
+    `path` holds JSON Lines, plain or gzipped: ``context`` (the turns), ``positive_responses``, and in all but
+    ``data_positives.json`` ``adversarial_negative_responses`` and ``random_negative_responses``. `against` says
+    which wrong answers are ranked and trained with: adversarial ones, which share words with the context, or random
+    ones.
 
-    Parameters
-    ----------
-    path
-        JSON Lines, plain or gzipped: ``context`` (the turns), ``positive_responses``, and in all but
-        ``data_positives.json`` ``adversarial_negative_responses`` and ``random_negative_responses``.
-    against
-        Which wrong answers are ranked and trained with: adversarial ones, which share words with the context, or
-        random ones.
+    Examples are in the file's order. All right answers are positives. The candidates are the wrong answers and one
+    right one, as R@1/6 needs: the first right answer of the first line, the second of the second, and so on. Where the
+    file has no wrong answers there are no candidates. A DataError names the file and the line.
 
-    Returns
-    -------
-    list of Example
-        In the file's order. All right answers are positives. The candidates are the wrong answers and one right one,
-        as R@1/6 needs: the first right answer of the first line, the second of the second, and so on. Where the file
-        has no wrong answers there are no candidates.
-
-    Examples
-    --------
     >>> import json, pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "dev.json")
     >>> _ = path.write_text(json.dumps({"id": 0, "context": ["Tea?"], "positive_responses": ["Please."],
@@ -67,12 +55,8 @@ def read_dailydialogpp(path: str | os.PathLike[str], against: Wrong = "adversari
     (('Please.', 'Tea is a drink.'), ('Please.', 'On Monday.'))
     """
     path = Path(path)
-    numbers = count()
-
-    def example(line: str) -> Example:
-        return _dailydialogpp_example(parse_json(line), f"{against}_negative_responses", next(numbers))
-
-    return parsed(path, numbered_lines(path), example, EMPTY_JSON_LINES)
+    numbers, wrong = count(), f"{against}_negative_responses"
+    return json_lines(path, lambda record: _dailydialogpp_example(record, wrong, next(numbers)))
 
 
 def _dailydialogpp(path: str, seed: int, against: Wrong) -> Source:
@@ -110,25 +94,15 @@ def _dailydialogpp_example(record: Any, wrong: str, number: int) -> Example:
 def read_dstc7(path: str | os.PathLike[str], answers: str | os.PathLike[str] | None = None) -> list[Example]:
     """Reads DSTC7, track 1, subtask 1: what is said next, of a hundred utterances (Gunasekara et al., 2019).
 
-    A DataError names the file and the dialogue.
+    `path` holds a JSON list, plain or gzipped: ``{"example-id": 7, "messages-so-far": [{"speaker": "participant_1",
+    "utterance": "..."}, ...], "options-for-next": [{"candidate-id": "AB12", "utterance": "..."}, ...],
+    "options-for-correct-answers": [{"candidate-id": "AB12", "utterance": "..."}]}``. `answers` is a file for the test
+    split, which was published without correct answers: lines ``7<tab>AB12<tab>...``, such as
+    ``ubuntu_responses_subtask_1.tsv``.
 
-    Parameters
-    ----------
-    path
-        A JSON list, plain or gzipped: ``{"example-id": 7, "messages-so-far": [{"speaker": "participant_1",
-        "utterance": "..."}, ...], "options-for-next": [{"candidate-id": "AB12", "utterance": "..."}, ...],
-        "options-for-correct-answers": [{"candidate-id": "AB12", "utterance": "..."}]}``.
-    answers
-        For the test split, which was published without correct answers, a file of lines ``7<tab>AB12<tab>...``, such
-        as ``ubuntu_responses_subtask_1.tsv``.
+    Examples are in the file's order. Each message is a turn of the query. The options are the candidates, in their
+    order. A DataError names the file and the dialogue.
 
-    Returns
-    -------
-    list of Example
-        In the file's order. Each message is a turn of the query. The options are the candidates, in their order.
-
-    Examples
-    --------
     >>> import json, pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "ubuntu_dev_subtask_1.json")
     >>> options = [{"candidate-id": "A", "utterance": "which one ?"}, {"candidate-id": "B", "utterance": "bye"}]
@@ -200,22 +174,13 @@ def _answers(path: Path) -> dict[str, list[str]]:
 def read_mutual(path: str | os.PathLike[str]) -> list[Example]:
     """Reads one split of MuTual: what is said next in a listening test, of four (Cui et al., ACL 2020).
 
-    A DataError names the file.
+    `path` is a folder such as ``data/mutual/dev`` (the answers of the test split are not public). Every ``.txt`` in it
+    is a question: ``{"answers": "B", "options": ["m : ...", ...], "article": "f : ... m : ...", "id": "dev_1"}``.
 
-    Parameters
-    ----------
-    path
-        A folder such as ``data/mutual/dev`` (the answers of the test split are not public). Every ``.txt`` in it is a
-        question: ``{"answers": "B", "options": ["m : ...", ...], "article": "f : ... m : ...", "id": "dev_1"}``.
+    Examples are ordered by the numbers of the files. The query is the article's turns, each with its speaker, as the
+    options have it. The options are the candidates, in their order. The wrong ones, written to mislead, are negatives
+    to train with. A DataError names the file.
 
-    Returns
-    -------
-    list of Example
-        By the numbers of the files. The query is the article's turns, each with its speaker, as the options have it.
-        The options are the candidates, in their order. The wrong ones, written to mislead, are negatives to train with.
-
-    Examples
-    --------
     >>> import json, pathlib, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> question = {"answers": "A", "options": ["f : tea .", "f : no ."], "article": "f : hi . m : what ?", "id": "1"}

@@ -10,15 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from polyencoders.data.examples import Example, check_text, shortened
-from polyencoders.data.lines import (
-    EMPTY_JSON_LINES,
-    JSON_SUFFIXES,
-    did_you_mean,
-    numbered_lines,
-    parse_json,
-    parsed,
-    suffix,
-)
+from polyencoders.data.lines import JSON_SUFFIXES, did_you_mean, json_lines, numbered_lines, parse_json, parsed, suffix
 from polyencoders.errors import DataError, PolyencodersError
 from polyencoders.files import whole_file
 
@@ -48,8 +40,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[Example]:
     >>> read_jsonl(path)[0].query
     ('Hi!', 'Tea?')
     """
-    path = Path(path)
-    return parsed(path, numbered_lines(path), lambda line: _example(parse_json(line)), EMPTY_JSON_LINES)
+    return json_lines(Path(path), _example)
 
 
 def write_jsonl(examples: Iterable[Example], path: str | os.PathLike[str]) -> None:

@@ -21,23 +21,15 @@ _CLINC150: dict[Split, str] = {"train": "train", "validation": "val", "test": "t
 
 
 def read_labelled(path: str | os.PathLike[str], text: str | None = None, label: str | None = None) -> list[Example]:
-    """Reads texts and the names of their classes from a table. A DataError names the file and the line.
+    """Reads texts and the names of their classes from a table.
 
-    Parameters
-    ----------
-    path
-        CSV, or TSV where the name ends so, with a header; plain or gzipped.
-    text, label
-        The columns. None: the first, and the second (Banking77's are ``text`` and ``category``).
+    `path` holds CSV, or TSV where the name ends so, with a header; plain or gzipped. `text` and `label` name the
+    columns, by default the first and the second.
 
-    Returns
-    -------
-    list of Example
-        In the file's order. The positive is the name as people write it, ``card_arrival`` as ``card arrival``. There
-        are no candidates: every text ranks all names, which `class_names` gives.
+    Examples are in the file's order. The positive is the name as people write it, ``card_arrival`` as ``card arrival``.
+    There are no candidates: every text ranks all names, which `class_names` gives. A DataError names the file and the
+    line.
 
-    Examples
-    --------
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "train.csv")
     >>> _ = path.write_text("text,category\\nWhere is my card?,card_arrival\\n")
@@ -60,22 +52,12 @@ def read_labelled(path: str | os.PathLike[str], text: str | None = None, label: 
 def read_clinc150(path: str | os.PathLike[str]) -> dict[Split, list[Example]]:
     """Reads CLINC150: what people ask an assistant, and the names of 150 intents (Larson et al., EMNLP 2019).
 
-    A DataError names the file and the place in it.
+    `path` is a file such as ``data_full.json``: ``{"train": [["freeze my account", "freeze_account"], ...], "val": ...,
+    "test": ..., "oos_train": ...}``. Questions out of scope (``oos_...``) are left out.
 
-    Parameters
-    ----------
-    path
-        A file such as ``data_full.json``: ``{"train": [["freeze my account", "freeze_account"], ...], "val": ...,
-        "test": ..., "oos_train": ...}``. Questions out of scope (``oos_...``) are left out.
+    Returns ``train``, ``validation`` and ``test``. The positive is the intent's name, as people write it. There are no
+    candidates: every query ranks all names. A DataError names the file and the place in it.
 
-    Returns
-    -------
-    dict of str to list of Example
-        ``train``, ``validation`` and ``test``. The positive is the intent's name, as people write it. There are no
-        candidates: every query ranks all names.
-
-    Examples
-    --------
     >>> import json, pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "data_full.json")
     >>> _ = path.write_text(json.dumps({"train": [["say hi", "greet"]], "val": [], "test": [["am i rich", "pay_day"]]}))

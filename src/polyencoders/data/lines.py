@@ -21,7 +21,6 @@ Row = TypeVar("Row")
 Value = TypeVar("Value")
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
-EMPTY_JSON_LINES = "no examples: the file is empty, expected one JSON object a line"
 _BLOCK = 1 << 13
 """Bytes of a gzip file that are read at a time."""
 
@@ -121,6 +120,12 @@ def parsed(
     if empty and not values:
         raise DataError(f"{path}: {empty}")
     return values
+
+
+def json_lines(path: Path, parse: Callable[[Any], Value]) -> list[Value]:
+    """Parses the records of a JSON Lines file."""
+    empty = "no examples: the file is empty, expected one JSON object a line"
+    return parsed(path, numbered_lines(path), lambda line: parse(parse_json(line)), empty)
 
 
 def numbered(what: str, records: list[Any]) -> Iterator[tuple[str, Any]]:

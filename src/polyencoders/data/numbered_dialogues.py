@@ -24,24 +24,15 @@ _PERSONA = re.compile(r"(your|partner's) persona: ")
 
 
 def read_babi(path: str | os.PathLike[str]) -> list[Example]:
-    """Reads bAbI dialogue, of which task 6 is DSTC2 (Bordes et al., ICLR 2017): each turn of the system is an example.
+    """Reads bAbI dialogue (Bordes et al., ICLR 2017; task 6 is DSTC2): each turn of the system is an example.
 
-    A DataError names the file and the line.
+    `path` holds numbered lines, ``1 what the user says<tab>what the system says``. Lines without a tab, such as
+    ``3 prezzo R_cuisine italian``, are facts that the system was told, and are left out.
 
-    Parameters
-    ----------
-    path
-        Numbered lines, ``1 what the user says<tab>what the system says``. Lines without a tab, such as
-        ``3 prezzo R_cuisine italian``, are facts that the system was told, and are left out.
+    Examples are in the file's order. The query is everything said so far, with ``<SILENCE>`` for a user who says
+    nothing. There are no candidates: all examples rank one list, which `load_examples` reads. A DataError names the
+    file and the line.
 
-    Returns
-    -------
-    list of Example
-        In the file's order. The query is everything said so far, with ``<SILENCE>`` for a user who says nothing. There
-        are no candidates: all examples rank one list, which `load_examples` reads.
-
-    Examples
-    --------
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "dialog-babi-task6-dstc2-trn.txt")
     >>> _ = path.write_text("1 <SILENCE>\\tHello!\\n2 italian please\\tapi_call italian\\n3 prezzo R_price cheap\\n")
@@ -54,22 +45,12 @@ def read_babi(path: str | os.PathLike[str]) -> list[Example]:
 def read_convai2(path: str | os.PathLike[str]) -> list[Example]:
     """Reads ConvAI2 or PersonaChat (Zhang et al., ACL 2018): every reply is an example.
 
-    A DataError names the file and the line.
+    `path` holds numbered lines: first ``1 your persona: i like to ski.`` (and ``partner's persona: ...``), then
+    ``6 what is said<tab>reply<tab><tab>candidate|candidate|...``.
 
-    Parameters
-    ----------
-    path
-        Numbered lines: first ``1 your persona: i like to ski.`` (and ``partner's persona: ...``), then
-        ``6 what is said<tab>reply<tab><tab>candidate|candidate|...``.
+    Examples are in the file's order. The query is the lines of the persona, then everything said so far. The candidates
+    are in the file's order, the right one last. A DataError names the file and the line.
 
-    Returns
-    -------
-    list of Example
-        In the file's order. The query is the lines of the persona, then everything said so far. The candidates are in
-        the file's order, the right one last.
-
-    Examples
-    --------
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "valid_self_original.txt")
     >>> _ = path.write_text("1 your persona: i ski.\\n2 hi !\\thello . do you ski ?\\t\\tno .|hello . do you ski ?\\n")

@@ -27,24 +27,17 @@ _ADDRESSED = re.compile(r"(\S+?)[:,]\s*")
 
 
 def read_ubuntu(path: str | os.PathLike[str]) -> list[Example]:
-    """Reads a table of the Ubuntu Dialogue Corpus. A DataError names the file and the line.
+    """Reads a table of the Ubuntu Dialogue Corpus.
 
-    Parameters
-    ----------
-    path
-        CSV under a header, plain or gzipped. Three columns: a context, an utterance, and 1 where it was said next, 0
-        where it was not (``train.csv``). More columns: a context, what was said next, and wrong answers
-        (``valid.csv``, ``test.csv``).
+    `path` is CSV under a header, plain or gzipped. Three columns: a context, an utterance, and 1 where it was said
+    next, 0 where it was not (``train.csv``). More columns: a context, what was said next, and wrong answers
+    (``valid.csv``, ``test.csv``).
 
-    Returns
-    -------
-    list of Example
-        In the file's order. The query is the context's turns, without the marks of ends (``__eou__``, ``__eot__``,
-        ``__EOS__``). Rows labelled 0, whose utterance is a random one, and answers without a word are left out. The
-        candidates are the right answer and the wrong ones, in the file's order.
+    Examples are in the file's order. The query is the context's turns, without the marks of ends (``__eou__``,
+    ``__eot__``, ``__EOS__``). Rows labelled 0, whose utterance is a random one, and answers without a word are left
+    out. The candidates are the right answer and the wrong ones, in the file's order. A DataError names the file and the
+    line.
 
-    Examples
-    --------
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "valid.csv")
     >>> _ = path.write_text("Context,Ground Truth Utterance,Distractor_0,Distractor_1\\n"
@@ -91,26 +84,15 @@ def _utterance(text: str) -> str:
 def read_ubuntu_irc(path: str | os.PathLike[str], turns: int = 3) -> list[Example]:
     """Reads replies from Ubuntu's chat: every marked link from a message to an earlier one is an example.
 
-    A DataError names the file and the line.
+    `path` is a folder such as ``data/train``, with pairs of files ``X.raw.txt`` (the log: ``[12:00] <oga> thanks
+    bob2``) and ``X.annotation.txt`` (``1005 1006 -``: line 1006 of the log, counted from 0, answers line 1005); or one
+    ``.annotation.txt`` file beside its log. `turns` is the largest number of turns in a query, 1 or more: the message
+    that was answered, the message that it answered (the latest, if several), and so on.
 
-    Parameters
-    ----------
-    path
-        A folder such as ``data/train``, with pairs of files ``X.raw.txt`` (the log: ``[12:00] <oga> thanks bob2``) and
-        ``X.annotation.txt`` (``1005 1006 -``: line 1006 of the log, counted from 0, answers line 1005); or one
-        ``.annotation.txt`` file beside its log.
-    turns
-        The largest number of turns in a query, 1 or more: the message that was answered, the message that it answered
-        (the latest, if several), and so on.
+    Examples are ordered by file, then in the order of the annotations. Times and names of speakers are left out. So is
+    a name with which a message begins, so that a reply is not found by the names in it. The server's messages are no
+    answers. A DataError names the file and the line.
 
-    Returns
-    -------
-    list of Example
-        By file, then in the order of the annotations. Times and names of speakers are left out. So is a name with
-        which a message begins, so that a reply is not found by the names in it. The server's messages are no answers.
-
-    Examples
-    --------
     >>> import pathlib, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> _ = (folder / "x.raw.txt").write_text("[12:00] <oga> no sound!\\n[12:01] <bob2> oga: which card?\\n")

@@ -18,22 +18,14 @@ _FILES = ("id.txt", "a.toks", "b.toks", "sim.txt")
 
 
 def read_wikiqa(path: str | os.PathLike[str]) -> list[Example]:
-    """Reads one split of WikiQA. A DataError names the file and the line.
+    """Reads one split of WikiQA.
 
-    Parameters
-    ----------
-    path
-        A folder with ``id.txt``, ``a.toks``, ``b.toks`` and ``sim.txt``. Their lines hold a question's id, the
-        question, a sentence, and 1 where it answers the question, 0 where not. A question's lines follow one another.
+    `path` is a folder with ``id.txt``, ``a.toks``, ``b.toks`` and ``sim.txt``. Their lines hold a question's id, the
+    question, a sentence, and 1 where it answers the question, 0 where not. A question's lines follow one another.
 
-    Returns
-    -------
-    list of Example
-        One for each question, in the files' order. Its sentences are the candidates, in their order. Questions that no
-        sentence answers are left out, as is usual.
+    There is an example for each question, in the files' order. Its sentences are the candidates, in their order.
+    Questions that no sentence answers are left out, as is usual. A DataError names the file and the line.
 
-    Examples
-    --------
     >>> import pathlib, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> for name, lines in {"id.txt": "1\\n1\\n", "a.toks": "what is tea ?\\n" * 2, "sim.txt": "0\\n1\\n",

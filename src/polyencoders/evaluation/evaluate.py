@@ -23,22 +23,11 @@ MEASURES = ("R@1", "MRR")
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """How well a model did on a task.
+    """How well a model did on a task, whose `protocol` is `sampled candidates`, `given corpus` or the like.
 
-    Attributes
-    ----------
-    protocol
-        What was ranked: `sampled candidates`, `given candidates`, `given corpus` or `whole corpus`.
-    candidates
-        C, the number of documents of each query; `19-20` where it varies.
-    queries
-        q, the number of queries.
-    seed
-        The seed of sampled candidates.
-    metrics
-        By name (`R@1/20`, `MRR`): the mean over queries and its 95% interval.
-    values
-        By the same names: each query's value, `(q,)`, in the task's order.
+    `candidates` is C, the number of documents of each query (`19-20` where it varies), `queries` is q, and `seed` that
+    of sampled candidates. `metrics` has by name (`R@1/20`, `MRR`) the mean over queries and its 95% interval; `values`,
+    by the same names, each query's value, `(q,)`, in the task's order.
     """
 
     protocol: str

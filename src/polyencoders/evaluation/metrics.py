@@ -24,27 +24,11 @@ _BLOCK = 512  # queries given to trec_eval at a time, which bounds memory
 
 
 def pessimistic_ranks(scores: NDArray[Any], relevant: Sequence[int]) -> NDArray[np.int64]:
-    """Return the ranks of right answers, with ties counted against them.
+    """Return the ranks of right answers, `(r,)`: from 1, ascending, all different, with ties counted against them.
 
-    Parameters
-    ----------
-    scores
-        One query's scores, `(n,)`; higher is better.
-    relevant
-        Positions of the r right answers.
+    `scores` are one query's, `(n,)`, and `relevant` the positions of the r right answers. Raises `PolyencodersError` if
+    a score is NaN.
 
-    Returns
-    -------
-    ndarray of int
-        `(r,)`: ranks from 1, ascending, all different. A right answer comes after every wrong one with the same score.
-
-    Raises
-    ------
-    PolyencodersError
-        A score is NaN.
-
-    Examples
-    --------
     >>> pessimistic_ranks(np.array([0.9, 0.5, 0.5, 0.1]), [1])
     array([3])
     """

@@ -22,25 +22,11 @@ _SCORES = 2**24  # scores held at a time: 64 MB of float32
 
 
 def rank_task(model: Any, task: Task, batch_size: int = 64, show_progress_bar: bool = False) -> list[NDArray[np.int64]]:
-    """Return the ranks of each query's right answers. Ties count against the model.
+    """Return for each query the ranks of its right answers, from 1, ascending. Ties count against the model.
 
-    Parameters
-    ----------
-    model
-        For lists of candidates: has `score_lists`. For a whole corpus: an `Encoder`, or a model that has
-        `encode_query`, `encode_document` and `similarity`.
-    task, batch_size
-        As for `evaluate`, which also has an example.
-
-    Returns
-    -------
-    list of ndarray of int
-        For each query the ranks from 1 of its right answers, ascending.
-
-    Raises
-    ------
-    PolyencodersError
-        The model cannot do the task, or returns NaN or the wrong number of scores.
+    To rank lists of candidates, a model has `score_lists`. To rank a whole corpus it is an `Encoder`, or has
+    `encode_query`, `encode_document` and `similarity`. Raises `PolyencodersError` if the model cannot do the task, or
+    returns NaN or the wrong number of scores. The arguments are those of `evaluate`.
     """
     name = type(model).__name__
     if isinstance(task, CandidateTask):

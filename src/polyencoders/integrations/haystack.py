@@ -130,14 +130,9 @@ class PolyencodersRetriever:
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the component for `from_dict`; raise `ModelError` if index or model were given as objects."""
-        return default_to_dict(
-            self,
-            index=_place("index", self.index),
-            top_k=self.top_k,
-            where=self.where,
-            mode=self.mode,
-            model=_place("model", self.model) if self.model is not None else None,
-        )
+        index = _place("index", self.index)
+        model = None if self.model is None else _place("model", self.model)
+        return default_to_dict(self, index=index, top_k=self.top_k, where=self.where, mode=self.mode, model=model)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "PolyencodersRetriever":

@@ -11,11 +11,7 @@ from polyencoders.errors import MissingExtraError
 from polyencoders.integrations.searching import opened, search, turns
 
 try:
-    from langchain_core.callbacks import (
-        AsyncCallbackManagerForRetrieverRun,
-        CallbackManagerForRetrieverRun,
-        Callbacks,
-    )
+    from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun, Callbacks
     from langchain_core.documents import BaseDocumentCompressor, Document
     from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
     from langchain_core.retrievers import BaseRetriever
@@ -111,13 +107,7 @@ class PolyencodersRetriever(BaseRetriever):
     _index: Any = PrivateAttr()
 
     def __init__(
-        self,
-        index: Any,
-        k: int = 10,
-        where: str | None = None,
-        mode: Mode = "exact",
-        model: Any = None,
-        **options: Any,
+        self, index: Any, k: int = 10, where: str | None = None, mode: Mode = "exact", model: Any = None, **options: Any
     ) -> None:
         super().__init__(k=k, where=where, mode=mode, **options)  # type: ignore[call-arg]
         self._index = opened(index, model)

@@ -129,13 +129,7 @@ class PolyencodersRetriever(BaseRetriever):
     """
 
     def __init__(
-        self,
-        index: Any,
-        k: int = 10,
-        where: str | None = None,
-        mode: str = "exact",
-        model: Any = None,
-        **options: Any,
+        self, index: Any, k: int = 10, where: str | None = None, mode: str = "exact", model: Any = None, **options: Any
     ) -> None:
         super().__init__(**options)
         self.index = opened(index, model)
