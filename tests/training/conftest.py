@@ -17,7 +17,7 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("POLYENCODERS_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def examples():
     """24 conversations, each with a reply of its own."""
     asked = [Example(["Hello.", f"Do you like {subject}?"], f"Yes, {subject} every day.") for subject in SUBJECTS]
@@ -25,7 +25,7 @@ def examples():
     return asked + told
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build(tiny_backbone):
     """`build("poly", m=2)`: a small model, new weights the same each time."""
 

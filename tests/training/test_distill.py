@@ -89,7 +89,7 @@ def test_same_weights_after_an_interruption(run, build, examples, weights, asser
     # First after the teacher has scored, then while the student learns; by then its new weights do not matter.
     teacher = Teacher(build("cross", seed=1), pairs_at_once=20)
     with monkeypatch.context() as stopped:
-        stopped.setattr("polyencoders.training.teacher.of_all", lambda mine: 1 / 0)
+        stopped.setattr("polyencoders.training.teacher.gather_object", lambda mine: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             distill(build(architecture, **settings), teacher, examples[:20], examples[20:], folder, options)
     with pytest.raises(KeyboardInterrupt):
@@ -120,7 +120,7 @@ def test_same_weights_after_an_interruption(run, build, examples, weights, asser
 def test_lists(build, examples):
     model = build("poly")
     examples = [Example(one.query, one.positives, ["my own"] if i % 2 else []) for i, one in enumerate(examples)]
-    examples.append(Example(examples[0].query, "Another right one."))
+    examples = [*examples, Example(examples[0].query, "Another right one.")]
     options = Distillation(**FEW)
     lists = candidate_lists(model, examples, options, corpus=["Not at all."])
     assert [one.query for one in lists] == [one.query for one in examples]

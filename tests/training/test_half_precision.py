@@ -16,7 +16,7 @@ from polyencoders.training import (
     train,
 )
 
-STEPS = {"steps": 2, "batch_size": 4, "evaluate_every": 1, "negatives": 2, "candidates": 5}
+STEPS = {"steps": 2, "batch_size": 4, "evaluate_every": 1, "negatives": 2, "candidates": 5, "learning_rate": 1e-3}
 LISTS = Distillation(hard_negatives={"number": 2, "ranks": [0, 8], "margin": None}, random_negatives=2)
 
 

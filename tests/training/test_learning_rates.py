@@ -112,11 +112,21 @@ def test_all_of_a_model_is_trained_at_each(build, examples, weights, assert_same
     assert_same(weights(model), weights(alone))
 
 
-@pytest.mark.parametrize("step", [6, 14, 22])
-def test_an_interruption_at_any_rate_changes_nothing(step, build, examples, weights, assert_same, tmp_path):
-    """Whole runs are not done again; the start is that of the first call, whatever new weights the second has."""
+@pytest.fixture(scope="module")
+def uninterrupted(build, examples, tmp_path_factory):
+    """The result and the model of a run at several rates."""
     whole = build("poly", document_map=True)
-    expected = train(whole, *split(examples), options=SEVERAL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYENCODERS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return train(whole, *split(examples), options=SEVERAL), whole
+
+
+@pytest.mark.parametrize("step", [6, 14, 22])
+def test_an_interruption_at_any_rate_changes_nothing(
+    step, uninterrupted, build, examples, weights, assert_same, tmp_path
+):
+    """Whole runs are not done again; the start is that of the first call, whatever new weights the second has."""
+    expected, whole = uninterrupted
     with pytest.raises(KeyboardInterrupt):
         train(build("poly", document_map=True), *split(examples), tmp_path, SEVERAL, [InterruptAfter(step)])
     again, counter = build("poly", seed=1, document_map=True), InterruptAfter(25)

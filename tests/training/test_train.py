@@ -101,7 +101,7 @@ def test_a_saved_model_is_whole_and_nothing_in_it_is_pickled(architecture, build
 
 
 def test_the_card_says_how_it_was_trained(build, examples, tmp_path):
-    options = TrainingOptions(steps=4, batch_size=4, freeze="backbone", candidates=5, seed=3)
+    options = TrainingOptions(steps=4, batch_size=4, freeze="backbone", learning_rate=3e-4, candidates=5, seed=3)
     result = train(build("poly"), examples[:16], examples[16:], tmp_path / "run", options)
     card = (tmp_path / "run" / "README.md").read_text()
     assert "| Pairs | 16 |" in card

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import set_seed
 
 from polyencoders import BiEncoder
 from polyencoders.data import Example
@@ -32,23 +34,33 @@ HELD_OUT = [Example(f"now {text}", text) for text in TEXTS]
 SHUFFLED = [Example(pair.query, TEXTS[(i * 37 + 11) % 64]) for i, pair in enumerate(PAIRS)]
 
 
-@pytest.fixture
-def saved(build, tmp_path):
-    """Where the model that makes indexes is saved: its queries are turned by a map, which training can undo."""
-    model = build("bi", normalize=True, query_map=True)
+@pytest.fixture(scope="module")
+def made(tiny_backbone, tmp_path_factory):
+    """A folder with an index and the model that made it: queries are turned by a map, which training can undo."""
+    set_seed(0)
+    model = BiEncoder(tiny_backbone, device="cpu", normalize=True, query_map=True)
     generator = torch.Generator().manual_seed(0)
     turned, _ = torch.linalg.qr(torch.randn(16, 16, generator=generator))
     with torch.no_grad():
         model.route("query")[2].linear.weight.copy_(turned)
-    model.save_pretrained(str(tmp_path / "bi"))
-    return tmp_path / "bi"
+    folder = tmp_path_factory.mktemp("made")
+    model.save_pretrained(str(folder / "bi"))
+    index = Index.create(folder / "answers", folder / "bi")
+    index.add([{"id": i, "text": text} for i, text in enumerate(TEXTS)], bf16=False)
+    return folder
 
 
 @pytest.fixture
-def index(saved, tmp_path):
-    index = Index.create(tmp_path / "answers", saved)
-    index.add([{"id": i, "text": text} for i, text in enumerate(TEXTS)], bf16=False)
-    return index
+def saved(made):
+    """Where the model is saved that made the index."""
+    return made / "bi"
+
+
+@pytest.fixture
+def index(made, tmp_path):
+    """A copy of the index."""
+    shutil.copytree(made / "answers", tmp_path / "answers")
+    return Index.open(tmp_path / "answers")
 
 
 def contents(folder):
@@ -91,7 +103,7 @@ def test_confirmed_and_used_by_itself(index, tmp_path):
 def test_upgraded_twice_and_searched_with_the_old_model_on_request(index, saved, tmp_path):
     first = upgrade(index, PAIRS, HELD_OUT, options=TrainingOptions(**{**vars(OPTIONS), "steps": 30}))
     assert first.confirmed
-    more = TrainingOptions(**{**vars(OPTIONS), "steps": 120, "evaluate_every": 60})
+    more = TrainingOptions(**{**vars(OPTIONS), "steps": 60, "evaluate_every": 30})
     second = upgrade(Index.open(index.path), PAIRS, HELD_OUT, tmp_path / "second", options=more)
     assert second.confirmed
     assert second.before["MRR@100"].mean == pytest.approx(first.after["MRR@100"].mean, abs=0.02)
@@ -194,7 +206,7 @@ def test_the_copy_has_a_card_of_its_own(saved, tmp_path):
 
 
 def test_of_several_trainings_validation_chooses(index):
-    held = replace(OPTIONS, learning_rate=1e-6, code_learning_rate=1e-6)
+    held = replace(OPTIONS, learning_rate=1e-6, code_learning_rate=1e-6, steps=4, evaluate_every=4)
     alone = upgrade(index, PAIRS, HELD_OUT, options=held)
     assert not alone.confirmed
     done = upgrade(index, PAIRS, HELD_OUT, options=[held, OPTIONS, held])
@@ -209,7 +221,7 @@ def test_a_tower_of_its_own_is_trained_and_the_documents_stay(architecture, buil
     index = Index.create(tmp_path / "own", tmp_path / "model")
     index.add([{"id": i, "text": text} for i, text in enumerate(TEXTS)], bf16=False)
     vectors = vectors_of(index)
-    options = replace(OPTIONS, freeze="all-but-top-1", learning_rate=3e-3, steps=80, evaluate_every=40)
+    options = replace(OPTIONS, freeze="all-but-top-1", learning_rate=3e-3, steps=60, evaluate_every=30)
     done = upgrade(index, PAIRS, HELD_OUT, options=options)
     new = done.model
     assert not new.shared_tower

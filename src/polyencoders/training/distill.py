@@ -15,9 +15,10 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from transformers import TrainerCallback
 
 from polyencoders.data import Example
+from polyencoders.encoders.queries import Query
 from polyencoders.errors import TrainingError
-from polyencoders.models import DualEncoder, in_full_precision
-from polyencoders.training.frozen import FrozenOutputs, freeze
+from polyencoders.models import DualEncoder, Side, in_full_precision
+from polyencoders.training.frozen import freeze, kept_outputs
 from polyencoders.training.negatives import Miner
 from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
 from polyencoders.training.processes import by_the_first, processes
@@ -87,18 +88,14 @@ def distill(
     processes(model.device)  # joined by all processes before the first may write
     in_full_precision(model)
     freeze(model, options.frozen)
-    outputs = FrozenOutputs(model, bf16=options.bf16) if options.frozen else None
-    with outputs.applied() if outputs is not None and outputs.useful else nullcontext():
-        if outputs is not None and outputs.useful and chosen.hard_negatives is not None:
-            documents = [text for example in examples for text in example.positives]
-            queries = [example.query for example in examples]
-            outputs.prepare_all({"query": queries, "document": [*documents, *corpus]}, on_texts)
-        made = (model, examples, chosen, corpus, options.seed)
-        if output_dir is None:
-            lists = by_the_first(lambda: candidate_lists(*made))
-        else:
-            file = Path(output_dir).absolute() / CHECKPOINTS / "lists.json"
-            lists = by_the_first(lambda: _kept_lists(file, *made))
+    texts: dict[Side, list[Query]] = {
+        "query": [example.query for example in examples],
+        "document": [*(text for example in examples for text in example.positives), *corpus],
+    }
+    file = None if output_dir is None else Path(output_dir).absolute() / CHECKPOINTS / "lists.json"
+    with kept_outputs(model, options.bf16, lambda: texts, on_texts) if chosen.hard_negatives else nullcontext():
+        made = (file, model, examples, chosen, corpus, options.seed)
+        lists = by_the_first(lambda: _kept_lists(*made))
     scores = teaching.score(lists, on_pairs)
     options = replace(options, distillation=replace(chosen, teacher=chosen.teacher or teaching.name))
     return train(model, lists, validation, output_dir, options, callbacks, on_texts, scores)
@@ -129,7 +126,7 @@ def candidate_lists(
 
 
 def _kept_lists(
-    file: Path, model: Any, examples: Sequence[Example], options: Distillation, corpus: Sequence[str], seed: int
+    file: Path | None, model: Any, examples: Sequence[Example], options: Distillation, corpus: Sequence[str], seed: int
 ) -> list[Example]:
     """Returns `candidate_lists`, or those that the file keeps: a resumed run has the lists that it began with.
 
@@ -145,7 +142,7 @@ def _kept_lists(
         return {"of": of, "documents": list(places), "negatives": listed}
 
     kept = kept_json(file, made)
-    if kept["of"] != of:
+    if file is not None and kept["of"] != of:
         raise TrainingError(
             f"{file.parent} holds the lists of an interrupted run with other data or options: run it again as it was "
             "to finish it, choose another folder, or delete that one"

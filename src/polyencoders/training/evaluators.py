@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,21 +103,16 @@ class RankingEvaluator(BaseEvaluator):
         when = f" after {steps} steps (epoch {epoch:g})" if steps != -1 else f" after epoch {epoch:g}" * (epoch != -1)
         logger.info("%s%s: %s", self.name or self.task.protocol, when, means)
         if output_path is not None and self.write_csv:
-            self._append(Path(output_path), [epoch, steps, *means.values()], list(means))
+            path = Path(output_path) / self.csv_file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_new = not path.exists()
+            with path.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerows([["epoch", "steps", *means]] * is_new + [[epoch, steps, *means.values()]])
         metrics = self.prefix_name_to_metrics(means, self.name)
         if hasattr(model, "model_card_data"):
             self.store_metrics_in_model_card_data(model, metrics, epoch, steps)
         return metrics
-
-    def _append(self, folder: Path, row: list[float], names: list[str]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / self.csv_file
-        is_new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if is_new:
-                writer.writerow(["epoch", "steps", *names])
-            writer.writerow(row)
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return what the model card says about this evaluation."""
@@ -133,26 +128,8 @@ class RetrievalEvaluator(BaseEvaluator):
     """Searches an index, exactly, for the right answers of examples. Ties count against the model.
 
     A text that equals a right answer is a right answer, whatever its id. Examples with the same query are merged. A
-    right answer that is not in the index is ranked as if it were.
-
-    Parameters
-    ----------
-    index
-        An `Index` that holds at least one document.
-    examples
-        Queries with their right answers.
-    vectors
-        By text: the document vectors of right answers that are not in the index.
-
-    Raises
-    ------
-    DataError
-        There are no examples, or a right answer has no vector.
-
-    Attributes
-    ----------
-    primary_metric
-        `MRR@100`.
+    right answer that is not in the index is ranked as if it were, by its vector in `vectors`. The primary metric is
+    `MRR@100`. Raises a `DataError` where there are no examples, or a right answer has no vector.
     """
 
     def __init__(self, index: Any, examples: Sequence[Example], vectors: Mapping[str, NDArray[np.float32]]) -> None:
@@ -230,17 +207,6 @@ def validation_lists(
         )
     task = sampled_candidates(chosen, candidates, options.seed, sorted(documents))
     return RankingEvaluator(task, write_csv=False)
-
-
-def task_of(evaluator: BaseEvaluator | None) -> CandidateTask | None:
-    """Returns the lists of an evaluator, where it has lists that are known."""
-    task = getattr(evaluator, "task", None)
-    return task if isinstance(task, CandidateTask) else None
-
-
-def measured(model: Any, evaluator: BaseEvaluator) -> float:
-    """Returns what validation measures of a model as it is."""
-    return float(cast(dict[str, float], evaluator(model))[str(evaluator.primary_metric)])
 
 
 def use_of_codes(model: PolyEncoder, task: CandidateTask) -> tuple[tuple[float, float] | None, float]:

@@ -71,26 +71,25 @@ def freeze(model: nn.Module, what: str | Sequence[str]) -> None:
                 raise TrainingError(f"cannot freeze {name!r}; what can be frozen: {CHOICES}")
     if "documents" in names:
         # Last, because a tower that both sides share must be frozen by then.
-        _freeze_documents(model)
+        if not isinstance(model, DualEncoder):
+            raise TrainingError(f"a {type(model).__name__} has no document side to freeze: it reads pairs")
+        route = model.route("document")
+        if model.shared_tower and any(weights.requires_grad for weights in route[0].parameters()):
+            raise TrainingError(
+                "the document side cannot be frozen while queries share its tower: build the model with "
+                "shared_tower=False, or freeze the backbone"
+            )
+        for module in route:
+            module.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         more = (
-            "give it learnt codes or maps (query_map=True, document_map=True), or " if hasattr(model, "route") else ""
+            "give it learnt codes or maps (query_map=True, document_map=True), or "
+            if isinstance(model, DualEncoder)
+            else ""
         )
         raise TrainingError(
             f"with {', '.join(names)} frozen nothing of this {type(model).__name__} is left to train; {more}freeze less"
         )
-
-
-def _freeze_documents(model: Any) -> None:
-    if not hasattr(model, "route"):
-        raise TrainingError(f"a {type(model).__name__} has no document side to freeze: it reads pairs")
-    if model.shared_tower and any(parameter.requires_grad for parameter in model.route("document")[0].parameters()):
-        raise TrainingError(
-            "the document side cannot be frozen while queries share its tower: build the model with "
-            "shared_tower=False, or freeze the backbone"
-        )
-    for module in model.route("document"):
-        module.requires_grad_(False)
 
 
 def _freeze_all_but_top(transformer: Transformer, trained: int) -> None:
@@ -107,18 +106,9 @@ def _freeze_all_but_top(transformer: Transformer, trained: int) -> None:
 
 
 class FrozenOutputs:
-    """The outputs of the frozen beginnings of a model's two sides, computed once per text.
+    """The outputs of the frozen beginnings of a bi- or poly-encoder's two sides, computed once per text.
 
-    Parameters
-    ----------
-    model
-        A bi- or poly-encoder, part of which is frozen.
-    folder
-        Where outputs are kept. Default: `cache_folder()`.
-    bf16
-        Whether to compute them in bf16. Default: where the hardware multiplies it.
-    batch_size
-        Texts encoded at a time.
+    They are kept in `folder`, by default the cache folder, and computed in bf16 where the hardware multiplies it.
     """
 
     def __init__(
@@ -239,6 +229,23 @@ class FrozenOutputs:
         mask = features["attention_mask"].bool()
         outputs: list[Tensor] = [output[real] for output, real in zip(features["token_embeddings"], mask, strict=True)]
         return [output.half().cpu().numpy() for output in outputs]
+
+
+@contextmanager
+def kept_outputs(
+    model: nn.Module,
+    bf16: bool | None,
+    texts: Callable[[], Mapping[Side, Iterable[Query]]],
+    on_texts: Callable[[str, int, int], None],
+) -> Iterator[None]:
+    """Makes a model use kept outputs of the texts, where a frozen transformer makes that worth while."""
+    outputs = FrozenOutputs(model, bf16=bf16) if isinstance(model, DualEncoder) else None
+    if outputs is None or not outputs.useful:
+        yield
+        return
+    with outputs.applied():
+        outputs.prepare_all(texts(), on_texts)
+        yield
 
 
 def _frozen_prefix(route: list[nn.Module]) -> list[nn.Module]:

@@ -289,9 +289,7 @@ class SampledCrossEntropy(nn.Module):
         for start in range(0, len(order), PAIRS_PER_PASS):
             features = self.preprocess([pairs[i] for i in order[start : start + PAIRS_PER_PASS]])
             scores.append(self.model(batch_to_device(features, device))["scores"].flatten().float())
-        places = torch.empty(len(order), dtype=torch.long)
-        places[torch.tensor(order)] = torch.arange(len(order))
-        return torch.cat(scores)[places.to(device)]
+        return torch.cat(scores)[torch.tensor(order).argsort().to(device)]
 
     def get_config_dict(self) -> dict[str, Any]:
         """Returns the settings, for model cards."""

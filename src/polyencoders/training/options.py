@@ -222,18 +222,7 @@ class TrainingOptions:
         return [self.freeze] if isinstance(self.freeze, str) else list(self.freeze)
 
     def learning_rates(self, validated: bool) -> tuple[float, ...]:
-        """Returns the rates to train at: those given, or the defaults.
-
-        Parameters
-        ----------
-        validated
-            Whether there is validation to choose among several rates.
-
-        Raises
-        ------
-        TrainingError
-            Several rates were given, and there is no validation.
-        """
+        """Returns the rates to train at; several given need validation to choose by, else a `TrainingError`."""
         if self.learning_rate is None:
             several = FROZEN_RATES if "backbone" in self.frozen else (5e-5,)
             return several if validated else (several[len(several) // 2],)

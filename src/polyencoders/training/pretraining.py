@@ -23,8 +23,8 @@ from polyencoders.files import whole_directory
 from polyencoders.training.next_utterance import MaskingCollator, NextUtterancePairs
 from polyencoders.training.options import check_whole_numbers, is_number
 from polyencoders.training.pretraining_model import load_for_pretraining
-from polyencoders.training.resume import CHECKPOINTS, checkpoint_to_resume, digest, finished_state
-from polyencoders.training.trainer import finite, trainer_arguments
+from polyencoders.training.resume import CHECKPOINTS, checkpoint_to_resume, digest
+from polyencoders.training.trainer import ResumableTrainer, trainer_arguments
 
 _PARTS_OF_A_BACKBONE = re.compile(
     r"model[\w.-]*\.safetensors(\.index\.json)?|vocab\.(txt|json)|merges\.txt|spiece\.model"
@@ -199,22 +199,11 @@ def pretrain(
     return result
 
 
-class _PretrainingTrainer(Trainer):
-    """transformers' trainer: reads pairs in their order, pickles nothing, and stops at a loss that is not a number."""
-
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(resume_from_checkpoint, str) and (state := finished_state(Path(resume_from_checkpoint))):
-            # Only saving was left to do. The base class would train one step beyond the end.
-            self.state = state
-            self._load_best_model()
-            return None
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+class _PretrainingTrainer(ResumableTrainer):
+    """Reads pairs in their order and pickles nothing."""
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        return finite(self, model, super().compute_loss(model, inputs, *args, **kwargs))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         # safetensors' own function saves tied weights, which the base class refuses in a model that is not its own.
@@ -224,9 +213,6 @@ class _PretrainingTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_model(self.accelerator.unwrap_model(self.model), str(Path(resume_from_checkpoint, "model.safetensors")))
-
-    def _load_best_model(self) -> None:
-        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
 
 def _metrics(prediction: Any) -> dict[str, float]:

@@ -79,15 +79,15 @@ def load_for_pretraining(backbone: str, from_scratch: bool = False) -> tuple[Pre
         config = AutoConfig.from_pretrained(backbone)
     except (OSError, ValueError) as error:
         raise ModelError(f"{backbone}: no backbone could be loaded from there ({error})") from error
+    advice = "choose an encoder pre-trained by it, such as BERT, RoBERTa or MiniLM"
     if tokenizer.mask_token is None:
         raise ModelError(
-            f"the tokeniser of {backbone} has no mask token, which masked language modelling needs: "
-            "choose an encoder pre-trained by it, such as BERT, RoBERTa or MiniLM"
+            f"the tokeniser of {backbone} has no mask token, which masked language modelling needs: {advice}"
         )
     if type(config) not in AutoModelForMaskedLM._model_mapping:
         raise ModelError(
             f"{backbone} is of the family {config.model_type}, for which transformers has no masked-language-modelling "
-            "head: choose an encoder pre-trained by it, such as BERT, RoBERTa or MiniLM"
+            f"head: {advice}"
         )
     if from_scratch:
         return PretrainingModel(AutoModelForMaskedLM.from_config(config, dtype=torch.float32)), tokenizer

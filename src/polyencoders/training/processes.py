@@ -5,12 +5,12 @@ In a single process every function here returns what it is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
-from accelerate.utils import broadcast_object_list, gather_object  # type: ignore[import-untyped]
+from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]
 
 from polyencoders.errors import PolyencodersError, TrainingError
 
@@ -40,11 +40,6 @@ def by_the_first(make: Callable[[], T]) -> T:
     if wrong is not None:
         raise wrong
     return found
-
-
-def of_all(mine: Sequence[T]) -> list[T]:
-    """Returns in all processes what each of them has, the first's first."""
-    return list(gather_object(list(mine))) if processes().num_processes > 1 else list(mine)
 
 
 def part_of_batch(batch_size: int, rows: int, device: torch.device) -> int:

@@ -26,18 +26,14 @@ def checkpoint_to_resume(folder: Path, run: dict[str, Any]) -> str | None:
     `run` is all that the run depends on, as JSON. Raises a `TrainingError` where the folder holds another run's
     checkpoints.
     """
-    described = folder / "run.json"
-    if not described.exists():
-        with whole_file(described) as scratch:
-            scratch.write_text(json.dumps(run), encoding="utf-8")
-        return None
-    earlier = json.loads(described.read_text(encoding="utf-8"))
+    is_new = not (folder / "run.json").exists()
+    earlier = kept_json(folder / "run.json", lambda: run)
     if changed := [key for key in {**run, **earlier} if earlier.get(key) != run.get(key)]:
         raise TrainingError(
             f"{folder} holds the checkpoints of an interrupted run with other {', '.join(changed)}: "
             "run it again as it was to finish it, choose another folder, or delete that one"
         )
-    checkpoint = last_checkpoint(folder)
+    checkpoint = None if is_new else last_checkpoint(folder)
     return None if checkpoint is None else str(checkpoint)
 
 
@@ -64,11 +60,13 @@ def _state(path: Path) -> dict[str, Any] | None:
     return state
 
 
-def kept_json(file: Path, make: Callable[[], Any]) -> Any:
+def kept_json(file: Path | None, make: Callable[[], Any]) -> Any:
     """Returns what a file keeps, as JSON; where it is missing, what `make` returns is written there."""
-    if file.exists():
+    if file is not None and file.exists():
         return json.loads(file.read_text(encoding="utf-8"))
     content = make()
+    if file is None:
+        return content
     with whole_file(file) as scratch:
         scratch.write_text(json.dumps(content), encoding="utf-8")
     return content

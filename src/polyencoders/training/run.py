@@ -22,9 +22,10 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
 from polyencoders.data import Example, training_dataset
 from polyencoders.errors import TrainingError
+from polyencoders.evaluation import CandidateTask
 from polyencoders.models import DualEncoder, JointEncoder, PolyEncoder, in_full_precision
-from polyencoders.training.evaluators import measured, task_of, use_of_codes, validation_lists
-from polyencoders.training.frozen import FrozenOutputs, freeze
+from polyencoders.training.evaluators import use_of_codes, validation_lists
+from polyencoders.training.frozen import freeze, kept_outputs
 from polyencoders.training.grouping import grouped_by_length
 from polyencoders.training.l2_sp import L2SP
 from polyencoders.training.losses import DistillationLoss, InBatchCrossEntropy, SampledCrossEntropy
@@ -227,11 +228,13 @@ class Run:
                 f"{len(self.table)} of them and batch_size={self.options.batch_size}"
             )
         self.evaluator = validation_lists(self.validation, self.options, self.dual)
-        self.lists = task_of(self.evaluator)
+        task = getattr(self.evaluator, "task", None)
+        self.lists = task if isinstance(task, CandidateTask) else None
 
     def train(self) -> TrainingResult:
         """Trains the model in place, or goes on where it was interrupted."""
         model, options, evaluator = self.model, self.options, self.evaluator
+        metric = None if evaluator is None else str(evaluator.primary_metric)
         trainer = self._trainer()
         checkpoint = checkpoint_to_resume(self.folder / CHECKPOINTS, self._described())
         if isinstance(options.hard_negatives, HardNegatives):
@@ -242,11 +245,10 @@ class Run:
             trainer.add_callback(L2SP(model, options.pull, self.folder / CHECKPOINTS / "start.safetensors"))
 
         started = time.perf_counter()
-        outputs = FrozenOutputs(model, bf16=options.bf16) if self.dual and options.frozen else None
-        with outputs.applied() if outputs is not None and outputs.useful else nullcontext():
-            if outputs is not None and outputs.useful:
-                outputs.prepare_all(self._texts(), self.on_texts)
-            before = None if evaluator is None else by_the_first(lambda: measured(model, evaluator))
+        with kept_outputs(model, options.bf16, self._texts, self.on_texts):
+            before = None
+            if evaluator is not None:
+                before = by_the_first(lambda: float(cast(dict[str, float], evaluator(model))[str(metric)]))
             set_seed(options.seed)
             with grouped_by_length(model):
                 trainer.train(resume_from_checkpoint=checkpoint)
@@ -256,7 +258,7 @@ class Run:
                 entropy, averaged = by_the_first(lambda: use_of_codes(model, lists))
         seconds = time.perf_counter() - started
         model.eval()
-        state, metric = trainer.state, None if evaluator is None else str(evaluator.primary_metric)
+        state = trainer.state
         return TrainingResult(
             pairs=len(self.table),
             learning_rate=float(cast(float, options.learning_rate)),

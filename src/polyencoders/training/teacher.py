@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from torch import nn
 
@@ -18,7 +19,7 @@ from polyencoders.errors import TrainingError
 from polyencoders.models import DualEncoder, JointEncoder, bf16_is_native, in_full_precision, load_model
 from polyencoders.models.fingerprint import fingerprint
 from polyencoders.store import in_cache
-from polyencoders.training.processes import by_the_first, of_all, processes
+from polyencoders.training.processes import by_the_first, processes
 
 
 class Teacher:
@@ -44,11 +45,7 @@ class Teacher:
     """
 
     def __init__(
-        self,
-        model: Any,
-        folder: Path | None = None,
-        bf16: bool | None = None,
-        pairs_at_once: int | None = None,
+        self, model: Any, folder: Path | None = None, bf16: bool | None = None, pairs_at_once: int | None = None
     ) -> None:
         if isinstance(model, str | os.PathLike):
             self.name = os.fspath(model)
@@ -101,7 +98,11 @@ class Teacher:
         pairs = [(one.query, text) for one in lists for text in (*one.positives, *one.negatives)]
         keys = [self.store.key(*query, "", text) for query, text in pairs]
         distinct = dict(zip(keys, pairs, strict=True))
-        scores = by_the_first(lambda: self._kept(list(distinct)))
+        # A few at a time, because an array each is large.
+        parts = (list(distinct)[start : start + 65_536] for start in range(0, len(distinct), 65_536))
+        scores: dict[bytes, float] = by_the_first(
+            lambda: {key: float(array) for part in parts for key, array in self.store.get(part).items()}
+        )
         missing = [key for key in distinct if key not in scores]
         if isinstance(self.model, JointEncoder):
             # Pairs of like length go together, so that little of a batch is padding. The longest and slowest go first.
@@ -119,13 +120,8 @@ class Teacher:
             done += len(some) * together.num_processes
             advance(min(done, total), total)
         # The first process says what all learn from: elsewhere a score may be rounded otherwise.
-        scores.update(of_all(list(fresh.items())))
+        scores.update(gather_object(list(fresh.items())))
         return by_the_first(lambda: np.array([scores[key] for key in keys], np.float32).reshape(len(lists), -1))
-
-    def _kept(self, keys: list[bytes]) -> dict[bytes, float]:
-        """Returns the scores that are kept already; a few at a time, because an array each is large."""
-        parts = (self.store.get(keys[start : start + 65_536]) for start in range(0, len(keys), 65_536))
-        return {key: float(array) for part in parts for key, array in part.items()}
 
     def _computed(self, pairs: list[tuple[tuple[str, ...], str]]) -> NDArray[np.float32]:
         asked = [(list(query), text) for query, text in pairs]

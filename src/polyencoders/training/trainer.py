@@ -21,7 +21,7 @@ from sentence_transformers.base.sampler import BatchSamplers, DefaultBatchSample
 from sentence_transformers.base.trainer import BaseTrainer
 from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer_utils import TrainOutput
 
 from polyencoders.encoders.queries import Query
@@ -65,19 +65,35 @@ def trainer_arguments(
     return arguments
 
 
-def finite(trainer: Any, model: nn.Module, loss: Any) -> Any:
-    """Returns the loss of a training step; raises a `TrainingError` where it is not a number."""
-    if isinstance(loss, Tensor) and model.training and not torch.isfinite(loss):
-        raise diverged(trainer, f"the loss became {loss.item()}")
-    return loss
+class ResumableTrainer(Trainer):
+    """transformers' trainer for any run: stops where it should, with the best checkpoint, and at bad losses."""
 
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        if isinstance(resume_from_checkpoint, str) and (state := finished_state(Path(resume_from_checkpoint))):
+            # Only saving was left to do. The base class would train one step beyond the end.
+            self.state = state
+            best = Path(resume_from_checkpoint).parent / f"checkpoint-{state.best_global_step}"
+            whole = best if self.args.load_best_model_at_end and best.is_dir() else resume_from_checkpoint
+            self._load_from_checkpoint(str(whole))
+            return TrainOutput(state.global_step, 0.0, {})
+        return super().train(resume_from_checkpoint, *args, **kwargs)
 
-def diverged(trainer: Any, what: str) -> TrainingError:
-    """Returns the error of a run whose weights, losses or scores are no longer numbers."""
-    return TrainingError(
-        f"{what} after {trainer.state.global_step} steps; a lower learning rate (it is "
-        f"{trainer.args.learning_rate:g}) is the first thing to try. Nothing was saved of this step"
-    )
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        if isinstance(loss, Tensor) and model.training and not torch.isfinite(loss):
+            raise self.diverged(f"the loss became {loss.item()}")
+        return loss
+
+    def diverged(self, what: str) -> TrainingError:
+        """Returns the error of a run whose weights, losses or scores are no longer numbers."""
+        return TrainingError(
+            f"{what} after {self.state.global_step} steps; a lower learning rate (it is {self.args.learning_rate:g}) "
+            "is the first thing to try. Nothing was saved of this step"
+        )
+
+    def _load_best_model(self) -> None:
+        # The base class logs a failure and goes on with the last model as if it were the best.
+        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
 
 class EpochSeededSampler(DefaultBatchSampler):
@@ -106,7 +122,7 @@ class _TellEpoch(TrainerCallback):
             sampler.set_epoch(int(state.epoch or 0))
 
 
-class _SafeTrainer(BaseTrainer):
+class _SafeTrainer(ResumableTrainer, BaseTrainer):
     """Adds to both trainers what the head of this file lists."""
 
     def __init__(self, model: Any = None, args: Any = None, **kwargs: Any) -> None:
@@ -120,16 +136,9 @@ class _SafeTrainer(BaseTrainer):
         super().__init__(model, args, **kwargs)
         self.add_callback(_TellEpoch(self._samplers))
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        if isinstance(resume_from_checkpoint, str) and (state := finished_state(Path(resume_from_checkpoint))):
-            # The base class would train one step beyond the end.
-            self.state = state
-            best = Path(resume_from_checkpoint).parent / f"checkpoint-{state.best_global_step}"
-            whole = best if self.args.load_best_model_at_end and best.is_dir() else resume_from_checkpoint
-            self._load_from_checkpoint(str(whole))
-            return TrainOutput(state.global_step, 0.0, {})
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         try:
-            return super().train(resume_from_checkpoint, *args, **kwargs)
+            return super().train(*args, **kwargs)
         finally:
             take_off_what_accelerate_left(self.model)
 
@@ -142,9 +151,6 @@ class _SafeTrainer(BaseTrainer):
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Adds no callback: the base class's gathers statistics for its own card, and these models write another."""
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        return finite(self, model, super().compute_loss(model, inputs, *args, **kwargs))
-
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         try:
             return super().evaluate(*args, **kwargs)
@@ -152,12 +158,12 @@ class _SafeTrainer(BaseTrainer):
             raise
         except PolyencodersError as error:
             # The evaluator worked before training, so the scores are no longer numbers.
-            raise diverged(self, f"validation failed ({error})") from error
+            raise self.diverged(f"validation failed ({error})") from error
 
     def check_weights(self) -> None:
         """Raises a `TrainingError` where the last step, which no loss follows, left weights that are not numbers."""
         if not all(torch.isfinite(weights).all() for weights in self.model.parameters()):
-            raise diverged(self, "the model's weights became infinite, or not a number,")
+            raise self.diverged("the model's weights became infinite, or not a number,")
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         super().save_model(output_dir, _internal_call)
@@ -168,10 +174,6 @@ class _SafeTrainer(BaseTrainer):
         # Every process calls this. The base class would also pickle the arguments.
         if self.args.should_save:
             self.model.save_pretrained(str(output_dir or self.args.output_dir))
-
-    def _load_best_model(self) -> None:
-        # The base class logs a failure and goes on with the last model as if it were the best.
-        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
 
 def take_off_what_accelerate_left(model: nn.Module) -> None:
