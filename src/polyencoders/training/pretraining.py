@@ -179,7 +179,7 @@ def pretrain(
     described = {
         "backbone": [backbone, from_scratch],
         "data": digest([conversations, validation]),
-        "options": json.loads(json.dumps(asdict(options))),
+        "options": asdict(options),
     }
     checkpoint = checkpoint_to_resume(folder / CHECKPOINTS, described)
     before = _measured(trainer)

@@ -23,9 +23,10 @@ CHECKPOINTS = "checkpoints"
 def checkpoint_to_resume(folder: Path, run: dict[str, Any]) -> str | None:
     """Returns the last whole checkpoint of an interrupted run, or None for a new run, which is noted in the folder.
 
-    `run` is all that the run depends on, as JSON. Raises a `TrainingError` where the folder holds another run's
+    `run` is all that the run depends on. Raises a `TrainingError` where the folder holds another run's
     checkpoints.
     """
+    run = json.loads(json.dumps(run))
     is_new = not (folder / "run.json").exists()
     earlier = kept_json(folder / "run.json", lambda: run)
     if changed := [key for key in {**run, **earlier} if earlier.get(key) != run.get(key)]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -299,7 +298,7 @@ class Run:
         return texts
 
     def _described(self) -> dict[str, Any]:
-        """Returns all that the run depends on, as JSON: a checkpoint of another run is refused."""
+        """Returns all that the run depends on: a checkpoint of another run is refused."""
         model, table, loss = self.model, self.table, self.loss
         shapes = {name: list(weights.shape) for name, weights in model.named_parameters()}
         validation = (
@@ -309,7 +308,7 @@ class Run:
             "model": digest([type(model).__name__, model.configuration, shapes]),
             "data": digest([table.column_names, *(table[name][:] for name in table.column_names)]),
             "validation": digest(validation),
-            "options": json.loads(json.dumps(asdict(self.options))),
+            "options": asdict(self.options),
             **({"loss": f"{loss.__module__}.{loss.__qualname__}"} if loss else {}),
         }
 
