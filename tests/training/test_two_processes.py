@@ -156,7 +156,11 @@ def folder(steady_backbone, tmp_path_factory):
         command = [sys.executable, "-c", WORKER, steady_backbone, str(out), repr(ROWS), str(out)]
         with (out / f"{rank}.log").open("w") as log:
             processes.append(subprocess.Popen(command, env=environment, stderr=log))
-    codes = [process.wait(timeout=240) for process in processes]
+    try:
+        codes = [process.wait(timeout=600) for process in processes]  # a shared machine may be slow
+    finally:
+        for process in processes:
+            process.kill()
     assert codes == [0, 0], "\n".join((out / f"{rank}.log").read_text()[-9000:] for rank in range(2))
     return out
 
