@@ -9,7 +9,7 @@ import pytest
 
 from polyencoders.errors import IndexingError, StorageError
 from polyencoders.index import Index, verify
-from polyencoders.index.storage.s3_options import options_for
+from polyencoders.index.storage.bucket import options_for
 
 obstore = pytest.importorskip("obstore", reason="needs polyencoders[s3]")
 pytest.importorskip("lancedb", reason="needs polyencoders[index]")

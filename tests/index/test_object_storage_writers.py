@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from polyencoders.errors import IndexingError, StorageError
-from polyencoders.index import Index, is_index, layout_storage, storage, table, verify
+from polyencoders.index import Index, is_index, layout, storage, table, verify
 
 obstore = pytest.importorskip("obstore", reason="needs polyencoders[s3]")
 pytest.importorskip("lancedb", reason="needs polyencoders[index]")
@@ -242,7 +242,7 @@ def test_of_two_layouts_made_at_once_one_stays(small, poly, place):
     index = Index.create(place, poly)
     index.add(numbered(0, 210))
     kept = storage.existing(place)
-    with layout_storage.writing(kept, "00000001-0000-slow", table.checksums_of(kept)) as scratch:
+    with layout.writing(kept, "00000001-0000-slow", table.checksums_of(kept)) as scratch:
         (scratch / "vectors.npy").write_bytes(b"slow")
         kept.write("search/00000001-0000-slow/begun", b"half of it")
         index.add(numbered(210, 600))

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from polyencoders.distributed.cluster import connect, machines, one_line, the_ray, use_threads
 from polyencoders.errors import ClusterError, ModelError, PolyencodersError
 from polyencoders.index import Added, Index, storage
+from polyencoders.index.adding import CHUNK
 from polyencoders.index.jobs import Job, Watch, in_a_folder
-from polyencoders.index.planning import CHUNK
 from polyencoders.index.table import Table
 
 THREADS = 4

@@ -17,14 +17,15 @@ from polyencoders.distributed.cluster import connect, the_ray
 from polyencoders.distributed.replicas import Shards
 from polyencoders.distributed.shard import Loaded, Part, StaleViewError
 from polyencoders.errors import ClusterError, IndexingError
-from polyencoders.index.answers import Answer, hits_of
 from polyencoders.index.index import Index
 from polyencoders.index.provenance import GivenModel
 from polyencoders.index.searching import (
     QUERIES_AT_ONCE,
+    Answer,
     Promises,
     Wanted,
     concluded,
+    hits_of,
     joined,
     merged,
     shared_out,

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polyencoders.index.adding import Added
-    from polyencoders.index.answers import Answer, IndexHit
     from polyencoders.index.index import Index
     from polyencoders.index.jobs import Watch
     from polyencoders.index.provenance import Maker
     from polyencoders.index.reader import IndexInfo
+    from polyencoders.index.searching import Answer, IndexHit
     from polyencoders.index.storage import is_index
     from polyencoders.index.verifying import verify
 
 _HOMES = {
     "Added": "adding",
-    "Answer": "answers",
+    "Answer": "searching",
     "Index": "index",
-    "IndexHit": "answers",
+    "IndexHit": "searching",
     "IndexInfo": "reader",
     "Maker": "provenance",
     "Watch": "jobs",

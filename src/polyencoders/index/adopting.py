@@ -13,9 +13,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from polyencoders.errors import DataError
+from polyencoders.index.adding import with_vectors
 from polyencoders.index.arrays import as_array
 from polyencoders.index.documents import Document, columns_of_documents, document, made
-from polyencoders.index.planning import with_vectors
 from polyencoders.index.table import Table, connect
 
 AT_ONCE = 8_192
@@ -23,13 +23,10 @@ AT_ONCE = 8_192
 Batch = tuple[list[Document], NDArray[np.float32]]
 
 
-def batches(
-    vectors: Any, rows: Iterable[Any] | None, vector: str = "vector", text: str = "text", id: str = "id"
-) -> Iterator[Batch]:
+def batches(vectors: Any, rows: Iterable[Any] | None, vector: str, text: str, id: str) -> Iterator[Batch]:
     """Documents and their vectors `(n, d)`, some at a time, of what `Index.from_vectors` takes.
 
-    Without `rows`, the documents of an array have no text, and their places are their ids. Raises DataError for what
-    are not vectors, not finite or of different lengths, and for more or fewer rows than vectors.
+    An array's documents without `rows` have no text, and their places are their ids.
     """
     if isinstance(vectors, str | os.PathLike):
         path = Path(vectors)
@@ -71,7 +68,7 @@ def _of_array(vectors: NDArray[Any], rows: Iterable[Any] | None) -> Iterator[Bat
     for start in range(0, len(vectors), AT_ONCE):
         some = _checked(vectors[start : start + AT_ONCE], start, "the array")
         if stream is None:
-            yield [_without_text(start + i, {}) for i in range(len(some))], some
+            yield [_without_text({}, start + i) for i in range(len(some))], some
             continue
         documents = [document(row, start + i) for i, row in enumerate(islice(stream, len(some)))]
         if len(documents) < len(some):
@@ -103,13 +100,13 @@ def _of_table(stream: Iterable[pa.RecordBatch], what: str, vector: str, text: st
         for i, row in enumerate(batch.select(kept).to_pylist()):
             fields = {("text" if name == text else "id" if name == id else name): value for name, value in row.items()}
             fields = {name: value for name, value in fields.items() if name not in ("text_hash", "content_hash")}
-            has_text = isinstance(fields.get("text"), str)
-            documents.append(document(fields, start + i) if has_text else _without_text(start + i, fields))
+            made_of = document if isinstance(fields.get("text"), str) else _without_text
+            documents.append(made_of(fields, start + i))
         yield documents, vectors
         start += len(batch)
 
 
-def _without_text(place: int, fields: Mapping[str, Any]) -> Document:
+def _without_text(fields: Mapping[str, Any], place: int) -> Document:
     metadata = {name: value for name, value in fields.items() if name not in ("id", "text")}
     given = fields.get("id")
     return made(place if given is None else given, None, metadata, f"document {place}")

@@ -1,8 +1,8 @@
 """Checksums of every file of an index, so that a flipped byte anywhere is found and named.
 
-A file of an index is written once and never changed. After each change the writer takes the checksums of the new
-files. They are kept in lists, whose names contain their own checksums. A register names the lists, so that a missing
-list is noticed. In object storage the register is the one file that all writers change.
+A file of an index is written once and never changed. After each change the writer takes the checksums of the new files.
+They are kept in lists, whose names contain their own checksums. A register names the lists, so that a missing list is
+noticed. In object storage the register is the one file that all writers change.
 """
 
 from __future__ import annotations
@@ -131,10 +131,7 @@ class Checksums:
                 self.storage.remove(mark)
 
     def _write(self, checksums: dict[str, Checksum], merged: Sequence[str] = ()) -> bool:
-        """Write a list in place of those that are merged in it.
-
-        Changes nothing and returns False if one of these is not valid any more.
-        """
+        """Write a list in place of those merged in it; False, and no change, if one of these is not valid any more."""
         content = json.dumps(checksums).encode()
         # Two writers may list the same files: merging the list of one must not remove that of the other.
         name = f"{_digest(content)}-{uuid.uuid4().hex[:8]}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from polyencoders.errors import DataError
@@ -115,10 +117,7 @@ def columns_of_documents(documents: list[Document], schema: pa.Schema) -> pa.Tab
 
 
 def metadata_columns(documents: list[Document], schema: pa.Schema) -> dict[pa.Field, pa.Array]:
-    """The metadata in columns, of the schema's types, or of the values' where it has none.
-
-    Raises DataError for a value of another type than the column's.
-    """
+    """Metadata in columns, of the schema's types or else the values'; DataError for a value of another type."""
     names = dict.fromkeys(name for one in documents for name in one.metadata)
     columns = {}
     for name in names:
@@ -178,6 +177,40 @@ def metadata_of(row: dict[str, Any], as_json: set[str]) -> dict[str, Any]:
         for name, value in row.items()
         if value is not None and name not in RESERVED and not name.startswith("_")
     }
+
+
+Record = tuple[str, str | None, dict[str, Any]]  # Id, text and metadata of a document
+
+
+def columns_of(schema: pa.Schema) -> list[str]:
+    """Names of the columns that a hit brings: the id, the text, the metadata."""
+    return [name for name in schema.names if name in ("id", "text") or name not in OWN_COLUMNS]
+
+
+class Records:
+    """Documents by number; number 0 is the first row of the first batch. `schema` is that of their table."""
+
+    def __init__(self, batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> None:
+        self._batches = batches
+        self._as_json = json_columns(schema)
+        self._ends = np.cumsum([len(batch) for batch in batches], dtype=np.int64)
+
+    @classmethod
+    def open(cls, path: Path) -> Records:
+        """The records of a file in Arrow's format, mapped into memory."""
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        return cls([reader.get_batch(i) for i in range(reader.num_record_batches)], reader.schema)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def read(self, number: int) -> Record:
+        """Id, text and metadata of a document."""
+        batch = int(np.searchsorted(self._ends, number, side="right"))
+        place = int(number - (self._ends[batch - 1] if batch else 0))
+        names, columns = self._batches[batch].schema.names, self._batches[batch].columns
+        row = {name: column[place].as_py() for name, column in zip(names, columns, strict=True)}
+        return row["id"], row["text"], metadata_of(row, self._as_json)
 
 
 def text_hash_of(text: str) -> str:

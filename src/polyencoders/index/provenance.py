@@ -14,23 +14,18 @@ from polyencoders.encoders import Encoder, load
 from polyencoders.encoders.protocols import is_encoder
 from polyencoders.errors import ModelError
 
-GivenModel = Encoder | str | os.PathLike[str]
-"""A bi- or poly-encoder, or where to load it from."""
+GivenModel = Encoder | str | os.PathLike[str]  # A bi- or poly-encoder, or where to load it from
 
 
 @dataclass(frozen=True)
 class Maker:
     """What an index keeps of the model that made it."""
 
-    architecture: str
-    """`BiEncoder` or `PolyEncoder`."""
-    name: str | None
-    """The directory or the name on the hub that it was loaded from; None if it was given as an object."""
+    architecture: str  # `BiEncoder` or `PolyEncoder`
+    name: str | None  # The directory or the name on the hub that it was loaded from; None if it was given as an object
     dimension: int
-    documents: str
-    """Fingerprint of what makes document vectors: weights, lengths, the prompt."""
-    queries: str
-    """Fingerprint of what makes query vectors or codes, and scores of them."""
+    documents: str  # Fingerprint of what makes document vectors: weights, lengths, the prompt
+    queries: str  # Fingerprint of what makes query vectors or codes, and scores of them
 
     @classmethod
     def of(cls, model: Encoder, name: str | None = None) -> Maker:
@@ -53,11 +48,7 @@ class Maker:
 
 
 def check_model(made: Maker, given: Maker, accepted: Maker | None = None) -> None:
-    """Refuse a model, `given`, that did not make the index; the ModelError says what differs.
-
-    `accepted` is the model that made the index, if its documents are accepted as those of the given one, which has the
-    same document side.
-    """
+    """Refuse a model that did not make the index, with a ModelError that says what differs."""
     who = f"the index was made by {made.label}, the model given is {given.label}"
     if made.dimension != given.dimension:
         raise ModelError(f"{who}: its vectors have {made.dimension} dimensions, the model's {given.dimension}")
@@ -67,7 +58,7 @@ def check_model(made: Maker, given: Maker, accepted: Maker | None = None) -> Non
             f"{who}: the document sides differ (other weights or settings), so the stored vectors mean nothing to "
             f"this model{also}. Use the model that made the index, or make a new index"
         )
-    if accepted is not None:
+    if accepted is not None:  # the caller takes its documents as those of the model given
         if (accepted.documents, accepted.queries) != (made.documents, made.queries):
             raise ModelError(f"the index was made by {made.label}, not by {accepted.label}, whose documents you accept")
         return
@@ -103,18 +94,12 @@ def check_vectors(model: Encoder, maker: Maker, texts: list[str | None], vectors
 
 
 def loaded(model: GivenModel) -> tuple[Encoder, str | None]:
-    """A model and its name: as given, or loaded from a directory or the hub.
-
-    Raises ModelError if it cannot be loaded or has no document vectors.
-    """
-    name = None
-    found: object
+    """A model and its name, as given or loaded; ModelError if it cannot be loaded or has no document vectors."""
+    name: str | None = None
+    found: object = model
     if isinstance(model, str | os.PathLike):
-        name = os.fspath(model)
-        name = str(Path(name).resolve()) if Path(name).exists() else name
+        name = str(Path(model).resolve()) if Path(model).exists() else os.fspath(model)
         found = load(name)
-    else:
-        found = model
     if not is_encoder(found):
         what = getattr(found, "architecture", type(found).__name__)
         raise ModelError(

@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 from polyencoders.encoders import Encoder
 from polyencoders.errors import IndexingError, ModelError
 from polyencoders.index import searching
-from polyencoders.index.answers import Answer, hits_of
 from polyencoders.index.arrays import as_array
-from polyencoders.index.documents import OWN_COLUMNS, json_columns, metadata_of, text_hash_of
-from polyencoders.index.layout_storage import newest
+from polyencoders.index.documents import OWN_COLUMNS, columns_of, json_columns, metadata_of, text_hash_of
+from polyencoders.index.layout import newest
 from polyencoders.index.provenance import Maker, check_model, loaded
-from polyencoders.index.records import columns_of
-from polyencoders.index.searching import Wanted
+from polyencoders.index.searching import Answer, Wanted, hits_of
 from polyencoders.index.snapshot import Snapshot
 from polyencoders.index.table import Table, vectors_in
 
@@ -36,12 +34,9 @@ class IndexInfo:
     version: int
     versions: int
     maker: Maker | None
-    metadata: dict[str, str]
-    """The types of the metadata by name: what can be filtered by."""
-    laid_out: int
-    """Documents that lie in the order of their neighbours; the others are searched beside them."""
-    bytes: int
-    """The size of its files."""
+    metadata: dict[str, str]  # The types of the metadata by name: what can be filtered by
+    laid_out: int  # Documents that lie in the order of their neighbours; the others are searched beside them
+    bytes: int  # The size of its files
 
 
 class Reader:
@@ -50,8 +45,7 @@ class Reader:
     def __init__(self, table: Table, model: Encoder | None, maker: Maker | None) -> None:
         self.path = table.path
         self.model = model
-        self.maker = maker
-        """What was kept of the model that made the index."""
+        self.maker = maker  # What was kept of the model that made the index
         self._writer = table
         self._snapshot: Snapshot | None = None
         self._pinned: int | None = None
@@ -132,10 +126,7 @@ class Reader:
         )
 
     def loaded_model(self) -> Encoder:
-        """The model; loaded from where it was when the index was made if the index was opened without one.
-
-        Raises ModelError if it cannot be loaded, is another now, or is not known.
-        """
+        """The model; if none was given, loaded from where it was. ModelError if that fails, or if it is another now."""
         if self.model is None:
             if self.maker is None:
                 raise ModelError(

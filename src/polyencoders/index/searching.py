@@ -1,19 +1,21 @@
 """Exact search, fast search, and what can be said about the documents that a fast search did not look at.
 
 Exact: the kernel finds the k best of all documents, proven. Fast: only the tiles are searched whose centres have the
-largest products with the mean code. Every other tile lies in a known cone about its centre, which bounds every score
-in it: `score <= max_i y_i . c <= mean(y) . c + max_i |y_i - mean(y)| |c|`. When that bound is below the k-th score
-found, the answer is certified.
+largest products with the mean code. Every other tile lies in a known cone about its centre, which bounds every score in
+it: `score <= max_i y_i . c <= mean(y) . c + max_i |y_i - mean(y)| |c|`. When that bound is below the k-th score found,
+the answer is certified.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from polyencoders.index.documents import Record
 from polyencoders.index.layout import Layout
 from polyencoders.index.neighbourhoods import reach
 from polyencoders.index.snapshot import Segment, Snapshot
@@ -56,10 +58,7 @@ class Wanted(NamedTuple):
     least: int = 0  # Documents to look at if the fraction is fewer; k in any case
 
     def number_of_tiles(self, tiles: int, there: int) -> int | None:
-        """How many tiles of a segment to look at; None: search it exactly.
-
-        `tiles` is how many of its tiles have documents that could be found, `there` how many documents these are.
-        """
+        """How many of its tiles, with `there` documents that could be found, to look at; None: search exactly."""
         if self.fraction is None:
             return None
         documents = max(self.least, self.k, round(self.fraction * there))
@@ -99,14 +98,11 @@ def in_segments(
 
 
 def promises(layout: Layout, selection: Selection, codes: NDArray[np.float64], most: int | None = None) -> Promises:
-    """How promising each tile of a layout is, as a fast search ranks them.
-
-    `selection` is the documents that could be found. With `most`, only so many of the most promising tiles are told.
-    """
+    """How promising each tile with documents of a `selection` is; `most`: only so many of the best are told."""
     means, _ = _means(codes)
     ranks = layout.centres.estimate(means)[:, selection.tiles] * layout.tiles.lengths[selection.tiles]
-    if most is not None and most < ranks.shape[1]:
-        ranks = np.partition(ranks, ranks.shape[1] - most, axis=1)[:, ranks.shape[1] - most :]
+    if most is not None and (rest := ranks.shape[1] - most) > 0:
+        ranks = np.partition(ranks, rest, axis=1)[:, rest:]
     return Promises(ranks, len(selection.tiles), len(selection))
 
 
@@ -208,10 +204,7 @@ def _bound(
 
 
 def concluded(found: Found, k: int) -> Found:
-    """What was found in a segment, with what follows for all other documents of it.
-
-    The bound of `found` is that of the documents that were not looked at; k is how many were searched for.
-    """
+    """What was found in a segment by a search for k, with what follows for all other documents of it."""
     scores = found.scores
     # No document beyond the hits scores above the last hit, if there may be more documents.
     worst = float(scores[-1]) if 0 < len(scores) == k and k < found.there else -np.inf
@@ -242,3 +235,49 @@ def merged(parts: list[Found], k: int) -> Found:
     worst = float(found.scores[-1]) if len(found.scores) == k else -np.inf
     certified = all(part.certified for part in parts) or worst >= bound
     return found._replace(bound=min(bound, worst) if certified else bound, certified=certified)
+
+
+class IndexHit(NamedTuple):
+    """A document that a search found."""
+
+    id: str
+    score: float
+    text: str | None
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a search found for a query; a sequence of its hits."""
+
+    hits: list[IndexHit]  # The best first; equal scores by id
+    certified: bool  # Whether it is proven that no document scores above the last hit without being among the hits
+    bound: float  # No document that is not among the hits scores above it
+    looked_at: int  # Documents that were searched
+    version: int  # The version of the index
+    not_looked_at: int = 0
+    """Documents that could not be searched, as they lie on machines that are lost; any of them may be better."""
+
+    @property
+    def error(self) -> float:
+        """The most by which a missed document can score above the last hit; 0 when certified."""
+        if self.certified:
+            return 0.0
+        return max(0.0, self.bound - self.hits[-1].score) if self.hits else float("inf")
+
+    def __iter__(self) -> Iterator[IndexHit]:
+        return iter(self.hits)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __getitem__(self, place: int) -> IndexHit:
+        return self.hits[place]
+
+
+def hits_of(found: Found, read: Callable[[int, int], Record]) -> list[IndexHit]:
+    """The hits of a query; `read` gives id, text and metadata of a document by its segment and place."""
+    places = zip(found.scores.tolist(), found.segments.tolist(), found.places.tolist(), strict=True)
+    records = ((score, *read(segment, place)) for score, segment, place in places)
+    hits = [IndexHit(id, score, text, metadata) for score, id, text, metadata in records]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id))

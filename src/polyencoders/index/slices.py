@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.index import searching
-from polyencoders.index.layout import Layout
-from polyencoders.index.layout_storage import latest, local
-from polyencoders.index.records import Record
+from polyencoders.index.documents import Record
+from polyencoders.index.layout import Layout, latest, local
 from polyencoders.index.searching import Found, Promises, Wanted
 from polyencoders.index.snapshot import LAID_OUT, Snapshot, cut
 from polyencoders.index.table import Table
@@ -34,18 +33,15 @@ class View(NamedTuple):
 
 
 class Slice(Snapshot):
-    """One of the parts into which a view is cut, with its vectors ready: number `part`, from 0, of `parts`.
+    """The part with the number `part`, from 0, of the `parts` into which a view is cut, with its vectors ready.
 
-    `table` is the view's version, held fast; `before` the same part of an earlier view, whose layout need not be read
-    again. Raises OSError or ValueError if the layout is not there any more, or damaged.
+    `before` is a part read earlier. Raises OSError or ValueError if the layout is not there any more, or damaged.
     """
 
     def __init__(self, table: Table, view: View, part: int, parts: int, before: Slice | None = None) -> None:
         self.view = view
-        held = before.layout if before is not None else None
-        if view.layout is None:
-            held = None
-        else:
+        held = before.layout if before is not None and view.layout is not None else None
+        if view.layout is not None:
             folder = local(table.storage, view.layout)
             tiles = cut(len(np.load(folder / "row_ids.npy", mmap_mode="r")) // TILE, part, parts)
             if held is None or held.folder != folder or held.held != tiles:
@@ -61,10 +57,9 @@ class Slice(Snapshot):
     def find(
         self, codes: NDArray[np.float64], wanted: Wanted, number: NDArray[np.int64] | None = None
     ) -> list[dict[int, Found]]:
-        """The best documents of each query by segment, with segments and places as in the whole, yet to be joined.
+        """What `searching.find` finds by query and segment, with places as in the whole, yet to be joined.
 
-        `codes` and `wanted` are as for `searching.find`. `number`, `(q,)`, says how many of its tiles to look at; None:
-        all.
+        `number`, `(q,)`, says how many of its tiles to look at; None: all.
         """
         numbers = [number if segment.number == LAID_OUT else None for segment in self.segments]
         return [

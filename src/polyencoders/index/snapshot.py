@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from polyencoders.index.documents import Record, Records, columns_of
 from polyencoders.index.layout import NOBODY, Layout
-from polyencoders.index.records import Record, Records, columns_of
 from polyencoders.index.table import Table, vectors_in
 from polyencoders.scoring import PreparedDocuments, Selection
 from polyencoders.scoring.selection import TILE
@@ -65,8 +65,7 @@ class Snapshot:
             self.segments.append(
                 Segment(layout.documents, ids, there, layout.records, layout.numbers, LAID_OUT, first, layout)
             )
-        self.beside = 0
-        """Documents that the layout does not hold."""
+        self.beside = 0  # Documents that the layout does not hold
         if live is not None:
             mine = cut(len(live), part, parts)
             self.beside = mine.stop - mine.start
@@ -103,11 +102,7 @@ class Snapshot:
 
 
 def among(row_ids: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which row ids are among others, which are sorted.
-
-    >>> among(np.array([7, 1, 3], dtype=np.uint64), np.array([1, 2, 3], dtype=np.uint64)).tolist()
-    [False, True, True]
-    """
+    """Which row ids are among others, which are sorted."""
     if not len(others):
         return np.zeros(len(row_ids), dtype=bool)
     return np.asarray(others[np.minimum(np.searchsorted(others, row_ids), len(others) - 1)] == row_ids)

@@ -1,7 +1,6 @@
 """The documents: a LanceDB table in which every change is a version.
 
-In a folder, writers take turns by a lock. In object storage nobody waits: a version that another writer's overtook is
-made again, from the one that is the latest then.
+In a folder, writers take turns by a lock. In object storage, a version that another writer's overtook is made again.
 """
 
 from __future__ import annotations
@@ -43,10 +42,7 @@ T = TypeVar("T")
 
 
 class Table:
-    """A LanceDB table of documents; or one version of it, held fast.
-
-    Its columns are `id`, `text`, `text_hash`, `content_hash`, `vector`, and one for each name of the metadata.
-    """
+    """A LanceDB table of documents, or one version of it, with `OWN_COLUMNS` and one for each name of the metadata."""
 
     def __init__(self, storage: Storage, table: Any, held: bool = False) -> None:
         self.storage = storage
@@ -81,8 +77,7 @@ class Table:
             table = connect(*storage.engine()).open_table(TABLE)
             if version is not None:
                 table.checkout(version)
-            metadata = table.schema.metadata or {}
-        written = metadata.get(_FORMAT_KEY, b"").decode()
+            written = (table.schema.metadata or {}).get(_FORMAT_KEY, b"").decode()
         if not written:
             raise IndexingError(
                 f"{path}: the index does not say its format: it is damaged, or was not made by polyencoders. "
@@ -95,8 +90,6 @@ class Table:
     def at(self, version: int) -> Table:
         """One version, held fast: later changes do not show."""
         return Table.open(self.storage, version)
-
-    # -- reading -----------------------------------------------------------------------------------------------------
 
     @property
     def version(self) -> int:
@@ -156,10 +149,9 @@ class Table:
         """Some columns of the documents in which `column` has one of the values."""
 
         def found() -> pa.Table:
-            wheres = _are_among(column, values) or ["false"]
             with _explained(self.storage):
-                queries = [self._table.search().where(where).select(list(columns)) for where in wheres]
-                return pa.concat_tables([query.to_arrow() for query in queries])
+                queries = [self._table.search().where(where) for where in are_among(column, values) or ["false"]]
+                return pa.concat_tables([query.select(list(columns)).to_arrow() for query in queries])
 
         return found() if self.held else self._agreed(found)
 
@@ -173,14 +165,9 @@ class Table:
         """Do something with the latest version, held fast; again with a later one if it is removed meanwhile."""
         return self._agreed(lambda: do(self.at(self.version)))
 
-    # -- changing ----------------------------------------------------------------------------------------------------
-
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Change the latest version; the checksums of new files are taken at the end.
-
-        What a killed writer has begun is not seen by anybody.
-        """
+        """Change the latest version, and take the checksums of new files. Nobody sees what a killed writer has begun."""
         with self.storage.lock():
             self.refresh()
             yield
@@ -191,10 +178,7 @@ class Table:
                 pass  # a full disk: the change is there, and the next writer takes its checksums
 
     def add_columns(self, schema: pa.Schema) -> None:
-        """Have all columns of a schema; new ones are empty.
-
-        Raises IndexingError if another process has meanwhile made a column of another type.
-        """
+        """Have all columns of a schema; IndexingError if another process has made one of another type."""
         for field in schema:
             if field.name in OWN_COLUMNS or field.name not in self.schema.names:
                 continue
@@ -240,31 +224,22 @@ class Table:
 
         return self._agreed(deleted)
 
-    def delete_ids(self, ids: Sequence[str]) -> int:
-        """Delete documents by their ids. Returns how many were there."""
-        return sum(self.delete(where) for where in _are_among("id", ids))
-
     def set_maker(self, maker: str) -> None:
         """Keep another maker from this version on; documents and vectors stay as they are."""
-
-        def set_it() -> None:
-            with _explained(self.storage):
-                # The table's own metadata is written once; a column's is part of a version.
-                self._table.update_field_metadata({"path": "vector", "metadata": {_MAKER_KEY.decode(): maker}})
-                self._table.checkout_latest()
-
-        self._agreed(set_it)
+        # The table's own metadata is written once; a column's is part of a version.
+        change = {"path": "vector", "metadata": {_MAKER_KEY.decode(): maker}}
+        self._agreed(lambda: self.commit(lambda: self._table.update_field_metadata(change)))
 
     def compact(self, keep: timedelta) -> None:
         """Join small files, drop deleted documents from them, and remove versions older than `keep`."""
 
-        def optimized() -> None:
+        def optimize() -> None:
             with _explained(self.storage):
                 self._table.optimize(cleanup_older_than=keep)
 
         with _explained(self.storage), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*cleanup_older_than=0")  # who asks for it knows
-            self.clean(lambda: self._agreed(optimized))
+            self.clean(lambda: self._agreed(optimize))
 
     def clean(self, remove: Callable[[], object]) -> None:
         """Run what removes files of the index, then forget their checksums."""
@@ -343,10 +318,10 @@ def connect(where: str, options: Any = None) -> Any:
     return lancedb.connect(where, session=session, storage_options=options)
 
 
-def _are_among(column: str, values: Sequence[str]) -> list[str]:
-    """SQL conditions that find the rows with one of the values, each for so many values.
+def are_among(column: str, values: Sequence[str]) -> list[str]:
+    """SQL conditions that together find the rows with one of the values.
 
-    >>> _are_among("id", ["it's", "b"])
+    >>> are_among("id", ["it's", "b"])
     ["id IN ('it''s', 'b')"]
     """
     quoted = ["'" + value.replace("'", "''") + "'" for value in values]

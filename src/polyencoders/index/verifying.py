@@ -10,7 +10,7 @@ import numpy as np
 from polyencoders.errors import IndexingError
 from polyencoders.index import storage
 from polyencoders.index.documents import text_hash_of
-from polyencoders.index.layout_storage import newest
+from polyencoders.index.layout import newest
 from polyencoders.index.table import Table, checksums_of, vectors_in
 
 

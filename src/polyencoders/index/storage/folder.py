@@ -26,7 +26,6 @@ class Folder:
 
     @classmethod
     def existing(cls, place: Path) -> Folder:
-        """See `storage.existing`."""
         if not place.is_dir():
             raise IndexingError(f"{place}: no such index; `polyencoders index create` makes one")
         if not cls.is_index(place):
@@ -36,7 +35,6 @@ class Folder:
     @classmethod
     @contextmanager
     def new(cls, place: Path) -> Iterator[Folder]:
-        """See `storage.new`."""
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             there = "an index; Index.open opens it" if cls.is_index(place) else "not empty"
             raise IndexingError(f"{place} is {there}; a new index wants a folder of its own")
@@ -45,7 +43,6 @@ class Folder:
 
     @staticmethod
     def is_index(place: Path) -> bool:
-        """See `storage.is_index`."""
         return (place / f"{TABLE}.lance").is_dir()
 
     def engine(self) -> tuple[str, None]:

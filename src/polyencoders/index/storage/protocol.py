@@ -59,8 +59,8 @@ class Storage(Protocol):
     def update(self, name: str, change: Callable[[bytes | None], bytes | None]) -> bool:
         """Replace a file without losing another writer's change.
 
-        `change` gets the content (None if there is no file) and returns the new one (None to leave it as it is). It
-        may be called several times. Returns False if the file was left as it is.
+        `change` gets the content (None if there is no file) and returns the new one (None to leave it as it is). It may
+        be called several times. Returns False if the file was left as it is.
         """
 
     def remove(self, name: str) -> None:

@@ -1,7 +1,5 @@
 """Search over vectors that another store holds: PostgreSQL with pgvector, Milvus, or any other `DocumentStore`.
 
-    >>> from polyencoders.index.stores import MilvusStore, PgVectorStore, search_store
-
 A store finds the nearest vectors to one vector; a poly-encoder's query has m. `search_store` asks for the neighbours of
 each of them, scores all that are found, and says whether anything else could be better.
 """

@@ -1,7 +1,4 @@
-"""Documents in a Milvus collection, with their vectors in one of its fields.
-
-Searches and reads ask for strong consistency: what was inserted before is seen.
-"""
+"""Documents in a Milvus collection, with their vectors in one of its fields; read with strong consistency."""
 
 from __future__ import annotations
 
@@ -37,15 +34,12 @@ class MilvusStore(ClientStore):
         opened here.
     collection
         Its name. It must be loaded, and the metric of its index the inner product (`IP`).
-    vector_field
-        A field of the type `FLOAT_VECTOR`.
-    text_field
-        The field that a hit shows.
+    vector_field, text_field
+        A field of the type `FLOAT_VECTOR`, and the field that a hit shows.
     metadata_field
         A JSON field with an object that is a document's metadata. Without one, the metadata are all other fields.
     exact
-        Whether a search sees every document. By default found out from the index: `FLAT` is exact, any other may miss
-        some.
+        Whether a search sees every document. By default `FLAT` indexes are exact, any other may miss some.
     longest
         No vector has a larger norm; 1 if they are normalised. By default found out by reading them all.
     timeout
@@ -139,10 +133,9 @@ class MilvusStore(ClientStore):
                 self._client.insert(self._name, batch[start : start + DOCUMENTS_AT_ONCE], timeout=self._timeout)
 
     def search(self, vectors: NDArray[np.float32], k: int, where: str | None = None) -> list[Neighbours]:
-        """See `DocumentStore`.
+        """See `DocumentStore`; `where` is a filter expression of Milvus', as in `language == "en" and year > 2000`.
 
-        k is at most 16,384; `where` is a filter expression of Milvus', as in `language == "en" and year > 2000`.
-        Raises ValueError for another k, and StoreError if the server cannot be reached, takes too long, or refuses the
+        Raises ValueError for a k above 16,384, StoreError if the server cannot be reached, is too slow, or refuses the
         filter.
         """
         if not 1 <= k <= MOST_NEIGHBOURS:
@@ -171,13 +164,18 @@ class MilvusStore(ClientStore):
     def fetch(self, ids: Sequence[str]) -> list[StoredDocument]:
         """See `DocumentStore`. Raises StoreError if the server cannot be reached."""
         keys: list[Any] = [int(id) for id in ids] if self._id_is_a_number else list(ids)
-        documents = []
+        documents, own = [], (self._id, self._vector, self._text)
         with self._explained("reading"):
             # The client's own parameter, `ids`, does not quote the quotation marks in an id.
             for start in range(0, len(keys), DOCUMENTS_AT_ONCE):
                 listed = json.dumps(keys[start : start + DOCUMENTS_AT_ONCE], ensure_ascii=False)
-                rows = self._query(filter=f"{self._id} in {listed}", output_fields=["*", self._vector])
-                documents += [self._document(row) for row in rows]
+                for row in self._query(filter=f"{self._id} in {listed}", output_fields=["*", self._vector]):
+                    if self._metadata is not None:
+                        metadata = dict(row[self._metadata] or {})
+                    else:
+                        metadata = {name: value for name, value in row.items() if name not in own}
+                    vector = np.asarray(row[self._vector], dtype=np.float32)
+                    documents.append(StoredDocument(str(row[self._id]), vector, row[self._text] or "", metadata))
         return documents
 
     def __len__(self) -> int:
@@ -189,14 +187,6 @@ class MilvusStore(ClientStore):
             self._name, timeout=self._timeout, consistency_level="Strong", **what
         )
         return rows
-
-    def _document(self, row: Mapping[str, Any]) -> StoredDocument:
-        if self._metadata is not None:
-            metadata = dict(row[self._metadata] or {})
-        else:
-            metadata = {name: row[name] for name in row if name not in (self._id, self._vector, self._text)}
-        vector = np.asarray(row[self._vector], dtype=np.float32)
-        return StoredDocument(str(row[self._id]), vector, row[self._text] or "", metadata)
 
     def _inspect(self) -> tuple[str, bool, int]:
         """The primary field, whether it holds numbers, and the dimensions of the vectors."""

@@ -1,7 +1,4 @@
-"""Documents in a PostgreSQL table, with their vectors in a column of pgvector's.
-
-A search is one statement, in a transaction that can only read and is always rolled back.
-"""
+"""Documents in a PostgreSQL table, with their vectors in a column of pgvector's; searched by transactions that only read."""
 
 from __future__ import annotations
 
@@ -35,17 +32,15 @@ class PgVectorStore(ClientStore):
         An open psycopg connection, which is left open; or a connection string, which is opened here.
     table
         Its name; `schema.table` where it is not on the search path.
-    id_column
-        A column of any type, unique; ids are its text.
+    id_column, text_column
+        A unique column of any type, whose text is the id; and the column that a hit shows.
     vector_column
         A column of the type `vector`. Rows where it is null are no documents.
-    text_column
-        The column that a hit shows.
     metadata_column
         A `jsonb` object that is a document's metadata. Without one, the metadata are all other columns.
     exact
-        True has every search look at every row that meets its condition, so that its results can be certified. False
-        lets PostgreSQL use an HNSW or IVFFlat index for inner products (`vector_ip_ops`), which may miss some.
+        Whether every search looks at every row, so that it can be certified. False lets PostgreSQL use an HNSW or
+        IVFFlat index for inner products (`vector_ip_ops`), which may miss some.
     longest
         No vector has a larger norm; 1 if they are normalised. By default asked of the table, which reads all of it.
     timeout
@@ -86,7 +81,8 @@ class PgVectorStore(ClientStore):
             self._columns, self.dimension = self._inspect(id_column, vector_column, text_column, metadata_column)
             self._id, self._vector, self._text = id_column, vector_column, text_column
             self._metadata = metadata_column
-            self.longest = self._measure() if longest is None else float(longest)
+            measured = "coalesce(max(vector_norm({vector})), 0)"
+            self.longest = float(self._aggregate(measured) if longest is None else longest)
         except BaseException:
             self.close()
             raise
@@ -121,35 +117,30 @@ class PgVectorStore(ClientStore):
         """
         documents, longest = self._to_add(rows)
         added = [(one.id, one.text, _written(one.vector), json.dumps(one.metadata)) for one in documents]
-        statement = _sql("INSERT INTO {} (id, text, vector, metadata) VALUES (%s, %s, %s::vector, %s::jsonb)")
+        insert = "INSERT INTO {table} (id, text, vector, metadata) VALUES (%s, %s, %s::vector, %s::jsonb)"
         with self._lock, _explained(f"adding to the table {self._name!r}"):
             with self._client.transaction(), self._client.cursor() as cursor:
-                cursor.executemany(statement.format(_table(self._name)), added)
+                cursor.executemany(self._statement(insert), added)
             self.longest = longest
 
     def search(self, vectors: NDArray[np.float32], k: int, where: str | None = None) -> list[Neighbours]:
-        """See `DocumentStore`.
+        """See `DocumentStore`; `where` is an SQL condition, as in `language = 'en' AND year > 2000`.
 
-        `where` is an SQL condition on the columns of the table, as in `language = 'en' AND year > 2000`. It becomes
-        part of the statement as it stands: it cannot write, but it can read whatever the connection's user may read,
-        so take it only from those who may query the database. Raises StoreError if the server cannot be reached, takes
-        too long, or refuses the condition.
+        It becomes part of the statement as it stands. It cannot write, but it can read what the connection's user may
+        read, so take it only from those who may query the database. Raises StoreError if the server cannot be reached,
+        takes too long, or refuses the condition.
         """
         # An index on the vectors serves no order but that by the bare product: with 0 added, every row is looked at.
         # The planner still has the other indexes, for the condition.
         order = "(t.{vector} <#> asked.code)" + (" + 0" if self.exact else "")
-        statement = _sql(
+        statement = self._statement(
             # Materialised: otherwise the text of a code is parsed as a vector again for every row.
             "WITH asked AS MATERIALIZED (SELECT code::vector AS code, number "
             "FROM unnest(%s::text[]) WITH ORDINALITY AS given(code, number)) "
             "SELECT asked.number, found.id, found.product FROM asked "
             "CROSS JOIN LATERAL (SELECT t.{id}::text AS id, -(t.{vector} <#> asked.code) AS product "
             "FROM {table} AS t WHERE t.{vector} IS NOT NULL AND (\n{where}\n) "
-            "ORDER BY " + order + " LIMIT %s) AS found ORDER BY asked.number, found.product DESC"
-        ).format(
-            id=_identifier(self._id),
-            vector=_identifier(self._vector),
-            table=_table(self._name),
+            "ORDER BY " + order + " LIMIT %s) AS found ORDER BY asked.number, found.product DESC",
             where=_verbatim("true" if where is None else where),
         )
         with self._reading("searching") as cursor:
@@ -172,14 +163,9 @@ class PgVectorStore(ClientStore):
         """See `DocumentStore`. Raises StoreError if the server cannot be reached, or several rows have the same id."""
         others = [name for name in self._columns if name not in (self._id, self._vector, self._text)]
         metadata = others if self._metadata is None else [self._metadata]
-        statement = _sql(
+        statement = self._statement(
             "SELECT {id}::text, {vector}::real[], {text}::text{others} FROM {table} "
-            "WHERE {id} = ANY(%s::text[]::{type}[])"
-        ).format(
-            id=_identifier(self._id),
-            vector=_identifier(self._vector),
-            text=_identifier(self._text),
-            table=_table(self._name),
+            "WHERE {id} = ANY(%s::text[]::{type}[])",
             others=_sql("").join([_sql(", {}").format(_identifier(name)) for name in metadata]),
             type=_verbatim(self._columns[self._id]),
         )
@@ -195,6 +181,12 @@ class PgVectorStore(ClientStore):
 
     def __len__(self) -> int:
         return int(self._aggregate("count({vector})"))
+
+    def _statement(self, template: str, **others: sql.Composable) -> sql.Composed:
+        """A statement with the names of the table and of its columns in their places."""
+        columns = {"id": self._id, "vector": self._vector, "text": self._text}
+        named = {place: _identifier(name) for place, name in columns.items()}
+        return _sql(template).format(table=_table(self._name), **named, **others)
 
     @contextmanager
     def _reading(self, doing: str) -> Iterator[psycopg.Cursor[tuple[Any, ...]]]:
@@ -214,16 +206,10 @@ class PgVectorStore(ClientStore):
             yield cursor
 
     def _aggregate(self, expression: str) -> Any:
-        statement = _sql("SELECT " + expression + " FROM {table}").format(
-            vector=_identifier(self._vector), table=_table(self._name)
-        )
         with self._reading("reading") as cursor:
-            row = cursor.execute(statement, ()).fetchone()
+            row = cursor.execute(self._statement("SELECT " + expression + " FROM {table}"), ()).fetchone()
         assert row is not None
         return row[0]
-
-    def _measure(self) -> float:
-        return float(self._aggregate("coalesce(max(vector_norm({vector})), 0)"))
 
     def _inspect(self, id: str, vector: str, text: str, metadata: str | None) -> tuple[dict[str, str], int]:
         """The types of the columns by name, and the dimensions of the vectors."""

@@ -20,8 +20,7 @@ class Neighbours(NamedTuple):
     """The documents with the largest inner products with one vector, the largest first."""
 
     ids: list[str]
-    products: NDArray[np.floating[Any]]
-    """As the store computed them: most likely in float32."""
+    products: NDArray[np.floating[Any]]  # As the store computed them: most likely in float32
 
 
 class StoredDocument(NamedTuple):
@@ -39,32 +38,23 @@ class DocumentStore(Protocol):
     @property
     def dimension(self) -> int:
         """d, the length of a vector."""
-        ...
 
     @property
     def longest(self) -> float:
         """No stored vector has a larger norm: the rounding of inner products is bounded by it."""
-        ...
 
     @property
     def exact(self) -> bool:
         """Whether a search sees every document: only then do K neighbours say something about all the others."""
-        ...
 
     def search(self, vectors: NDArray[np.float32], k: int, where: str | None = None) -> list[Neighbours]:
-        """The k documents with the largest inner products, for each of `vectors` `(q, d)`; fewer if there are fewer.
-
-        `where` is a condition on the documents, in the store's own language.
-        """
-        ...
+        """The k documents with the largest inner products, fewer if there are fewer, for each of `vectors` `(q, d)`."""
 
     def fetch(self, ids: Sequence[str]) -> list[StoredDocument]:
         """The documents with these ids, in any order; one that is gone is left out."""
-        ...
 
     def __len__(self) -> int:
         """How many documents there are."""
-        ...
 
 
 class ClientStore:
@@ -75,8 +65,7 @@ class ClientStore:
     exact: bool
     _name: str
     _client: Any
-    _own: bool
-    """Whether the client was opened here, and so is closed here."""
+    _own: bool  # Whether the client was opened here, and so is closed here
 
     def __repr__(self) -> str:
         how = "exact" if self.exact else "approximate"

@@ -31,8 +31,7 @@ from polyencoders.index.arrays import as_array
 from polyencoders.index.stores.protocol import DocumentStore, Neighbours, StoredDocument, StoreError
 from polyencoders.scoring import attend
 
-MOST = 4096
-"""Neighbours of a code, at most; a search that would need more says how far it got."""
+MOST = 4096  # Neighbours of a code, at most; a search that would need more says how far it got
 
 
 class StoreHit(NamedTuple):
@@ -47,10 +46,8 @@ class StoreHit(NamedTuple):
 class StoreAnswer(NamedTuple):
     """What was found for one query."""
 
-    hits: list[StoreHit]
-    """The highest score first; equal scores by id."""
-    certified: bool
-    """Whether these are proven to be the best of all documents in the store that meet the condition."""
+    hits: list[StoreHit]  # The highest score first; equal scores by id
+    certified: bool  # Whether these are proven to be the best of all documents in the store that meet the condition
     bound: float
     """No document that was not scored scores above this, and none that was scored and is no hit above the last hit.
     Minus infinity if all were scored. For a store that is not exact, it is what it would be if it were."""
@@ -89,8 +86,8 @@ def search_store(
     temperature
         Of the softmax over the codes: the model's own.
     where
-        A condition that hits must meet, in the store's own language, which is not checked here. Take it only from
-        those who may query the store, not from those who are served.
+        A condition that hits must meet, in the store's own language, which is not checked here. Take it only from those
+        who may query the store, not from those who are served.
     first
         How many neighbours each code asks for at first; by default `4 k`, and at least 64.
     most
