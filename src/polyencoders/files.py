@@ -40,7 +40,7 @@ def whole_directory(
         yield scratch
         for file in scratch.rglob("*"):
             if file.is_file():
-                _sync(file)
+                sync(file)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -73,7 +73,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         scratch.chmod(0o666 & ~_umask())
         yield scratch
-        _sync(scratch)
+        sync(scratch)
         scratch.replace(target)
     except BaseException:
         scratch.unlink(missing_ok=True)
@@ -87,9 +87,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polyencoders"
 
 
-def _sync(file: Path) -> None:
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())
+def sync(path: Path) -> None:
+    """Have the system write a file, or a folder's list of files, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:

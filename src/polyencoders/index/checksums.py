@@ -11,10 +11,10 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from polyencoders.files import sync
 from polyencoders.index.storage import Storage
-from polyencoders.index.storage.folder import sync
 
 FOLDER = "seals"
 ABANDONED_AFTER = 24 * 3600
@@ -33,21 +33,13 @@ class Checksums:
     def __init__(self, storage: Storage, covered: tuple[str, ...]) -> None:
         self.storage = storage
         self.covered = covered
-        self._uploaded: dict[str, Checksum] = {}
-
-    def known(self) -> dict[str, Checksum]:
-        """The checksums by name; ValueError if a list is damaged."""
-        return self._known()[0]
-
-    def uploaded(self, checksums: Mapping[str, Checksum]) -> None:
-        """Tell the checksums of files that this process has just uploaded, so that they are not read back."""
-        self._uploaded = dict(checksums)
+        self.uploaded: dict[str, Checksum] = {}  # Of files that this process has just uploaded: they are not read back
 
     def take(self, first: bool = False) -> None:
         """Take the checksums of files that have none, once the files are on the disk; `first`: there are no lists."""
         if self._cleaning():
             self._forget_missing()  # a compaction was interrupted, or another writer's is under way
-        known, lists = ({}, []) if first else self._known()
+        known, lists = ({}, []) if first else self.known()
         fresh = [name for name in self._files() if name not in known]
         if not self.storage.shared:  # an object is there for good when its put is answered
             paths = [self.storage.local / name for name in fresh]
@@ -56,7 +48,7 @@ class Checksums:
         taken = {}
         for name in fresh:
             try:
-                taken[name] = self._uploaded.get(name) or checksum(self.storage, name)
+                taken[name] = self.uploaded.get(name) or checksum(self.storage, name)
             except FileNotFoundError:
                 continue  # another writer's compaction has just removed it
         if not taken:
@@ -79,7 +71,7 @@ class Checksums:
     def check(self, advance: Callable[[int], object] = lambda read: None) -> Iterator[str]:
         """One sentence for each problem. `advance` is called with numbers of bytes read."""
         try:
-            known = self.known()
+            known, _ = self.known()
         except ValueError as error:
             yield str(error)
             return
@@ -95,11 +87,11 @@ class Checksums:
                     yield f"{name}: the file is damaged: its checksum is not that of what was written"
             except FileNotFoundError:
                 # A compaction may have removed it: one under way, an interrupted one, or one since the lists were read.
-                if not self._cleaning() and name in self.known():
+                if not self._cleaning() and name in self.known()[0]:
                     yield f"{name}: the file is missing"
 
-    def _known(self) -> tuple[dict[str, Checksum], list[str]]:
-        """The checksums, and the names of the lists they are in."""
+    def known(self) -> tuple[dict[str, Checksum], list[str]]:
+        """The checksums by name, and the names of the lists they are in; ValueError if a list is damaged."""
         known: dict[str, Checksum] = {}
         lists = self._lists()
         for name in lists:
@@ -108,7 +100,7 @@ class Checksums:
                 content = self.storage.read(file)
             except FileNotFoundError:
                 if self._lists() != lists:
-                    return self._known()  # a writer has just merged the lists
+                    return self.known()  # a writer has just merged the lists
                 raise ValueError(f"{file}: the list of checksums is missing") from None
             if _digest(content) != name.partition("-")[0]:
                 raise ValueError(f"{file}: the list of checksums is damaged")
@@ -122,7 +114,7 @@ class Checksums:
     def _forget_missing(self) -> None:
         marks = self._cleaning()
         while True:
-            known, lists = self._known()
+            known, lists = self.known()
             there = set(self._files())
             if self._write({name: one for name, one in known.items() if name in there}, lists):
                 break  # else another writer has merged the lists, and may have kept what is forgotten here

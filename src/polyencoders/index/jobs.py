@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +19,35 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from polyencoders.errors import IndexingError
-from polyencoders.files import whole_directory
+from polyencoders.errors import IndexingError, MissingExtraError
+from polyencoders.files import whole_directory, whole_file
 from polyencoders.index.adding import BORROWED, CHUNK, Added, Encode, Plan, Vectors, vectors_of, with_vectors
-from polyencoders.index.fragments import Written, commit, file_format_of, write
 from polyencoders.index.storage import TABLE
 from polyencoders.index.table import Table, conformed, vectors_in
 
 FOLDER = "staging"
 ATTEMPTS = 4  # So many workers may end over the same documents; then the documents are taken for the reason
 _ABOUT, _LENT = "about.json", "lent.arrow"
+
+
+@dataclass(frozen=True)
+class Written:
+    """Documents in a file of the table's own format (Lance), which is not part of the table yet."""
+
+    folder: Path  # The file is in `data/` below it
+    columns: list[str]  # The names of its columns, in order
+    fragment: dict[str, Any]  # Lance's description of the file
+
+    @property
+    def rows(self) -> int:
+        return int(self.fragment["physical_rows"])
+
+    @property
+    def file(self) -> Path:
+        """The file itself."""
+        return self.folder / "data" / str(self.fragment["files"][0]["path"])
 
 
 @dataclass(frozen=True)
@@ -91,12 +110,17 @@ class Job:
         return encoded
 
     def planned(self) -> pa.Table:
-        """Its documents, without vectors."""
         return _read_arrow(_planned(self.index, self.number))
 
     def write(self, folder: Path, rows: pa.Table, vectors: Vectors) -> Written:
-        """Write documents of it in the table's own format."""
-        return write(folder, conformed(with_vectors(rows, vectors), self.schema), self.file_format)
+        """Write documents of it, at least one, into a folder of their own."""
+        rows = conformed(with_vectors(rows, vectors), self.schema)
+        fragments = _lance().fragment.write_fragments(
+            rows, str(folder), mode="create", data_storage_version=self.file_format, max_rows_per_file=len(rows)
+        )
+        if len(fragments) != 1:
+            raise ValueError(f"{len(rows)} documents were written into {len(fragments)} files, expected one")
+        return Written(folder, rows.schema.names, fragments[0].to_json())
 
     def written(self) -> Written | None:
         """Its documents as they were written; None if a later chunk replaces all of them."""
@@ -151,7 +175,7 @@ def add_at_once(
             written += _borrowed(folder, plan, jobs)
             with table.changing():
                 table.add_columns(plan.schema)
-                replaced = table.commit(lambda: commit(index / f"{TABLE}.lance", written))
+                replaced = table.commit(lambda: _commit(index / f"{TABLE}.lance", written))
             done.added = sum(one.rows for one in written) - replaced
             done.replaced = replaced + sum(map(len, plan.superseded.values()))
         shutil.rmtree(folder / "done", ignore_errors=True)
@@ -180,7 +204,8 @@ def _jobs(index: Path, plan: Plan, rows: Iterable[Any], maker: str, chunk: int, 
             _write_arrow(_planned(index, len(sizes)), planned)
             digests.append(_digest(*(planned[name].to_pylist() for name in ("id", "content_hash", BORROWED))))
             sizes.append(len(planned))
-    file_format = file_format_of(index / f"{TABLE}.lance") if sizes else ""
+    dataset = index / f"{TABLE}.lance"
+    file_format = str(_lance().dataset(str(dataset)).data_storage_version) if sizes else ""
     schema = plan.schema.remove_metadata()
     jobs = []
     for number, size in enumerate(sizes):
@@ -258,3 +283,70 @@ def _read_arrow(path: Path) -> pa.Table:
 
 def _digest(*parts: Any) -> str:
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+
+
+def _commit(dataset: Path, written: Sequence[Written]) -> int:
+    """Make files part of a table, in place of the documents with their ids, as one version.
+
+    The caller holds the table's lock; the table has all columns, and no id comes twice. Returns how many were replaced.
+    """
+    lance = _lance()
+    table = lance.dataset(str(dataset))
+    removed, updated, replaced = _without(table, written)
+    numbers = {field.name(): field.id() for field in table.lance_schema.fields()}
+    fresh = []
+    for one in written:
+        fragment = json.loads(json.dumps(one.fragment))
+        (file,) = fragment["files"]
+        # A file alone numbers its columns from 0; the table has its own numbers for them.
+        file["fields"] = [numbers[one.columns[number]] for number in file["fields"]]
+        _put(one.file, dataset / "data" / file["path"])
+        fresh.append(lance.FragmentMetadata.from_json(json.dumps(fragment)))
+    operation = (
+        lance.LanceOperation.Update(removed, updated, fresh, fields_modified=[])
+        if replaced
+        else lance.LanceOperation.Append(fresh)
+    )
+    lance.LanceDataset.commit(str(dataset), operation, read_version=table.version)
+    return replaced
+
+
+def _without(table: Any, written: Sequence[Written]) -> tuple[list[int], list[Any], int]:
+    """The table's fragments without the documents that are replaced: those that go, and those that lose some."""
+    from lance.file import LanceFileReader
+
+    if not table.count_rows():
+        return [], [], 0
+    read = (LanceFileReader(str(one.file), columns=["id"]).read_all().to_table()["id"] for one in written)
+    ids = pa.chunked_array([chunk for some in read for chunk in some.chunks], pa.string())
+    there = table.scanner(columns=["id"], with_row_address=True).to_table()
+    rows = there.filter(pc.is_in(there["id"], ids))["_rowaddr"].to_numpy()
+    removed, updated = [], []
+    for number in np.unique(rows >> 32).tolist():
+        left = table.get_fragment(number).delete_rows((rows[rows >> 32 == number] & 0xFFFFFFFF).tolist())
+        if left is None:
+            removed.append(number)
+        else:
+            updated.append(left)
+    return removed, updated, len(rows)
+
+
+def _put(file: Path, target: Path) -> None:
+    """Put a file in its place and leave it where it was, so that an interrupted commit can be done again."""
+    if target.exists() and target.stat().st_size == file.stat().st_size:
+        return  # a commit was interrupted after this
+    target.parent.mkdir(exist_ok=True)
+    try:
+        os.link(file, target)
+    except OSError:  # a file system without links
+        with whole_file(target) as scratch:
+            shutil.copyfile(file, scratch)
+
+
+def _lance() -> Any:
+    try:
+        import lance
+        import lance.fragment
+    except ImportError:
+        raise MissingExtraError("pylance", "ray") from None
+    return lance

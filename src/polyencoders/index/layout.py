@@ -83,7 +83,8 @@ def build(table: Table, folder: Path, advance: Callable[[int], object]) -> None:
     """Write the layout of one version of the table. `advance` gets numbers of documents, three times for each."""
     n, d = len(table), table.dimension
     clusters = neighbourhoods.clusters_for(n)
-    index = neighbourhoods.clustering(_sample(table, n, neighbourhoods.sampled_for(clusters), advance), clusters)
+    wanted = min(neighbourhoods.MOST_SAMPLED, clusters * neighbourhoods.SAMPLED_FOR_EACH)
+    index = neighbourhoods.clustering(_sample(table, n, wanted, advance), clusters)
 
     # First in the order of the table, to be read again cluster by cluster.
     unsorted = _Matrix(folder / "unsorted.npy", n, d)
@@ -165,7 +166,6 @@ class _Matrix:
             _release(self.array)
 
     def remove(self) -> None:
-        """Delete the file."""
         self.array = None
         self.path.unlink()
 
@@ -286,7 +286,7 @@ def writing(storage: Storage, name: str, checksums: Checksums) -> Iterator[Path]
             for relative in listed:
                 storage.write(f"{LAYOUTS}/{name}/{relative}", scratch / relative)
             storage.write(f"{LAYOUTS}/{name}.json", json.dumps(listed).encode())
-            checksums.uploaded({f"{LAYOUTS}/{name}/{relative}": one for relative, one in listed.items()})
+            checksums.uploaded = {f"{LAYOUTS}/{name}/{relative}": one for relative, one in listed.items()}
 
 
 def _names(storage: Storage) -> list[str]:

@@ -15,8 +15,8 @@ from polyencoders.scoring.selection import TILE
 
 DOCUMENTS_IN_A_CLUSTER = 1_000
 MOST_CLUSTERS = 16_384
-_SAMPLED_FOR_EACH = 100
-_MOST_SAMPLED = 1 << 18  # Vectors that k-means sees, at most: memory does not grow with the documents
+SAMPLED_FOR_EACH = 100
+MOST_SAMPLED = 1 << 18  # Vectors that k-means sees, at most: memory does not grow with the documents
 _ROUNDS_OF_KMEANS = 8
 _ROUNDS_OF_HALVING = 4
 
@@ -37,11 +37,6 @@ def clusters_for(n: int) -> int:
     return max(1, min(MOST_CLUSTERS, n // DOCUMENTS_IN_A_CLUSTER))
 
 
-def sampled_for(clusters: int) -> int:
-    """How many vectors k-means sees to make so many clusters."""
-    return min(_MOST_SAMPLED, clusters * _SAMPLED_FOR_EACH)
-
-
 def clustering(sample: Vectors, clusters: int) -> Any:
     """A FAISS index that finds the cluster of a vector, trained on a sample of the vectors."""
     try:
@@ -54,7 +49,7 @@ def clustering(sample: Vectors, clusters: int) -> Any:
         niter=_ROUNDS_OF_KMEANS,
         seed=1,
         min_points_per_centroid=1,
-        max_points_per_centroid=_SAMPLED_FOR_EACH,
+        max_points_per_centroid=SAMPLED_FOR_EACH,
     )
     kmeans.train(np.ascontiguousarray(sample))
     return kmeans.index

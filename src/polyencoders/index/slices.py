@@ -1,7 +1,6 @@
 """A slice of one version of an index: some of its tiles, and some of the documents beside the layout.
 
-Several processes hold all slices between them: each document is in exactly one slice, and keeps the place that it has
-in the whole.
+Several processes hold all slices; each document is in exactly one, and keeps the place that it has in the whole.
 """
 
 from __future__ import annotations

@@ -38,10 +38,6 @@ class Segment:
     def __post_init__(self) -> None:
         self.everything = Selection(self.live)
 
-    def among(self, row_ids: NDArray[np.uint64]) -> Selection:
-        """The live documents with one of these row ids, which are sorted."""
-        return Selection(self.live & among(self.row_ids, row_ids))
-
 
 class Snapshot:
     """A version of the table, held fast, with its vectors ready; or a slice of it: `part`, from 0, of `parts`."""
@@ -74,7 +70,6 @@ class Snapshot:
         self.size = sum(len(segment.everything) for segment in self.segments)
 
     def _begin(self, table: Table) -> None:
-        """Begin without documents."""
         self.table = table
         self.version = table.version
         self.layout = None
@@ -94,7 +89,7 @@ class Snapshot:
         with self._filtering:
             if where not in self._filters:
                 found = np.sort(self.table.row_ids(where))
-                self._filters[where] = [segment.among(found) for segment in self.segments]
+                self._filters[where] = [Selection(one.live & among(one.row_ids, found)) for one in self.segments]
                 while len(self._filters) > _FILTERS_KEPT:
                     self._filters.popitem(last=False)
             self._filters.move_to_end(where)

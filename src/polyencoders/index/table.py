@@ -99,7 +99,6 @@ class Table:
 
     @property
     def schema(self) -> pa.Schema:
-        """The schema of all columns."""
         return self._table.schema
 
     @property
@@ -167,7 +166,7 @@ class Table:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Change the latest version, and take the checksums of new files. Nobody sees what a killed writer has begun."""
+        """Change the latest version, and take the checksums of new files. What a killed writer began is never seen."""
         with self.storage.lock():
             self.refresh()
             yield

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from polyencoders.errors import IndexingError
-from polyencoders.files import whole_directory, whole_file
+from polyencoders.files import sync, whole_directory, whole_file
 from polyencoders.index.storage.protocol import TABLE, File
 
 _BLOCK = 1 << 20
@@ -96,12 +95,3 @@ class Folder:
                 "same call goes on"
             )
         return None
-
-
-def sync(path: Path) -> None:
-    """Have the system write a file, or a folder's list of files, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -231,7 +231,6 @@ class MilvusStore(ClientStore):
         )
 
     def _measure(self) -> float:
-        """The largest norm of a vector."""
         longest = 0.0
         with self._explained("reading the vectors of"):
             vectors = self._client.query_iterator(

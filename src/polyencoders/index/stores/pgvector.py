@@ -1,4 +1,4 @@
-"""Documents in a PostgreSQL table, with their vectors in a column of pgvector's; searched by transactions that only read."""
+"""Documents in a PostgreSQL table, with vectors in a column of pgvector's; searched by transactions that only read."""
 
 from __future__ import annotations
 
