@@ -37,7 +37,7 @@ def existing(place: Place, options: Mapping[str, str] | None = None) -> Storage:
 
 
 def new(place: Place, options: Mapping[str, str] | None = None) -> AbstractContextManager[Storage]:
-    """Storage for a new index, which appears at its place, so far empty, when the block ends without an error."""
+    """Storage for a new index, which appears at its free place when the block ends without an error."""
     where = place_of(place)
     return _bucket().new(where, options) if isinstance(where, str) else Folder.new(where)
 

@@ -135,8 +135,8 @@ class MilvusStore(ClientStore):
     def search(self, vectors: NDArray[np.float32], k: int, where: str | None = None) -> list[Neighbours]:
         """See `DocumentStore`; `where` is a filter expression of Milvus', as in `language == "en" and year > 2000`.
 
-        Raises ValueError for a k above 16,384, StoreError if the server cannot be reached, is too slow, or refuses the
-        filter.
+        Raises ValueError for a k that is not 1 to 16,384, StoreError if the server cannot be reached, is too slow, or
+        refuses the filter.
         """
         if not 1 <= k <= MOST_NEIGHBOURS:
             raise ValueError(f"Milvus finds 1 to {MOST_NEIGHBOURS:,} neighbours of a vector, asked for {k}")

@@ -48,7 +48,10 @@ class DocumentStore(Protocol):
         """Whether a search sees every document: only then do K neighbours say something about all the others."""
 
     def search(self, vectors: NDArray[np.float32], k: int, where: str | None = None) -> list[Neighbours]:
-        """The k documents with the largest inner products, fewer if there are fewer, for each of `vectors` `(q, d)`."""
+        """The k documents with the largest inner products, for each of `vectors` `(q, d)`; fewer if there are fewer.
+
+        `where` is a condition on the documents, in the store's own language.
+        """
 
     def fetch(self, ids: Sequence[str]) -> list[StoredDocument]:
         """The documents with these ids, in any order; one that is gone is left out."""
