@@ -201,7 +201,7 @@ def test_lists_of_the_same_checksums_do_not_take_each_other_away(empty, monkeypa
     update = slow.storage.update
 
     def later(name, change):
-        assert quick._write(*quick._known())
+        assert quick._write(*quick.known())
         return update(name, change)
 
     monkeypatch.setattr(slow.storage, "update", later)
