@@ -53,7 +53,7 @@ for name, size in (("all_at_once", None), ("cached", 1)):
 
 class Interrupt(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == 6:
+        if state.global_step == 9:
             raise KeyboardInterrupt
 
 sys.path.insert(0, sys.argv[4])
@@ -80,13 +80,12 @@ from polyencoders import CrossEncoder, PolyEncoder
 from polyencoders.data import Example
 from polyencoders.training import Distillation, HardNegatives, TrainingOptions, distill, train
 
-# 18 pairs in batches of 4: four steps an epoch. Checkpoints after step 5, in the second epoch, and the last.
 OPTIONS = TrainingOptions(
-    steps=7, batch_size=4, evaluate_every=5, learning_rate=1e-3, negatives=3, candidates=5, bf16=False
+    steps=12, batch_size=4, evaluate_every=4, learning_rate=1e-3, negatives=3, candidates=5, bf16=False
 )
 
 def examples():
-    return [Example(f"Where is {i}?", f"Beside {i + 1}.") for i in range(18)]
+    return [Example(f"Where is {i}?", f"Beside {i + 1}.") for i in range(26)]
 
 def build(architecture, backbone):
     set_seed(0)
@@ -100,7 +99,7 @@ def all_runs(backbone, out):
         ("cross", CrossEncoder, OPTIONS),
         ("frozen", PolyEncoder, replace(OPTIONS, freeze=["backbone"])),
         ("rates", PolyEncoder, replace(OPTIONS, learning_rate=[1e-3, 3e-3])),
-        ("mined", PolyEncoder, replace(OPTIONS, hard_negatives=HardNegatives(number=2, ranks=(0, 8), refresh_every=3))),
+        ("mined", PolyEncoder, replace(OPTIONS, hard_negatives=HardNegatives(number=2, ranks=(0, 8), refresh_every=6))),
     ):
         results[name] = train(build(architecture, backbone), examples(), examples()[:10], f"{out}/{name}", options)
     hard = HardNegatives(number=2, ranks=(0, 8), margin=None)
