@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from polyencoders.cli import compare
+from polyencoders.cli.comparison_table import markdown
 from polyencoders.training import TrainingOptions
 
 TUNED = ("bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "arc-ii", "cross", "cross-warm")
@@ -54,7 +55,7 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     for name in ("compare.json", "compare.jsonl", "compare.png"):
         shutil.copy(arguments.work / name, RESULTS / name)
-    (RESULTS / "compare.md").write_text(compare.markdown(summary), encoding="utf-8")
+    (RESULTS / "compare.md").write_text(markdown(summary), encoding="utf-8")
     print(json.dumps(summary))
 
 

@@ -38,5 +38,10 @@ def test_the_demo_tells_its_story_and_leaves_a_model(
     assert PolyEncoder(output).m == 4
     index = tmp_path / "model-index"
     assert f"polyencoders search {index}" in said
+    exported = tmp_path / "model-onnx"
+    assert f"polyencoders search {index} --model {exported} --query" in said
+    assert "exporting the model" in said.partition("where the time went")[2]
     assert verify(index) == []
+    found, again = (Index.open(index, model).search("Any plans?", k=3) for model in (None, str(exported)))
+    assert [hit.id for hit in again] == [hit.id for hit in found]
     assert Index.open(index).search("Any plans?", k=1)[0].text in {text for one in few.test for text in one.positives}

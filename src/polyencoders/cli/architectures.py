@@ -35,13 +35,6 @@ def parse_architecture(name: str) -> tuple[str, dict[str, Any]]:
 
     Plain `poly` and `bi-attention` leave the number of codes to the class.
 
-    Raises
-    ------
-    ModelError
-        There is no such name; the message has the nearest.
-
-    Examples
-    --------
     >>> parse_architecture("poly-first-16")
     ('PolyEncoder', {'codes': 'first', 'm': 16})
     """
@@ -67,18 +60,9 @@ def reads_pairs(name: str) -> bool:
 
 
 def build_model(architecture: str, backbone: str, settings: dict[str, Any], frozen: bool = False) -> Any:
-    """Build a new model on a backbone.
+    """Build a new model on a backbone; the settings are those of the architecture's class, beyond those of its name.
 
-    Parameters
-    ----------
-    architecture
-        A short name.
-    backbone
-        A directory, or a name on the hub.
-    settings
-        Settings of the architecture's class, beyond those of its name.
-    frozen
-        Whether the backbone will be frozen. Both sides then get a linear map to train; learnt codes have their own.
+    On a frozen backbone both sides get a linear map to train; learnt codes have their own.
     """
     from polyencoders import models
 

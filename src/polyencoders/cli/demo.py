@@ -20,6 +20,7 @@ from typer import Option
 
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model
 from polyencoders.cli.display import advancing, console, progress, shortened, suggest
+from polyencoders.cli.export import write_export
 
 if TYPE_CHECKING:
     from polyencoders.data import Example
@@ -40,7 +41,7 @@ def demo(output: Annotated[Path, Option(help="Where the trained model is saved."
 
 
 def run(output: Path, train_examples: int = 6_000, steps: int = 1_000, test_queries: int = 1_000) -> None:
-    """Run the demo; save the poly-encoder to `output`, and the replies to an index beside it."""
+    """Run the demo; save the poly-encoder to `output`, and beside it an exported one and an index of the replies."""
     from transformers import set_seed
 
     from polyencoders.cli.training_progress import TrainingProgress
@@ -61,9 +62,8 @@ def run(output: Path, train_examples: int = 6_000, steps: int = 1_000, test_quer
         "conversations, each to find its reply among 20.\n"
     )
 
-    reports: dict[str, Report] = {}
     with clock.on("measuring the backbone as it comes"):
-        reports["as it comes"] = evaluate(build_model("bi", DEFAULT_BACKBONE, {}), lists)
+        reports = {"as it comes": evaluate(build_model("bi", DEFAULT_BACKBONE, {}), lists)}
     # At one learning rate, the best one for conversations: trying three would take three times as long.
     options = TrainingOptions(steps=steps, freeze="backbone", learning_rate=1e-4, validation_queries=300)
     for name, label in (("bi", "bi-encoder"), ("poly-4", "poly-encoder")):
@@ -92,8 +92,11 @@ def run(output: Path, train_examples: int = 6_000, steps: int = 1_000, test_quer
         with progress() as bar:
             index.add(replies, advance=advancing(bar, "adding", len(replies)))
         _answer(index, test[:CONVERSATIONS])
+    exported = output.with_name(f"{output.name}-onnx")
+    with clock.on("exporting the model, to search without PyTorch"):
+        write_export(model, exported)
     console.print(clock.table())
-    _next(output, where)
+    _next(output, where, exported)
 
 
 class _Clock:
@@ -145,9 +148,10 @@ def _answer(index: Index, conversations: list[Example]) -> None:
     console.print()
 
 
-def _next(output: Path, where: Path) -> None:
+def _next(output: Path, where: Path, exported: Path) -> None:
     commands = {
         f"polyencoders search {where} --query 'Any plans for the weekend?'": "search those replies",
+        f"polyencoders search {where} --model {exported} --query 'Do you have a dog?'": "the same, without PyTorch",
         f"polyencoders index create mine --model {output} --data FILE": "an index of documents of your own",
         "polyencoders train --data mine.jsonl --freeze backbone --output models/mine": "train on pairs of your own",
         "polyencoders train --data chitchat --output models/chitchat": "train all of it, the backbone included",

@@ -186,27 +186,6 @@ def search_models(model: str | None, accept: str | None) -> tuple[str | None, st
     return (resolve_backbone(model) if model is not None else None), (resolve_backbone(accept) if accept else None)
 
 
-class _Reading:
-    """Rows as they are read, and an estimate of how many there will be in all."""
-
-    def __init__(self, rows: Iterable[Any]) -> None:
-        self.rows = rows
-        self.read = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        for row in self.rows:
-            self.read += 1
-            yield row
-
-    @property
-    def total(self) -> int | None:
-        """The estimate; None as long as nothing was read."""
-        if isinstance(self.rows, list):
-            return len(self.rows)
-        fraction = getattr(self.rows, "fraction", 0.0)
-        return round(self.read / fraction) if fraction > 0 else None
-
-
 def _documents(data: str, text: str, id: str | None) -> Iterable[Any]:
     from polyencoders.data import DocumentFile, chitchat_replies
 
@@ -231,7 +210,7 @@ def _join(address: str | None, path: str) -> None:
 def _fill(index: Index, rows: Iterable[Any], ray: str | None) -> None:
     started = time.perf_counter()
     with resumable():
-        added = _add(index, _Reading(rows), ray)
+        added = _add(index, rows, ray)
     seconds = time.perf_counter() - started
     console.print(
         f"{added.added:,} added, {added.replaced:,} replaced, {added.unchanged:,} were there; {added.encoded:,} texts "
@@ -240,14 +219,23 @@ def _fill(index: Index, rows: Iterable[Any], ray: str | None) -> None:
     )
 
 
-def _add(index: Index, rows: _Reading, ray: str | None) -> Added:
+def _add(index: Index, rows: Iterable[Any], ray: str | None) -> Added:
     """Add the rows, encoded here or on a cluster, with a progress bar."""
+    begun = 0
+
+    def counted() -> Iterator[Any]:
+        nonlocal begun
+        for row in rows:
+            begun += 1
+            yield row
+
     with document_progress() as bar:
-        advance = advancing(bar, "adding" if ray is None else "reading", None)
+        advance = advancing(bar, "adding" if ray is None else "reading", len(rows) if isinstance(rows, list) else None)
         (task,) = bar.task_ids
 
         def read(number: int) -> None:
-            bar.update(task, total=rows.total)
+            if (fraction := getattr(rows, "fraction", 0.0)) > 0:
+                bar.update(task, total=round(begun / fraction))
             advance(number)
 
         def planned(documents: int, before: int) -> None:
@@ -256,8 +244,8 @@ def _add(index: Index, rows: _Reading, ray: str | None) -> Added:
             bar.reset(task, description="encoding", total=documents, completed=before)
 
         if ray is None:
-            return index.add(rows, advance=read)
+            return index.add(counted(), advance=read)
         from polyencoders.distributed import add
         from polyencoders.index import Watch
 
-        return add(index, rows, ray, watch=Watch(read, planned, advance))
+        return add(index, counted(), ray, watch=Watch(read, planned, advance))

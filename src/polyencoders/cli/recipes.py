@@ -46,13 +46,7 @@ class Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read and check a recipe.
-
-    Raises
-    ------
-    DataError
-        The file is missing, is not YAML, lacks a key, or has an unknown one (the message has the nearest).
-    """
+    """Read and check a recipe."""
     if path.suffix in (".jsonl", ".json", ".gz", ".csv", ".txt"):
         raise DataError(f"{path} is not a recipe (YAML); to train on pairs of your own: --data {path}")
     try:
@@ -72,20 +66,22 @@ def read_recipe(path: Path) -> Recipe:
 def parse_recipe(content: Any) -> Recipe:
     """Check a recipe's content.
 
-    Examples
-    --------
     >>> parse_recipe({"model": {"architecture": "bi"}, "data": {"trian": "chitchat"}, "output": "models/mine"})
     Traceback (most recent call last):
     polyencoders.errors.DataError: data: unknown key 'trian'; did you mean 'train'? Known: train, validation
     """
+    from polyencoders import models
+
     content = _section("the recipe", content, ("model", "data", "training", "output"))
     model = _section("model", content.get("model") or {})
     data = _section("data", content.get("data"), ("train", "validation"))
     training = _section("training", content.get("training") or {}, [option.name for option in fields(TrainingOptions)])
     architecture = _text("model: architecture", model.pop("architecture", DEFAULT_ARCHITECTURE))
     backbone = _text("model: backbone", model.pop("backbone", DEFAULT_BACKBONE))
-    class_name, _ = parse_architecture(architecture)
-    _section("model", model, ["architecture", "backbone", *_settings_of(class_name)])
+    architecture_class = getattr(models, parse_architecture(architecture)[0])
+    parameters = inspect.signature(architecture_class.__init__).parameters.values()
+    settings = [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+    _section("model", model, ["architecture", "backbone", *settings])
     for rate in {"learning_rate", "code_learning_rate"} & set(training):
         given = training[rate]
         training[rate] = [_number(each) for each in given] if isinstance(given, list) else _number(given)
@@ -105,13 +101,6 @@ def _number(value: Any) -> Any:
     with suppress(ValueError):
         return float(value) if isinstance(value, str) else value
     return value
-
-
-def _settings_of(class_name: str) -> list[str]:
-    from polyencoders import models
-
-    parameters = inspect.signature(getattr(models, class_name).__init__).parameters.values()
-    return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
 def _section(name: str, value: Any, known: Sequence[str] | None = None) -> dict[str, Any]:

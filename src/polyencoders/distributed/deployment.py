@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +16,23 @@ from polyencoders.distributed.cluster import connect, one_line, the_ray
 from polyencoders.distributed.replicas import Shards
 from polyencoders.errors import ClusterError, MissingExtraError, PolyencodersError
 from polyencoders.index.storage import existing, place_of
-from polyencoders.serving.settings import Settings
+from polyencoders.serving.settings import GRACE, KEEP_ALIVE, Settings
 
 NAME = "polyencoders"
 """The name of the application; a cluster has one."""
-GRACE = 30
-"""Seconds that requests in progress have to finish when the server stops."""
-KEEP_ALIVE = 75
-"""Seconds that a connection is kept for another request, as on one machine."""
 LISTENING = 30.0
 """Seconds until Ray Serve listens."""
 
 
+@dataclass
 class Deployment:
     """A server that runs on a cluster."""
 
-    def __init__(self, serve: Any, handle: Any, shards: Shards, host: str) -> None:
-        self._serve, self._handle = serve, handle
-        self.shards = shards
-        self.host = host
-        """The address of the machine that listens."""
+    _serve: Any
+    _handle: Any
+    shards: Shards
+    host: str
+    """The address of the machine that listens."""
 
     def reload(self) -> None:
         """Have it load the model and the index again, without waiting."""
@@ -65,25 +62,8 @@ def deployed(
 ) -> Iterator[Deployment]:
     """Start shards and a server on a cluster; yield when it answers, and end both after the block.
 
-    Parameters
-    ----------
-    address
-        The cluster's; see `connect`.
-    settings
-        The server's, with an index. It listens on the cluster's head.
-    shards, replicas, threads, patience, partial
-        As for `ShardedIndex.on`.
-    server_threads
-        Processors for the model.
-
-    Raises
-    ------
-    ClusterError
-        There is no cluster, it is too small, it has such a server already, or something else listens there.
-    ModelError, IndexingError
-        Something cannot be loaded.
-    MissingExtraError
-        Ray is not installed, or without Serve.
+    It listens on the cluster's head, and its model has `server_threads` processors. The other parameters are those of
+    `ShardedIndex.on`.
     """
     settings = _absolute(settings)
     assert settings.index is not None
@@ -115,7 +95,11 @@ def deployed(
             ray_actor_options={"num_cpus": server_threads},
         )
         handle = _run(ray, serve, deployment.bind(settings, started, partial, server_threads))
-        yield Deployment(serve, handle, started, _head_address(ray) if settings.host in _EVERYWHERE else settings.host)
+        host = settings.host
+        if host in ("0.0.0.0", "::"):
+            heads = [node for node in ray.nodes() if "node:__internal_head__" in node["Resources"]]
+            host = str(heads[0]["NodeManagerAddress"]) if heads else "localhost"
+        yield Deployment(serve, handle, started, host)
     finally:
         _end(ray, serve, started)
 
@@ -141,19 +125,15 @@ def _absolute(settings: Settings) -> Settings:
     def whole(name: str) -> str:
         return str(Path(name).resolve()) if Path(name).exists() else name
 
-    assert settings.index is not None
-    index = place_of(settings.index)
+    index = place_of(settings.index) if settings.index is not None else None
     return replace(
         settings,
         index=index.resolve() if isinstance(index, Path) else index,
-        model=whole(settings.model) if settings.model is not None else None,
-        accept_documents_from=whole(settings.accept_documents_from) if settings.accept_documents_from else None,
+        model=settings.model and whole(settings.model),
+        accept_documents_from=settings.accept_documents_from and whole(settings.accept_documents_from),
         compare=tuple(map(whole, settings.compare)),
-        cache=settings.cache.resolve() if settings.cache is not None else None,
+        cache=settings.cache and settings.cache.resolve(),
     )
-
-
-_EVERYWHERE = ("0.0.0.0", "::")
 
 
 def _listen(serve: Any, settings: Settings) -> None:
@@ -186,11 +166,6 @@ def _in_use(serve: Any) -> bool:
         return bool(serve.get_app_handle(NAME).in_use.remote().result(timeout_s=5))
     except Exception:  # there are many ways not to answer
         return False
-
-
-def _head_address(ray: Any) -> str:
-    heads = [node for node in ray.nodes() if "node:__internal_head__" in node["Resources"]]
-    return str(heads[0]["NodeManagerAddress"]) if heads else "localhost"
 
 
 def _end(ray: Any, serve: Any, shards: Shards | None) -> None:

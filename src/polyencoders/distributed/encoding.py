@@ -7,10 +7,10 @@ others.
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -80,45 +80,30 @@ def add(
     assert index.maker is not None
     fingerprint = index.maker.documents
 
-    def work(jobs: list[Job]) -> Iterator[tuple[int, int]]:
-        return _run_all(jobs, model, fingerprint, bf16)
-
+    work = functools.partial(_run_all, model=model, fingerprint=fingerprint, bf16=bf16)
     return index.add_at_once(documents, work, bf16=bf16, chunk=chunk, watch=watch)
 
 
 class JobRunner:
-    """An actor of Ray Data: holds the model, and runs jobs by their numbers.
-
-    Parameters
-    ----------
-    references
-        Of the model and of the jobs by number; in a list, so that Ray does not fetch them here.
-    fingerprint
-        Of the document side that made the index.
-    bf16
-        Whether to compute in bf16; None: where the device multiplies it in hardware.
-    """
+    """An actor of Ray Data: holds the model, and runs jobs by their numbers."""
 
     def __init__(self, references: list[Any], fingerprint: str, bf16: bool | None) -> None:
         self.references = references
+        """To the model and to the jobs by number; in a list, so that Ray does not fetch them here."""
         self.fingerprint = fingerprint
         self.bf16 = bf16
-        self._loaded: tuple[Any, dict[int, Job], Table] | None = None
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the jobs with the numbers given; return how many texts each of them encoded."""
-        if self._loaded is None:
-            # Not in the constructor, whose errors Ray Data does not pass on.
-            self._loaded = self._load()
         model, jobs, table = self._loaded
 
         def encode(texts: list[str], done: Callable[[int], object]) -> NDArray[np.float32]:
             return np.asarray(model.encode_documents(texts, self.bf16, done))
 
-        numbers = batch["number"]
-        return {"number": numbers, "encoded": np.array([jobs[int(one)].run(table, encode) for one in numbers])}
+        return {**batch, "encoded": np.array([jobs[int(number)].run(table, encode) for number in batch["number"]])}
 
-    def _load(self) -> tuple[Any, dict[int, Job], Table]:
+    @functools.cached_property  # not in the constructor, whose errors Ray Data does not pass on
+    def _loaded(self) -> tuple[Any, dict[int, Job], Table]:
         ray = the_ray()
         # Before the model is loaded: an exported one takes its threads then.
         use_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
@@ -146,7 +131,9 @@ def _run_all(jobs: list[Job], model: Any, fingerprint: str, bf16: bool | None) -
     context.print_on_execution_start = False
     sent = copy.deepcopy(model).to("cpu") if hasattr(model, "to") else model
     references = [ray.put(sent), ray.put({job.number: job for job in jobs})]
-    with data.DataContext.current(context), _silenced("ray.data"):
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    with data.DataContext.current(context):
         # A block for each job, so that each result arrives when the job ends. Items in memory need no processor to be
         # read while the workers hold all of them.
         numbers = data.from_items([{"number": job.number} for job in jobs], override_num_blocks=len(jobs))
@@ -160,6 +147,7 @@ def _run_all(jobs: list[Job], model: Any, fingerprint: str, bf16: bool | None) -
             num_cpus=processors,
             num_gpus=gpus,
         )
+        logger.setLevel(logging.CRITICAL)  # it reports what is raised as well
         try:
             for row in results.iter_rows():
                 yield int(row["number"]), int(row["encoded"])
@@ -167,18 +155,8 @@ def _run_all(jobs: list[Job], model: Any, fingerprint: str, bf16: bool | None) -
             raise _cause(error) from None
         except ray.exceptions.RayError as error:
             raise ClusterError(f"the cluster is lost ({one_line(error, 300)})") from error
-
-
-@contextmanager
-def _silenced(name: str) -> Iterator[None]:
-    """Silence a logger that reports what is raised as well."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+        finally:
+            logger.setLevel(level)
 
 
 def _workers(cluster: list[dict[str, float]]) -> tuple[int, int, int]:

@@ -22,19 +22,13 @@ _AT_ONCE = 4
 
 
 class Shards:
-    """Handles of an index's shards. They can be sent to other processes of the cluster.
-
-    Parameters
-    ----------
-    replicas
-        By slice: the actors that hold it.
-    patience
-        Seconds to wait for a lost shard.
-    """
+    """Handles of an index's shards. They can be sent to other processes of the cluster."""
 
     def __init__(self, replicas: list[list[Any]], patience: float) -> None:
         self.replicas = replicas
+        """By slice: the actors that hold it."""
         self.patience = patience
+        """Seconds to wait for a lost shard."""
         self._turn = itertools.count()
         self._down: set[Any] = set()
         """Actors that are lost, until they do what `tend` asks."""
@@ -54,29 +48,9 @@ class Shards:
         spare: int = 0,
         options: Mapping[str, str] | None = None,
     ) -> Shards:
-        """Start shards, which end with this process.
+        """Start shards, which end with this process; the parameters are those of `ShardedIndex.on`.
 
-        Parameters
-        ----------
-        place
-            The index, where every machine of the cluster finds it.
-        shards
-            How many slices; None: one for each machine.
-        replicas
-            How many processes hold the same slice.
-        threads
-            Of each process; None: as many as there are processors for.
-        patience
-            Seconds to wait for a lost shard.
-        spare
-            Processors of the cluster to leave free.
-        options
-            How to reach object storage, as for `Index.open`; by default each machine's environment says.
-
-        Raises
-        ------
-        ClusterError
-            The cluster has too few processors, or too few of them are free.
+        `spare` processors of the cluster are left free. Raises `ClusterError` if too few processors are there or free.
         """
         ray = the_ray()
         from polyencoders.distributed.shard import Shard
@@ -118,6 +92,10 @@ class Shards:
         return Shards, (self.replicas, self.patience)
 
     @property
+    def _all(self) -> list[Any]:
+        return list(itertools.chain(*self.replicas))
+
+    @property
     def lost(self) -> list[int]:
         """Numbers of the slices whose replicas are all lost."""
         return [part for part, actors in enumerate(self.replicas) if self._down.issuperset(actors)]
@@ -134,7 +112,7 @@ class Shards:
         """
         ray = the_ray()
         with self._tending:
-            for actor in itertools.chain(*self.replicas):
+            for actor in self._all:
                 if actor not in self._tended:
                     self._tended[actor] = getattr(actor, method).remote(*arguments)
             done, _ = ray.wait(list(self._tended.values()), num_returns=len(self._tended), timeout=wait)
@@ -149,7 +127,7 @@ class Shards:
 
     def tell(self, method: str, *arguments: Any) -> None:
         """Call a method of every replica, and wait for none."""
-        for actor in itertools.chain(*self.replicas):
+        for actor in self._all:
             getattr(actor, method).remote(*arguments)
 
     def ask(self, method: str, *arguments: Any, patience: float | None = None) -> list[Any]:
@@ -205,7 +183,7 @@ class Shards:
         """End the shards."""
         ray = the_ray()
         if ray.is_initialized():
-            for actor in itertools.chain(*self.replicas):
+            for actor in self._all:
                 ray.kill(actor)
 
 

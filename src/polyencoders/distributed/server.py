@@ -24,18 +24,9 @@ WAITING = 64
 
 
 class ClusterServer:
-    """The server as a deployment of Ray Serve. Until it has loaded, it answers that it is loading.
+    """The server as a deployment of Ray Serve, whose model has so many threads.
 
-    Parameters
-    ----------
-    settings
-        As for a server on one machine. Every machine finds what it names under the same name.
-    shards
-        The index's shards.
-    partial
-        Whether answers may leave out documents of lost shards, and say so.
-    threads
-        Threads of the model.
+    Until it has loaded, it answers that it is loading. Every machine finds what the settings name under the same name.
     """
 
     def __init__(self, settings: Settings, shards: Shards, partial: bool, threads: int) -> None:

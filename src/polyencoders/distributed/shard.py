@@ -34,7 +34,6 @@ class StaleViewError(IndexingError):
 class Loaded(NamedTuple):
     """What a shard holds of a view."""
 
-    view: View
     documents: int
     beside: int
     """Documents that are not in the layout."""
@@ -57,19 +56,7 @@ class Part(NamedTuple):
 
 
 class Shard:
-    """Searches a slice of an index. Several threads may call its methods.
-
-    Parameters
-    ----------
-    place
-        The index, where this machine finds it.
-    options
-        How to reach object storage, as for `Index.open`.
-    part, parts
-        The number of the slice, from 0, and how many there are.
-    threads
-        How many threads searches use in this process.
-    """
+    """Searches slice number `part` of `parts` of the index at `place`. Several threads may call its methods."""
 
     def __init__(self, place: str, options: Mapping[str, str] | None, part: int, parts: int, threads: int) -> None:
         set_threads(threads)
@@ -79,41 +66,19 @@ class Shard:
         self._loading = threading.Lock()
 
     def load(self, view: View) -> Loaded:
-        """Load the slice of a view into memory.
-
-        Raises
-        ------
-        StaleViewError
-            The view is not in storage.
-        StorageError
-            Object storage does not answer.
-        """
+        """Load the slice of a view into memory; raise `StaleViewError` if the view is not in storage."""
         slice = self._slice(view)
         tiles = len(slice.segments[0].everything.tiles) if slice.layout is not None else 0
-        return Loaded(view, slice.size, slice.beside, tiles)
+        return Loaded(slice.size, slice.beside, tiles)
 
     def promises(self, view: View, codes: Codes, where: str | None, most: int | None) -> Promises:
-        """Return how promising its tiles are for each query; parameters and errors as for `search`."""
+        """Return how promising its tiles are for each query."""
         return self._slice(view).promises(codes.astype(np.float64), where, most)
 
     def search(self, view: View, codes: Codes, wanted: Wanted, numbers: NDArray[np.int64] | None = None) -> Part:
-        """Return the best documents of its slice for each query.
+        """Return the best documents of its slice for each query, as `Slice.find` does.
 
-        Parameters
-        ----------
-        view
-            What to search.
-        codes, wanted
-            As for `Slice.find`.
-        numbers
-            `(parts, q)`: how many of its tiles each shard is to search; None: all.
-
-        Raises
-        ------
-        StaleViewError
-            The view is not in storage.
-        IndexingError
-            The filter cannot be used.
+        `numbers` `(parts, q)` tells how many of its tiles each shard searches; None: all.
         """
         started = time.perf_counter()
         here = self._slice(view)
@@ -129,9 +94,7 @@ class Shard:
 
     def _slice(self, view: View) -> Slice:
         with self._loading:
-            slice = self._slices.pop(view, None)
-            if slice is None:
-                slice = self._read(view)
+            slice = self._slices.pop(view, None) or self._read(view)
             self._slices[view] = slice  # the newest is last
             while len(self._slices) > VIEWS_KEPT:
                 self._slices.pop(next(iter(self._slices)))

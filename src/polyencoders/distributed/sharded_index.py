@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,8 +183,7 @@ class ShardedIndex(Index):
                 if View.of(table) == view:  # it is the newest, and cannot be read
                     raise IndexingError(str(error)) from error
                 continue
-            if None in loaded:
-                self._lost([number for number, one in enumerate(loaded) if one is None])
+            self._check_complete(loaded)
             snapshot = ShardedSnapshot(table, view, loaded)
             if snapshot.size != len(table):
                 raise IndexingError(
@@ -196,8 +195,7 @@ class ShardedIndex(Index):
 
     def _find(self, snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Answer]:
         # A few queries at a time, as on one machine: a shard that has many would seem lost.
-        starts = range(0, len(codes), QUERIES_AT_ONCE)
-        some = [codes[start : start + QUERIES_AT_ONCE] for start in starts]
+        some = [codes[start : start + QUERIES_AT_ONCE] for start in range(0, len(codes), QUERIES_AT_ONCE)]
         return [answer for few in some for answer in self._find_few(snapshot, few, wanted)]
 
     def _find_few(self, snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Answer]:
@@ -211,15 +209,13 @@ class ShardedIndex(Index):
             assert isinstance(snapshot, ShardedSnapshot)
             parts = self._ask_all(snapshot, codes, wanted)
         answered = [part for part in parts if part is not None]
-        lost = [number for number, part in enumerate(parts) if part is None]
         for part in answered:  # results of different versions are never merged
             if part.view != snapshot.view:
                 raise IndexingError(f"{self.path}: a shard searched {part.view}, and was asked for {snapshot.view}")
-        missed = sum(snapshot.documents[number] for number in lost)
-        return [
-            _answer(answered, query, wanted.k, snapshot.version, missed if lost else None)
-            for query in range(len(codes))
-        ]
+        missed = None
+        if None in parts:
+            missed = sum(there for there, part in zip(snapshot.documents, parts, strict=True) if part is None)
+        return [_answer(answered, query, wanted.k, snapshot.version, missed) for query in range(len(codes))]
 
     def _ask_all(self, snapshot: ShardedSnapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Part | None]:
         """Return what each shard found; None for a lost one, if partial answers are allowed."""
@@ -234,26 +230,22 @@ class ShardedIndex(Index):
             # their number is known beforehand.
             where, most = wanted.where, wanted.number_of_tiles(snapshot.tiles, snapshot.size - snapshot.beside)
             if most is not None or where is not None:
-                told = self._whole(
-                    self.shards.ask("promises", snapshot.view, asked, where, most if not where else None)
-                )
+                told = self.shards.ask("promises", snapshot.view, asked, where, most if not where else None)
+                self._check_complete(told, self.partial)
                 lost = {part for part, one in enumerate(told) if one is None}
                 numbers = _numbers(told, len(codes), wanted)
-        parts = self._whole(self.shards.ask("search", snapshot.view, asked, wanted, numbers))
+        parts = self.shards.ask("search", snapshot.view, asked, wanted, numbers)
+        self._check_complete(parts, self.partial)
         return [None if part in lost else one for part, one in enumerate(parts)]
 
-    def _whole(self, answers: list[Any]) -> list[Any]:
-        """Return the answers; raise if one is missing and partial answers are not allowed."""
-        lost = [number for number, one in enumerate(answers) if one is None]
-        if lost and not self.partial:
-            self._lost(lost)
-        return answers
-
-    def _lost(self, lost: list[int]) -> NoReturn:
-        raise ClusterError(
-            f"{len(lost)} of {len(self.shards)} shards did not answer within {self.shards.patience:g} s "
-            f"(number {', '.join(map(str, lost))}): they are started again when the cluster has a machine for them"
-        )
+    def _check_complete(self, answers: list[Any], partial: bool = False) -> None:
+        """Raise if an answer is missing and may not be."""
+        lost = [str(number) for number, one in enumerate(answers) if one is None]
+        if lost and not partial:
+            raise ClusterError(
+                f"{len(lost)} of {len(self.shards)} shards did not answer within {self.shards.patience:g} s "
+                f"(number {', '.join(lost)}): they are started again when the cluster has a machine for them"
+            )
 
 
 def _numbers(told: list[Promises | None], queries: int, wanted: Wanted) -> NDArray[np.int64] | None:

@@ -28,20 +28,7 @@ LOOK_AGAIN = 2.0
 
 
 class Server:
-    """The ASGI application.
-
-    Parameters
-    ----------
-    settings
-        What is served, and to whom. The constructor loads it.
-    open_index
-        Opens the index with its model; by default on this machine.
-
-    Raises
-    ------
-    ModelError, IndexingError
-        Something cannot be loaded.
-    """
+    """The ASGI application. The constructor loads what is served; `open_index` opens the index with its model."""
 
     def __init__(self, settings: Settings, open_index: OpenIndex = open_here) -> None:
         metrics = Metrics()

@@ -37,6 +37,7 @@ OVERHEAD = 32
 """Characters added to the cost of each item, for special tokens and tokenising."""
 FIRST_PACE = 5e-5
 """Seconds for each character, until it is given or measured."""
+_OTHER: dict[Lane, Lane] = {"short": "long", "long": "short"}
 
 
 def ignore(lane: Lane, items: int, seconds: float) -> None:
@@ -52,23 +53,11 @@ class BusyError(PolyencodersError):
 
 
 class Worker:
-    """A thread that does the work of many requests.
+    """A thread that does the work of many requests, in two lanes.
 
-    Parameters
-    ----------
-    short, long
-        The work of either lane: takes a list of items, returns an array with as many rows.
-    wait
-        Seconds of work that may wait; beyond, `submit` raises `BusyError`.
-    longest
-        Characters of an item that count in full. The rest is tokenised and cut, and counts a fiftieth.
-    watch
-        Called after each batch.
-    paces
-        Seconds for each character of a lane, at first; see `pace_of`.
+    It lets `wait` seconds of work wait. Of an item, the first `longest` characters count in full; the rest is
+    tokenised and cut, and counts a fiftieth. `paces` are the first guesses of a lane's seconds for each character.
 
-    Examples
-    --------
     >>> worker = Worker(short=lambda items: np.array(items) * 2.0, long=lambda items: np.array(items) * 3.0)
     >>> worker.submit("short", [1, 2]).result().tolist()
     [2.0, 4.0]
@@ -103,14 +92,10 @@ class Worker:
     def submit(self, lane: Lane, items: Sequence[Any]) -> Future[NDArray[np.float32]]:
         """Queue at least one item; return the future of an array with a row for each.
 
-        Cancelling the future drops the items that have not begun.
-
-        Raises
-        ------
-        BusyError
-            More waits than can be done in time. If nothing waits, no request is too large.
+        Cancelling the future drops the items that have not begun. Raises `BusyError` if more waits than can be done in
+        time; if nothing waits, no request is too large.
         """
-        job = _Job([(item, self._cost(_size(item))) for item in items])
+        job = _Job([(item, self._cost(item)) for item in items])
         with self._changed:
             backlog = self.backlog
             if self._closing or backlog > self._wait:
@@ -120,7 +105,7 @@ class Worker:
         return job.future
 
     def call(self, function: Callable[[], Any]) -> Future[Any]:
-        """Call a function in the model's thread."""
+        """Call a function in this thread."""
         future: Future[Any] = Future()
         with self._changed:
             if self._closing:
@@ -136,7 +121,8 @@ class Worker:
             self._changed.notify()
         self._thread.join()
 
-    def _cost(self, size: int) -> int:
+    def _cost(self, item: Any) -> int:
+        size = _size(item)
         return min(size, self._longest) + max(0, size - self._longest) // 50 + OVERHEAD
 
     def _run(self) -> None:
@@ -148,7 +134,9 @@ class Worker:
                 if self._calls:
                     call = self._calls.popleft()
                 elif any(self._lanes.values()):
-                    name = self._next_lane()
+                    # The lane whose turn it is: neither waits for more than a batch of the other.
+                    name = self._turn if self._lanes[self._turn] else _OTHER[self._turn]
+                    self._turn = _OTHER[name]
                     lane = self._lanes[name]
                     batch = lane.take(SHORT_AT_ONCE, True) if name == "short" else lane.take(lane.room, False)
                 else:
@@ -157,13 +145,6 @@ class Worker:
                 _settle(*call)
             elif batch:
                 self._do(name, batch)
-
-    def _next_lane(self) -> Lane:
-        """Return the lane whose turn it is; neither waits for more than a batch of the other."""
-        other: Lane = "long" if self._turn == "short" else "short"
-        lane = self._turn if self._lanes[self._turn] else other
-        self._turn = "long" if lane == "short" else "short"
-        return lane
 
     def _do(self, name: Lane, batch: list[_Part]) -> None:
         lane = self._lanes[name]

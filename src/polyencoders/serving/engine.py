@@ -18,20 +18,9 @@ from polyencoders.serving.settings import Settings
 
 
 class Engine:
-    """A model, its thread and its document vectors.
+    """A model, its thread and its document vectors; `name` is what clients see, never a path.
 
-    Parameters
-    ----------
-    model
-        Any model.
-    name
-        What clients see; never a path.
-    settings
-        The server's: cache, precision, limits.
-    before
-        The engine that this one replaces. Its vectors are kept if both encode documents alike.
-    watch
-        Called after each batch.
+    The vectors of `before`, the engine that this one replaces, are kept if both encode documents alike.
     """
 
     def __init__(
@@ -74,13 +63,7 @@ class Engine:
         return self.model.cosine
 
     async def scores(self, query: Query, documents: Sequence[str]) -> NDArray[np.float64]:
-        """Return the model's scores of documents for a query, `(n,)`; equal documents get equal scores.
-
-        Raises
-        ------
-        BusyError
-            Too much waits.
-        """
+        """Return the model's scores of documents for a query, `(n,)`; equal documents get equal scores."""
         if not documents:
             return np.empty(0)
         texts, places = distinct(documents)

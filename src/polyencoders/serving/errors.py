@@ -67,50 +67,38 @@ def without_paths(message: str) -> str:
 
 def install(app: FastAPI) -> None:
     """Have an application answer errors this way."""
+    ours = (BusyError, DataError, ModelError, IndexingError, ClusterError)
+    for kind in (RequestValidationError, HTTPException, *ours, Exception):
+        app.add_exception_handler(kind, _answer)
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return refusal(request.scope, 422, _what_is_wrong(error))
 
-    @app.exception_handler(HTTPException)
-    async def known(request: Request, error: HTTPException) -> JSONResponse:
-        return refusal(request.scope, error.status_code, str(error.detail), error.headers)
-
-    @app.exception_handler(BusyError)
-    async def busy(request: Request, error: BusyError) -> JSONResponse:
-        return refusal(request.scope, 429, str(error), {"retry-after": str(error.retry_after)})
-
-    def status_of(kind: type[Exception], status: int) -> None:
-        async def answer(request: Request, error: Exception) -> JSONResponse:
-            return refusal(request.scope, status, without_paths(str(error)))
-
-        app.add_exception_handler(kind, answer)
-
-    for kind, status in ((TooLargeError, 413), (DataError, 422), (ModelError, 409)):
-        status_of(kind, status)
-
-    @app.exception_handler(IndexingError)
-    async def no_index(request: Request, error: IndexingError) -> JSONResponse:
-        if isinstance(error.__cause__, OSError):  # a full disk
+async def _answer(request: Request, error: Exception) -> JSONResponse:
+    scope = request.scope
+    match error:
+        case RequestValidationError():
+            return refusal(scope, 422, _what_is_wrong(error))
+        case HTTPException():
+            return refusal(scope, error.status_code, str(error.detail), error.headers)
+        case BusyError():
+            return refusal(scope, 429, str(error), {"retry-after": str(error.retry_after)})
+        case TooLargeError():
+            return refusal(scope, 413, without_paths(str(error)))
+        case ModelError():
+            return refusal(scope, 409, without_paths(str(error)))
+        case StorageError():
+            logger.error("the object storage: %s", error)
+            said = "the storage of the index cannot be reached; nothing is lost, ask again"
+            return refusal(scope, 503, said, {"retry-after": "10"})
+        case ClusterError():
+            logger.error("the cluster: %s", error)
+            return refusal(scope, 503, without_paths(str(error)), {"retry-after": "5"})
+        case IndexingError() if isinstance(error.__cause__, OSError):  # a full disk
             logger.error("the index could not be written", exc_info=error)
-            return refusal(request.scope, 507, "the index could not be written: what was there before is there")
-        return refusal(request.scope, 422, without_paths(str(error)))
-
-    @app.exception_handler(StorageError)
-    async def no_storage(request: Request, error: StorageError) -> JSONResponse:
-        logger.error("the object storage: %s", error)
-        said = "the storage of the index cannot be reached; nothing is lost, ask again"
-        return refusal(request.scope, 503, said, {"retry-after": "10"})
-
-    @app.exception_handler(ClusterError)
-    async def no_machine(request: Request, error: ClusterError) -> JSONResponse:
-        logger.error("the cluster: %s", error)
-        return refusal(request.scope, 503, without_paths(str(error)), {"retry-after": "5"})
-
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        logger.error("unexpected", exc_info=error)
-        return refusal(request.scope, 500, "something went wrong here; the server's log says what")
+            return refusal(scope, 507, "the index could not be written: what was there before is there")
+        case DataError() | IndexingError():
+            return refusal(scope, 422, without_paths(str(error)))
+    logger.error("unexpected", exc_info=error)
+    return refusal(scope, 500, "something went wrong here; the server's log says what")
 
 
 def _what_is_wrong(error: RequestValidationError, most: int = 3) -> str:

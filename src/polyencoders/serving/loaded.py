@@ -33,10 +33,11 @@ class Served:
         self.engine = engine
         self.library = library
         self.others = others or []
+        maker = library.index.maker if library is not None else None
         self.searching = [
             other
             for other in self.others
-            if library is not None and is_encoder(other.model) and library.has_vectors_of(other.model)
+            if maker and is_encoder(other.model) and other.model.fingerprints.documents == maker.documents
         ]
         """The others that can search the index, as they would make the same document vectors."""
         self.users = 0
@@ -44,7 +45,7 @@ class Served:
     @property
     def whole(self) -> bool:
         """Whether all of its index can be searched now; true without an index."""
-        return self.library is None or self.library.whole
+        return self.library is None or self.library.index.whole
 
     @classmethod
     def load(
@@ -54,13 +55,7 @@ class Served:
         watch: Watch = ignore,
         open_index: OpenIndex = open_here,
     ) -> Served:
-        """Load what settings name.
-
-        Raises
-        ------
-        ModelError, IndexingError
-            Something cannot be loaded, or does not fit together.
-        """
+        """Load what settings name."""
         library = None
         model: Encoder | PairScorer
         if settings.index is not None:
@@ -86,22 +81,7 @@ class Served:
 
 
 class Current:
-    """What is served now. Each request uses one `Served` from beginning to end, even if it is replaced meanwhile.
-
-    Parameters
-    ----------
-    settings
-        What to load, and to load again.
-    watch
-        Called after each batch of the model.
-    open_index
-        Opens the index with its model; by default on this machine.
-
-    Raises
-    ------
-    ModelError, IndexingError
-        Something cannot be loaded, or does not fit together.
-    """
+    """What is served now. Each request uses one `Served` from beginning to end, even if it is replaced meanwhile."""
 
     def __init__(self, settings: Settings, watch: Watch = ignore, open_index: OpenIndex = open_here) -> None:
         self._settings, self._watch, self._open_index = settings, watch, open_index
@@ -126,15 +106,7 @@ class Current:
             self._close_unused()
 
     def reload(self) -> None:
-        """Load everything again. Requests use the old until the new is complete. Blocks.
-
-        Raises
-        ------
-        ModelError
-            It cannot be loaded: the old is still served.
-        BusyError
-            It is being loaded already.
-        """
+        """Load everything again. Requests use the old until the new is complete, and if it cannot be loaded. Blocks."""
         if not self._reloading.acquire(blocking=False):
             raise BusyError(1)
         try:

@@ -77,11 +77,12 @@ class Metrics:
                     "document_cache_hits": cache.hits,
                     "document_cache_misses": cache.misses,
                 }
-            if (library := served.library) is not None:
+            if served.library is not None:
+                index = served.library.index
                 values |= {
-                    "index_documents": len(library),
-                    "index_version": library.version,
-                    "index_whole": library.whole,
+                    "index_documents": len(index),
+                    "index_version": index.version,
+                    "index_whole": index.whole,
                 }
         for name, value in values.items():
             self._gauges[name].set(value)

@@ -12,23 +12,11 @@ from pythonjsonlogger.json import JsonFormatter
 
 from polyencoders.serving.app import Server
 from polyencoders.serving.connections import PromptProtocol
-from polyencoders.serving.settings import Settings
-
-GRACE = 30
-"""Seconds that requests in progress have to finish when the server stops."""
-KEEP_ALIVE = 75
-"""Seconds that a connection is kept for another request: longer than proxies do, which could otherwise use one just as
-it is closed."""
+from polyencoders.serving.settings import GRACE, KEEP_ALIVE, Settings
 
 
 def bound(settings: Settings) -> socket.socket:
-    """Bind the address, before minutes are spent on loading; return the socket, which does not listen yet.
-
-    Raises
-    ------
-    OSError
-        Another process uses it, or this machine does not have it.
-    """
+    """Bind the address, before minutes are spent on loading; return the socket, which does not listen yet."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # asyncio turns off Nagle's algorithm only if the protocol is named; otherwise each answer waits 40 ms.
     taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

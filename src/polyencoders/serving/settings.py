@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+GRACE = 30
+"""Seconds that requests in progress have to finish when the server stops."""
+KEEP_ALIVE = 75
+"""Seconds that a connection is kept for another request: longer than proxies do, which could otherwise use one just as
+it is closed."""
+
 
 @dataclass(frozen=True)
 class Limits:

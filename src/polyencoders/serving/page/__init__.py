@@ -47,8 +47,8 @@ async def about(served: ServedNow, limits: TheLimits) -> dict[str, Any]:
     said = {"model": served.engine.name, "kind": kind_of(served.engine), "most_hits": limits.hits}
     if served.library is None:
         return {**said, "index": None, "examples": WITHOUT_INDEX}
-    info, sample = await asyncio.to_thread(lambda library: (library.info(), library.sample(300)), served.library)
+    info, sample = await asyncio.to_thread(lambda library: (library.info(), library.index.sample(300)), served.library)
     texts = [text for one in sample if (text := one["text"]) and 12 <= len(text) <= 60 and "\n" not in text]
     texts.sort(key=lambda text: not re.search(r"[?？]\s*$", text))  # questions first
-    index = {"name": served.library.name, "documents": len(served.library), "columns": ["text", *info.metadata]}
+    index = {"name": served.library.name, "documents": len(served.library.index), "columns": ["text", *info.metadata]}
     return {**said, "index": index, "examples": [*texts[:4], CONVERSATION]}

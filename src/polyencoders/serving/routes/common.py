@@ -23,10 +23,7 @@ class Body(BaseModel):
 Text = Annotated[str, Field(min_length=1)]
 # fail_fast: a million wrong items would otherwise be a million messages, a gigabyte.
 Texts = Annotated[list[Text], Field(min_length=1, fail_fast=True)]
-QueryText = Annotated[
-    Text | Texts,
-    Field(description="A text, or the turns of a conversation, the oldest first."),
-]
+QueryText = Annotated[Text | Texts, Field(description="A text, or the turns of a conversation, the oldest first.")]
 
 
 async def served_now(request: Request) -> AsyncIterator[Served]:
@@ -45,17 +42,16 @@ ServedNow = Annotated[Served, Depends(served_now)]
 TheLimits = Annotated[Limits, Depends(limits_of)]
 
 
-def check_query(query: Query, limits: Limits) -> Query:
-    """Return the query; raise `TooLargeError` if it is too long."""
+def check_query(query: Query, limits: Limits) -> None:
+    """Raise `TooLargeError` if the query is too long."""
     if isinstance(query, str):
         check_length("query", query, limits)
-    else:
-        if len(query) > limits.turns:
-            raise TooLargeError(f"query: {len(query):,} turns, the most is {limits.turns:,}")
-        for number, turn in enumerate(query):
-            check_length(f"query.{number}", turn, limits)
-        check_length("query: all turns", "".join(query), limits)
-    return query
+        return
+    if len(query) > limits.turns:
+        raise TooLargeError(f"query: {len(query):,} turns, the most is {limits.turns:,}")
+    for number, turn in enumerate(query):
+        check_length(f"query.{number}", turn, limits)
+    check_length("query: all turns", "".join(query), limits)
 
 
 def check_texts(name: str, texts: Sequence[str], limits: Limits) -> None:

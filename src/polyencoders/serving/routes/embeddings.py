@@ -10,15 +10,7 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field
 
 from polyencoders.encoders.protocols import is_encoder
-from polyencoders.serving.routes.common import (
-    Body,
-    ServedNow,
-    Text,
-    Texts,
-    TheLimits,
-    check_texts,
-    errors,
-)
+from polyencoders.serving.routes.common import Body, ServedNow, Text, Texts, TheLimits, check_texts, errors
 
 router = APIRouter(prefix="/v1", tags=["embeddings"], responses=errors(404))
 

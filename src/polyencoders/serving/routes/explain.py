@@ -20,7 +20,7 @@ from polyencoders.serving.errors import TooLargeError
 from polyencoders.serving.library import Library
 from polyencoders.serving.routes import common
 from polyencoders.serving.routes.common import ServedNow, Texts, TheLimits
-from polyencoders.serving.routes.search import SearchHit, SearchRequest, plain
+from polyencoders.serving.routes.search import SearchHit, SearchRequest, shown
 
 router = APIRouter(tags=["explain"], responses=common.errors(503))
 
@@ -147,13 +147,11 @@ async def _rank(
         done("query")
     if not isinstance(source, list):
         how = (request.where, request.mode, request.share, temperature)
-        (got,) = await asyncio.to_thread(source.search, codes, k, *how)
+        (got,) = await asyncio.to_thread(source.index.search, codes, k, *how)
         done("search")
         ranking.looked_at, ranking.not_looked_at = got.looked_at, got.not_looked_at
         ranking.certified, ranking.error = got.certified, got.error if math.isfinite(got.error) else None
-        ranking.hits = [
-            ExplainedHit(id=hit.id, score=hit.score, text=hit.text, metadata=plain(hit.metadata)) for hit in got
-        ]
+        ranking.hits = [ExplainedHit(**shown(hit)) for hit in got]
         return ranking
 
     texts = [hit.text or "" for hit in source]
@@ -184,7 +182,7 @@ async def _add_reasons(
         made = await engine.document_vectors([hit.text or "" for hit in hits])
         vectors = {hit.id: vector for hit, vector in zip(hits, made, strict=True)}
     else:
-        vectors = await asyncio.to_thread(source.vectors, [hit.id for hit in hits])
+        vectors = await asyncio.to_thread(source.index.vectors, [hit.id for hit in hits])
     there = [hit for hit in hits if hit.id in vectors]  # one may just have been deleted
     if there:
         stacked = np.stack([vectors[hit.id] for hit in there])

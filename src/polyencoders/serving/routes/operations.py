@@ -105,5 +105,5 @@ async def reload(request: Request) -> Reloaded:
         return Reloaded(
             generation=current.generation,
             model_id=served.engine.name,
-            documents=len(served.library) if served.library is not None else None,
+            documents=len(served.library.index) if served.library is not None else None,
         )

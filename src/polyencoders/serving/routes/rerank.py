@@ -13,20 +13,11 @@ from pydantic import BaseModel, Field
 from polyencoders.encoders.queries import Query
 from polyencoders.errors import DataError
 from polyencoders.serving.loaded import Served
-from polyencoders.serving.routes.common import (
-    Body,
-    QueryText,
-    ServedNow,
-    Text,
-    Texts,
-    TheLimits,
-    check_query,
-    check_texts,
-    errors,
-)
+from polyencoders.serving.routes import common
+from polyencoders.serving.routes.common import Body, QueryText, ServedNow, Text, Texts, TheLimits
 from polyencoders.serving.settings import Limits
 
-router = APIRouter(tags=["rerank"], responses=errors())
+router = APIRouter(tags=["rerank"], responses=common.errors())
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -35,8 +26,8 @@ async def ranked(
     served: Served, limits: Limits, query: Query, documents: list[str], top: int | None, name: str = "documents"
 ) -> tuple[NDArray[np.float64], list[int]]:
     """Return the scores of all documents, and the places of the `top` ones, best first; ties in the order given."""
-    check_query(query, limits)
-    check_texts(name, documents, limits)
+    common.check_query(query, limits)
+    common.check_texts(name, documents, limits)
     scores = await served.engine.scores(query, documents)
     return scores, np.argsort(-scores, kind="stable")[:top].tolist()
 
@@ -103,7 +94,7 @@ async def cohere(request: CohereRequest, served: ServedNow, limits: TheLimits) -
 @router.post("/v1/rerank", summary="As Cohere's API, version 1", response_model_exclude_none=True)
 async def cohere_v1(request: CohereRequestV1, served: ServedNow, limits: TheLimits) -> CohereAnswer:
     """Ranks documents for a query; called by `cohere.Client.rerank`."""
-    check_texts("rank_fields", request.rank_fields or [], limits)
+    common.check_texts("rank_fields", request.rank_fields or [], limits)
     fields = list(dict.fromkeys(request.rank_fields or []))
     texts = [_text(place, document, fields) for place, document in enumerate(request.documents)]
     return await _cohere(request, texts, "1", served, limits)

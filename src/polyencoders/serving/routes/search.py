@@ -10,22 +10,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, HTTPException
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from polyencoders.index import IndexHit
 from polyencoders.serving.errors import TooLargeError
 from polyencoders.serving.library import Library
 from polyencoders.serving.loaded import Served
-from polyencoders.serving.routes.common import (
-    Body,
-    QueryText,
-    ServedNow,
-    Text,
-    TheLimits,
-    check_length,
-    check_query,
-    check_texts,
-    errors,
-)
+from polyencoders.serving.routes import common
+from polyencoders.serving.routes.common import Body, QueryText, ServedNow, Text, TheLimits, check_length, check_texts
 
-router = APIRouter(tags=["index"], responses=errors(404, 503))
+router = APIRouter(tags=["index"], responses=common.errors(404, 503))
 
 DEEPEST = 16
 """Levels of nested lists and objects in metadata."""
@@ -88,17 +80,17 @@ class SearchAnswer(BaseModel):
 @router.post("/search")
 async def search(request: SearchRequest, served: ServedNow, limits: TheLimits) -> SearchAnswer:
     """Returns the best documents of the index for a query."""
-    library = _library(served)
-    check_query(request.query, limits)
+    index = _library(served).index
+    common.check_query(request.query, limits)
     if request.k > limits.hits:
         raise TooLargeError(f"k: {request.k:,} hits, the most is {limits.hits:,}")
     check_length("where", request.where or "", limits)
     started = time.perf_counter()
     codes = await served.engine.query_vectors([request.query])
     encoded = time.perf_counter()
-    (answer,) = await asyncio.to_thread(library.search, codes, request.k, request.where, request.mode, request.share)
+    (answer,) = await asyncio.to_thread(index.search, codes, request.k, request.where, request.mode, request.share)
     return SearchAnswer(
-        hits=[SearchHit(id=hit.id, score=hit.score, text=hit.text, metadata=plain(hit.metadata)) for hit in answer],
+        hits=[SearchHit(**shown(hit)) for hit in answer],
         certified=answer.certified,
         error=answer.error if math.isfinite(answer.error) else None,
         looked_at=answer.looked_at,
@@ -147,7 +139,7 @@ class AddAnswer(BaseModel):
     version: int
 
 
-@router.post("/documents", responses=errors(404, 503, 507))
+@router.post("/documents", responses=common.errors(404, 503, 507))
 async def add(request: AddRequest, served: ServedNow, limits: TheLimits) -> AddAnswer:
     """Adds documents, or replaces those with the same ids. When it answers, they are on disk and are found."""
     library = _library(served)
@@ -180,7 +172,7 @@ class DeleteAnswer(BaseModel):
     version: int
 
 
-@router.post("/documents/delete", responses=errors(404, 503, 507))
+@router.post("/documents/delete", responses=common.errors(404, 503, 507))
 async def delete(request: DeleteRequest, served: ServedNow, limits: TheLimits) -> DeleteAnswer:
     """Deletes documents by id or by a condition. Ids that are not there are ignored."""
     library = _library(served)
@@ -193,20 +185,23 @@ async def delete(request: DeleteRequest, served: ServedNow, limits: TheLimits) -
 @router.get("/documents/{id:path}")
 async def get(id: str, served: ServedNow) -> dict[str, Any]:
     """Returns a document by its id."""
-    found = await asyncio.to_thread(_library(served).get, [id])
+    found = await asyncio.to_thread(_library(served).index.get, [id])
     if not found:
         raise HTTPException(404, "there is no document with this id")
-    return plain(found[0])
+    return _plain(found[0])
 
 
-def plain(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Values that JSON has: dates as texts, and no number that is none."""
-    return {name: _value(value) for name, value in metadata.items()}
+def shown(hit: IndexHit) -> dict[str, Any]:
+    """Return the fields of a `SearchHit`."""
+    return {**hit._asdict(), "metadata": _plain(hit.metadata)}
 
 
-def _value(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str | list | dict):
-        return value
-    return str(value)
+def _plain(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return values that JSON has: dates as texts, and no number that is none."""
+
+    def value(given: Any) -> Any:
+        if isinstance(given, float):
+            return given if math.isfinite(given) else None
+        return given if given is None or isinstance(given, bool | int | str | list | dict) else str(given)
+
+    return {name: value(given) for name, given in metadata.items()}
