@@ -36,7 +36,7 @@ def test_scores_are_the_models(models, documents, name, backbone, tiny_backbone)
 
     for given, wanted in zip(asyncio.run(all_at_once()), expected, strict=True):
         np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-5)
-    assert engine.cosine == (name in ("poly", "bi", "warm"))
+    assert engine.model.cosine == (name in ("poly", "bi", "warm"))
     assert asyncio.run(engine.scores("Tea?", [])).shape == (0,)
     engine.close()
 

@@ -12,6 +12,7 @@ from typer import Option
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console, progress, suggest
+from polyencoders.cli.export import write_export
 from polyencoders.cli.options import Data, Export, IndexModel, Seed
 from polyencoders.errors import TrainingError
 
@@ -72,7 +73,6 @@ def upgrade(
             "saved. More pairs, or more held-out ones (--held-out), may tell more"
         )
     if export is not None:
-        from polyencoders.cli.export import write_export
         from polyencoders.encoders import load
 
         write_export(load(str(done.output_dir)), export)

@@ -57,24 +57,18 @@ def connect(address: str) -> None:
     }
     if address == LOCAL:
         options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    host, _, port = address.rpartition(":")
+    if host in ("127.0.0.1", "localhost", "[::1]"):
+        host = ray.util.get_node_ip_address()  # this is how Ray reads it
     try:
-        _check_listens(ray, address)
+        if port.isdecimal() and "/" not in host:  # HOST:PORT, for which Ray would wait minutes
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
         ray.init(address=address, **options)
     except (OSError, OverflowError, ValueError, RuntimeError) as error:
         raise ClusterError(
             f"no Ray cluster at {address!r} ({one_line(error, 200)}); `ray start --head` starts one, and the address "
             "is its HOST:PORT, `auto` for the cluster of this machine, or `local` for a new one of this machine alone"
         ) from error
-
-
-def _check_listens(ray: Any, address: str) -> None:
-    """Connect to HOST:PORT, because Ray would wait minutes for it."""
-    host, _, port = address.rpartition(":")
-    if not port.isdecimal() or "/" in host:
-        return
-    if host in ("127.0.0.1", "localhost", "[::1]"):
-        host = ray.util.get_node_ip_address()  # this is how Ray reads it
-    socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
 def machines() -> list[dict[str, float]]:

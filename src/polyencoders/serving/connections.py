@@ -118,11 +118,6 @@ class PromptProtocol(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     @property
-    def gone(self) -> bool:
-        """Whether the connection is closed."""
-        return cast(LingeringTransport, self.transport).gone
-
-    @property
     def sends(self) -> bool:
         """Whether the client may be in the middle of sending."""
         return self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
@@ -165,8 +160,8 @@ class PromptProtocol(H11Protocol):
 
     def _make_room(self) -> None:
         # When many connect at once, closed connections may still be listed.
-        there = [cast(PromptProtocol, one) for one in self.connections]
-        others = [one for one in there if one is not self and not one.gone]
+        others = [one for one in cast(set[PromptProtocol], self.connections) if one is not self]
+        others = [one for one in others if not cast(LingeringTransport, one.transport).gone]
         if len(others) < CONNECTIONS:
             return
         silent = [one for one in others if not one.waits_for_answer]

@@ -52,16 +52,6 @@ class Engine:
         self._counter = ThreadPoolExecutor(1, "tokens")
         self.worker = Worker(short, long, wait=settings.limits.wait, watch=watch, paces=paces)
 
-    @property
-    def architecture(self) -> str:
-        """The name of the model's architecture."""
-        return self.model.architecture
-
-    @property
-    def cosine(self) -> bool:
-        """Whether scores are cosines, between -1 and 1."""
-        return self.model.cosine
-
     async def scores(self, query: Query, documents: Sequence[str]) -> NDArray[np.float64]:
         """Return the model's scores of documents for a query, `(n,)`; equal documents get equal scores."""
         if not documents:

@@ -51,8 +51,8 @@ class EmbeddingsAnswer(BaseModel):
 async def embeddings(request: EmbeddingsRequest, served: ServedNow, limits: TheLimits) -> EmbeddingsAnswer:
     """Returns document vectors, as the index keeps them. Query codes are not available here."""
     if not is_encoder(served.engine.model):
-        what = f"{served.engine.name} reads query and document together"
-        raise HTTPException(404, f"{what}: it has no document vectors")
+        name = served.engine.name
+        raise HTTPException(404, f"{name} reads query and document together: it has no document vectors")
     texts = [request.input] if isinstance(request.input, str) else request.input
     check_texts("input", texts, limits)
     vectors = await served.engine.document_vectors(texts)

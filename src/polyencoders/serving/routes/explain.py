@@ -104,7 +104,7 @@ async def explain(request: ExplainRequest, served: ServedNow, limits: TheLimits)
 
     most = len(source) if isinstance(source, list) else max(request.k, CANDIDATES)
     rankings = [await _rank(engine, request, source, most)]
-    if engine.architecture == "PolyEncoder" and getattr(engine.model, "m", 2) > 1:
+    if engine.model.architecture == "PolyEncoder" and getattr(engine.model, "m", 2) > 1:
         rankings.append(await _rank(engine, request, source, request.k, averaged=True))
     for other in served.others:  # one after the other: each time is a model's own
         can_search = isinstance(source, list) or other in served.searching
@@ -115,10 +115,10 @@ async def explain(request: ExplainRequest, served: ServedNow, limits: TheLimits)
 
 def kind_of(engine: Engine) -> str:
     """A model's architecture, in words."""
-    if engine.architecture == "PolyEncoder":
+    if engine.model.architecture == "PolyEncoder":
         codes = getattr(engine.model, "m", None)
         return f"poly-encoder, {codes} codes" if codes else "poly-encoder"
-    return {"BiEncoder": "bi-encoder", "ArcII": "ARC-II"}.get(engine.architecture, "cross-encoder")
+    return {"BiEncoder": "bi-encoder", "ArcII": "ARC-II"}.get(engine.model.architecture, "cross-encoder")
 
 
 def _temperature(engine: Engine) -> float:

@@ -72,9 +72,9 @@ async def info(request: Request, served: ServedNow, limits: TheLimits) -> Info:
     return Info(
         version=request.app.version,
         model_id=served.engine.name,
-        architecture=served.engine.architecture,
+        architecture=served.engine.model.architecture,
         dimension=served.engine.cache.dimension if served.engine.cache is not None else None,
-        score="cosine" if served.engine.cosine else "raw",
+        score="cosine" if served.engine.model.cosine else "raw",
         generation=request.app.state.current.generation,
         index=index,
         limits=vars(limits),
