@@ -162,8 +162,6 @@ def _run_all(jobs: list[Job], model: Any, fingerprint: str, bf16: bool | None) -
 def _workers(cluster: list[dict[str, float]]) -> tuple[int, int, int]:
     """Return how many workers a cluster has room for, and how many processors and GPUs each takes.
 
-    Examples
-    --------
     >>> _workers([{"CPU": 8, "GPU": 2}, {"CPU": 8}])
     (2, 1, 1)
     >>> _workers([{"CPU": 2}, {"CPU": 5}])

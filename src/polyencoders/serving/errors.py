@@ -55,8 +55,6 @@ class TooLargeError(DataError):
 def without_paths(message: str) -> str:
     """Replace each path in a message by its last part.
 
-    Examples
-    --------
     >>> without_paths("/srv/models/mine: no such model directory (see /etc/x/y.conf)")
     'mine: no such model directory (see y.conf)'
     >>> without_paths("either/or, 3/4, https://example.org/a/b")

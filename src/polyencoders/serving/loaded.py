@@ -140,8 +140,6 @@ class Current:
 def called(name: str) -> str:
     """Return a model's name for clients: of a directory the last part, never the path.
 
-    Examples
-    --------
     >>> called("sentence-transformers/all-MiniLM-L6-v2")
     'sentence-transformers/all-MiniLM-L6-v2'
     """
