@@ -62,8 +62,8 @@ def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log)
 
 
-def pytest_collection_modifyitems(config, items):
-    if config.getoption("numprocesses", None):
+def pytest_collection_modifyitems(items):
+    if "PYTEST_XDIST_WORKER" in os.environ:
         order = {name: place for place, name in enumerate(FIRST)}
         items.sort(key=lambda item: order.get(unit(item.nodeid), len(order)))
 
