@@ -44,12 +44,15 @@ class ServerProcess:
     ----------
     url, port, pid
         Where it listens, and its process.
+    ready_after
+        The seconds from its start until it was ready, once `wait_until_ready` has returned.
     """
 
     def __init__(self, arguments: list[Any], log: Path, forked: bool = False, page: bool = False) -> None:
         self.port = free_ports(1)[0]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
+        self._started = time.monotonic()
         self._began = log.stat().st_size if log.exists() else 0
         command = ["serve", *map(str, arguments), "--page" if page else "--no-page", "--port", str(self.port)]
         self._process: Any
