@@ -6,8 +6,8 @@ import os
 # Before torch is imported: spinning threads make small machines several times slower, and tests never download. One
 # thread, here and in every process that a test starts: sums in another order would not be equal to the last bit.
 os.environ.update(OMP_WAIT_POLICY="PASSIVE", OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
-for name in ("COLUMNS", "LINES"):  # of the terminal, which pytest-xdist sets: a console would keep that width
-    os.environ.pop(name, None)
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and a console would keep that width
+os.environ.pop("LINES", None)
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # it would tell its makers that tests were run
 
 import subprocess
