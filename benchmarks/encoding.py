@@ -87,8 +87,8 @@ def main() -> None:
         }
         plan = Plan(exports, scratch / "model")
         if arguments.quick:
-            vectors = TrainedVectors(scratch, documents=1_000, examples=64, queries=20, steps=20)
-            plan = Plan(exports, scratch / "model", (8, 13), (1,), 5, 32, 1_000, 50, 1, vectors)
+            vectors = TrainedVectors(scratch, documents=100, examples=32, queries=10, steps=5)
+            plan = Plan(exports, scratch / "model", (8, 13), (1,), 5, 16, 1_000, 30, 1, vectors)
         for part in arguments.parts:
             report.keep({part: PARTS[part](plan)})
     report.publish("Encoding without PyTorch", lines(report.results), summary(report.results))
@@ -135,8 +135,7 @@ def measure_documents(plan: Plan) -> list[dict[str, Any]]:
 
     `at once` has a model of one thread encode several parts of the texts at the same time.
     """
-    replies = chitchat_replies()
-    words = " ".join(replies[: 40 * plan.texts]).split()
+    words = " ".join(str(reply["text"]) for reply in chitchat_replies()[: 40 * plan.texts]).split()
     lengths = np.random.default_rng(0).integers(8, 61, plan.texts)
     texts = [" ".join(words[stop - length : stop]) for length, stop in zip(lengths, np.cumsum(lengths), strict=True)]
     with on_threads(1):
