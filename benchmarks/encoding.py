@@ -227,7 +227,9 @@ def measure_start(plan: Plan) -> list[dict[str, Any]]:
     """Seconds of `polyencoders search` from the shell and of a server until `/ready`, files warm; its memory."""
     rows = []
     documents = chitchat_replies()[: plan.indexed]
-    contenders = {"PyTorch": plan.model, **{name: plan.exports[name] for name in ("float32", "int8")}}
+    contenders = {name: plan.exports[name] for name in ("float32", "int8")} | {"PyTorch": plan.model}
+    if plan.starts == 1:
+        contenders = {"float32": plan.exports["float32"]}
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
         Index.create(index, load(plan.exports["float32"])).add(documents)

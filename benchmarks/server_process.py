@@ -72,6 +72,7 @@ class ServerProcess:
             with contextlib.suppress(httpx.TransportError):
                 # `verify=False`: reading certificates, which HTTP does not use, takes ten times as long as asking.
                 if httpx.get(f"{self.url}/ready", verify=False).status_code == 200:
+                    self.ready_after = time.monotonic() - self._started
                     return self
             if self.exit_code() is not None or time.monotonic() > ends:
                 raise RuntimeError(f"the server did not start: {self.output()[-2000:]}")
