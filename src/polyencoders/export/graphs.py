@@ -146,7 +146,7 @@ def write_graph(
         The model has an operator that cannot be written.
     """
     varying = {0: "b"} if isinstance(module, Interaction) else {0: "b", 1: "t"}
-    module = copy.deepcopy(module).eval().float()
+    module = copy.deepcopy(module).eval().float().cpu()
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -43,7 +43,7 @@ class Manifest:
     temperature: float = 1.0
     prompts: dict[str, str] = field(default_factory=dict)
     fingerprints: tuple[str, str] = ("", "")
-    """Of the document side and of the query side, as `Fingerprints`."""
+    """The names of what makes document vectors and of what makes queries, as in `Fingerprints`."""
     codes: bool = False
     """Whether the query graph tells the share of each token in each code."""
     settings: dict[str, Any] = field(default_factory=dict)
