@@ -6,18 +6,33 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from polyencoders.encoders.queries import Query
 from polyencoders.serving.errors import TooLargeError
 from polyencoders.serving.loaded import Served
 from polyencoders.serving.settings import Limits
 
+DEEPEST = 32
+"""Levels of a body, at most."""
+
 
 class Body(BaseModel):
     """A request's body. Unknown fields are ignored, as other servers of the client may know them."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_too_deep(cls, value: Any) -> Any:
+        # Which depth Python's reader of JSON refuses by itself depends on its version.
+        level = [value]
+        for _ in range(DEEPEST):
+            parts = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+            level = [part for some in parts for part in some]
+            if not level:
+                return value
+        raise ValueError(f"nested deeper than {DEEPEST} levels")
 
 
 Text = Annotated[str, Field(min_length=1)]
