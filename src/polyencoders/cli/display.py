@@ -21,7 +21,7 @@ def is_first() -> bool:
 
 
 console = Console(quiet=not is_first())
-"""Of several processes that train together, only the first prints."""
+"""Prints in the first of several processes that train together, and in no other."""
 
 
 def quieten() -> None:

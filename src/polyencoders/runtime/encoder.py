@@ -5,14 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.encoders.batches import batches
 from polyencoders.encoders.protocols import Advance, Fingerprints, QueryReading, Vectors, ignore
-from polyencoders.encoders.queries import Query, check_document, check_query, join_turns, query_text
+from polyencoders.encoders.queries import Query, check_document, join_turns, query_text
 from polyencoders.encoders.ranking import VectorRanking
 from polyencoders.encoders.reading import reading
 from polyencoders.errors import ModelError
@@ -23,13 +23,6 @@ from polyencoders.runtime.tokens import Tokens
 TOKENS_AT_ONCE = 512
 """Tokens in a batch: enough to keep matrix products busy, few enough for the processor's cache (2,048 take a fifth more
 time)."""
-
-
-class _Cut(NamedTuple):
-    """A query as it is tokenised."""
-
-    text: str
-    was_cut: bool
 
 
 class ExportedEncoder(VectorRanking):
@@ -80,7 +73,7 @@ class ExportedEncoder(VectorRanking):
             A query is not one.
         """
         prompt = self.prompts.get("query") or ""
-        texts = [prompt + self._cut(query, prompt).text for query in queries]
+        texts = [prompt + self._text_of(query, prompt) for query in queries]
         found = self._encode("query", texts, self.query_length, advance)
         return found if len(texts) else np.empty((0, 1, self.dimension), dtype=np.float32)
 
@@ -123,14 +116,15 @@ class ExportedEncoder(VectorRanking):
         if not self.has_query_codes:
             raise ModelError(f"a {self.architecture} makes one vector of a query: there are no codes to read")
         prompt = self.prompts.get("query") or ""
-        kept = self._cut(query, prompt)
-        (encoding,) = self.tokens.encode([prompt + kept.text], self.query_length)
+        text = self._text_of(query, prompt)
+        was_cut = len(text) < len(join_turns(query, self.turn_separator))
+        (encoding,) = self.tokens.encode([prompt + text], self.query_length)
         codes, shares = self._graphs["query"].run(self._inputs([encoding.ids], "query"), ["query", "shares"])
         special = [id in self.tokens.special for id in encoding.ids]
         return reading(
-            prompt + kept.text,
+            prompt + text,
             prompt,
-            kept.was_cut,
+            was_cut,
             encoding.tokens,
             encoding.offsets,
             encoding.word_ids,
@@ -139,10 +133,8 @@ class ExportedEncoder(VectorRanking):
             codes[0],
         )
 
-    def _cut(self, query: Query, prompt: str) -> _Cut:
-        whole = join_turns(check_query(query), self.turn_separator)
-        text = query_text(query, self.turn_separator, self.tokens, self.query_length, prompt or None)
-        return _Cut(text, len(text) < len(whole))
+    def _text_of(self, query: Query, prompt: str) -> str:
+        return query_text(query, self.turn_separator, self.tokens, self.query_length, prompt or None)
 
     def _encode(self, side: str, texts: list[str], longest: int | None, advance: Advance) -> Any:
         encoded = [one.ids for one in self.tokens.encode(texts, longest)]
