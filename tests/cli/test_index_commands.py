@@ -126,3 +126,22 @@ def test_what_goes_wrong_is_one_line(run: Run, menu: Path, tiny_backbone: str) -
     assert "--ray goes with --data" in _fails(run, "index", "create", "other", "--ray", "auto")
     menu.write_text('{"text": "a"}\n{"txt": "b"}\n')
     assert "menu.jsonl:2" in _fails(run, "index", "add", "menu", "--data", menu)
+
+
+def test_search_with_a_reranker(run: Run, menu: Path, tiny_backbone: str, tmp_path: Path) -> None:
+    from polyencoders import CrossEncoder
+
+    CrossEncoder(tiny_backbone).save_pretrained(str(tmp_path / "reader"))
+    assert run("index", "create", "menu", "--data", menu, "--model", tiny_backbone)[0] == 0
+    code, out, err = run("search", "menu", "--query", "tea?", "--rerank", "reader", "--rerank-top", 2)
+    assert code == 0, err
+    assert "The reranker read 2 of the best 3. Proven" in out
+    code, out, err = run("search", "menu", "--query", "tea?", "--rerank", "reader", "--rerank-budget", "0ms")
+    assert "The reranker read 0 of the best 3" in out
+    expected = Index.open("menu").search("tea?", rerank="reader", rerank_weight=3.0)
+    code, out, err = run("search", "menu", "--query", "tea?", "--rerank", "reader", "--rerank-weight", 3, "--json")
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [hit.id for hit in expected]
+    assert "expected a time such as 100ms" in run("search", "menu", "--query", "a", "--rerank-budget", "soon")[2]
+    assert "does not read query and document together" in _fails(
+        run, "search", "menu", "--query", "a", "--rerank", tiny_backbone
+    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
 from polyencoders.cli.architectures import NAMES
 
@@ -63,6 +64,44 @@ IndexModel = Annotated[
 ]
 AcceptDocumentsFrom = Annotated[
     str | None, Option(help="The model that made the index, where the model given is another with the same documents.")
+]
+
+
+def _milliseconds(given: str) -> float:
+    """Read a time, in milliseconds.
+
+    >>> _milliseconds("100ms"), _milliseconds("0.2s"), _milliseconds("50")
+    (100.0, 200.0, 50.0)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s)?\s*", str(given))
+    if found is None:
+        raise BadParameter(f"{given!r}: expected a time such as 100ms or 0.5s")
+    return float(found[1]) * (1000 if found[2] == "s" else 1)
+
+
+# A second stage.
+of_the_reranker = partial(Option, rich_help_panel="Reranker")
+Rerank = Annotated[
+    str | None,
+    of_the_reranker(help="A cross-encoder that reads the best of what was found: a directory, or a name on the hub."),
+]
+RerankTop = Annotated[int | None, of_the_reranker(help="How many it reads. [default: 20]", min=1)]
+RerankWeight = Annotated[
+    float | None,
+    of_the_reranker(
+        help="How much its score counts beside the first one. [default: both have an equal say]",
+        min=0,
+        show_default=False,
+    ),
+]
+RerankBudget = Annotated[
+    float | None,
+    of_the_reranker(
+        help="A time, such as `100ms`: it reads as many as fit.",
+        parser=_milliseconds,
+        metavar="TIME",
+        show_default=False,
+    ),
 ]
 
 # Many machines.

@@ -12,7 +12,21 @@ from typer import Option
 
 from polyencoders.cli.display import console, shortened
 from polyencoders.cli.index import search_models
-from polyencoders.cli.options import AcceptDocumentsFrom, AsJson, IndexModel, IndexPath, Query, Ray, Shards, TopK, Where
+from polyencoders.cli.options import (
+    AcceptDocumentsFrom,
+    AsJson,
+    IndexModel,
+    IndexPath,
+    Query,
+    Ray,
+    Rerank,
+    RerankBudget,
+    RerankTop,
+    RerankWeight,
+    Shards,
+    TopK,
+    Where,
+)
 from polyencoders.errors import DataError
 
 if TYPE_CHECKING:
@@ -28,6 +42,10 @@ def search(
     share: Annotated[float | None, Option(help="The fraction that `fast` looks at. [default: 0.07]")] = None,
     model: IndexModel = None,
     accept_documents_from: AcceptDocumentsFrom = None,
+    rerank: Rerank = None,
+    rerank_top: RerankTop = None,
+    rerank_weight: RerankWeight = None,
+    rerank_budget: RerankBudget = None,
     as_json: AsJson = False,
     ray: Ray = None,
     shards: Shards = None,
@@ -52,7 +70,8 @@ def search(
         opened = closing(ShardedIndex.on(ray, path, *models, shards=shards))
     with opened as index:
         try:
-            (answer,) = index.search([query], k, where, mode, share)
+            reranker = index.reranker(rerank, rerank_top, rerank_weight, rerank_budget)
+            (answer,) = index.search([query], k, where, mode, share, rerank=reranker)
         except ValueError as error:
             raise DataError(str(error)) from None
         if as_json:
@@ -69,9 +88,14 @@ def search(
 
 
 def _promise(answer: Answer, documents: int) -> str:
+    read = ""
+    if answer.first is not None:
+        read = f"The reranker read {answer.read} of the best {len(answer.first)}. "
     if answer.certified:
-        return "Proven: no other document scores higher."
+        before = " before it was read" if answer.first is not None else ""
+        return f"{read}Proven: no other document scores higher{before}."
     return (
+        f"{read}"
         f"Looked at {answer.looked_at:,} of {documents:,} documents. Not proven to be the best: a document that was "
         f"missed could score up to {answer.error:.3f} above the last hit. --mode exact proves it."
     )

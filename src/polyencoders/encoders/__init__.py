@@ -16,6 +16,7 @@ from polyencoders.encoders.protocols import (
 )
 from polyencoders.encoders.queries import Query, check_document, check_query, join_turns
 from polyencoders.encoders.ranking import Hit, VectorRanking, distinct, hits
+from polyencoders.encoders.reranking import Reranker
 
 __all__ = [
     "CachedRanking",
@@ -27,6 +28,7 @@ __all__ = [
     "Query",
     "QueryReader",
     "QueryReading",
+    "Reranker",
     "Scorer",
     "VectorRanking",
     "Vectors",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyencoders.encoders import Encoder
+from polyencoders.encoders import Encoder, PairScorer, Query, Reranker
 from polyencoders.errors import IndexingError, ModelError
 from polyencoders.index import searching
 from polyencoders.index.arrays import as_array
 from polyencoders.index.documents import OWN_COLUMNS, columns_of, json_columns, metadata_of, text_hash_of
 from polyencoders.index.layout import newest
 from polyencoders.index.provenance import Maker, check_model, loaded
+from polyencoders.index.reranking import reranked
 from polyencoders.index.searching import Answer, Wanted, hits_of
 from polyencoders.index.snapshot import Snapshot
 from polyencoders.index.table import Table, vectors_in
@@ -49,6 +51,7 @@ class Reader:
         self._writer = table
         self._snapshot: Snapshot | None = None
         self._pinned: int | None = None
+        self._reranker: tuple[Any, Reranker] | None = None  # The last one, and what it was made of
 
     def __len__(self) -> int:
         return self.snapshot.size
@@ -149,6 +152,11 @@ class Reader:
         mode: str = "exact",
         share: float | None = None,
         temperature: float | None = None,
+        *,
+        rerank: Reranker | PairScorer | str | os.PathLike[str] | None = None,
+        rerank_top: int | None = None,
+        rerank_weight: float | None = None,
+        rerank_budget: float | None = None,
     ) -> Any:
         """Find the documents with the highest scores for a query, or for each of several.
 
@@ -168,6 +176,10 @@ class Reader:
             The fraction of the documents that `fast` looks at; by default 0.07, and at least 40,000 documents.
         temperature
             Of the softmax over query codes that are given as such; by default the model's, or 1.
+        rerank
+            A cross-encoder, or where to load it from, that reads the best of the hits, for queries given as texts.
+        rerank_top, rerank_weight, rerank_budget
+            How many it reads (20), how much its score counts, and its milliseconds; as for `Reranker`.
 
         Returns
         -------
@@ -177,9 +189,10 @@ class Reader:
         Raises
         ------
         ValueError
-            k is below 1, the mode another one, the share not between 0 and 1, or the codes do not fit.
+            k is below 1, the mode another one, the share not between 0 and 1, or the codes do not fit; a reranker is
+            given codes in place of texts.
         ModelError
-            Texts are given, the index was opened without a model, and its own cannot be loaded.
+            Texts are given, the index was opened without a model, and its own cannot be loaded; or the reranker cannot.
         IndexingError
             The filter cannot be used.
         """
@@ -191,16 +204,39 @@ class Reader:
             raise ValueError(f"k, how many documents to find, must be a whole number of at least 1, got {k!r}")
         fraction = (searching.FRACTION if share is None else share) if mode == "fast" else None
         least = searching.LEAST if share is None else 0
+        reranker = self.reranker(rerank, rerank_top, rerank_weight, rerank_budget)
+        if reranker is not None and _is_array(queries):
+            raise ValueError("rerank: a reranker reads texts; give the queries as texts, not as codes")
         codes = self._codes(queries)
         if temperature is None:
             temperature = self.model.temperature if self.model is not None else 1.0
         # One snapshot for all of it: another thread may refresh meanwhile.
-        answers = self._find(self.snapshot, codes, Wanted(k, temperature, where, fraction, least))
+        depth = k if reranker is None else max(k, reranker.top)
+        answers = self._find(self.snapshot, codes, Wanted(depth, temperature, where, fraction, least))
+        if reranker is not None:
+            asked: list[Query] = [queries] if isinstance(queries, str) else list(queries)
+            answers = [reranked(answer, query, k, reranker) for answer, query in zip(answers, asked, strict=True)]
         return answers[0] if isinstance(queries, str) else answers
+
+    def reranker(
+        self,
+        model: Reranker | PairScorer | str | os.PathLike[str] | None,
+        top: int | None = None,
+        weight: float | None = None,
+        budget: float | None = None,
+    ) -> Reranker | None:
+        """Return a reranker of a model, as `search` takes it; the last one is kept, with the scores it made."""
+        if model is None:
+            return None
+        if isinstance(model, Reranker):
+            return model.but(top, weight, budget)
+        if self._reranker is None or self._reranker[0] != model:
+            self._reranker = model, Reranker(model)
+        return self._reranker[1].but(top, weight, budget)
 
     def _codes(self, queries: Any) -> NDArray[np.float64]:
         dimension = self._writer.dimension
-        if isinstance(queries, np.ndarray) or hasattr(queries, "detach"):
+        if _is_array(queries):
             codes = as_array(queries).astype(np.float64)
         else:
             model = self.loaded_model()
@@ -230,6 +266,10 @@ class Reader:
     def _check_writable(self) -> None:
         if self._pinned is not None:
             raise IndexingError(f"{self.path} was opened at version {self._pinned}, which does not change")
+
+
+def _is_array(queries: Any) -> bool:
+    return isinstance(queries, np.ndarray) or hasattr(queries, "detach")
 
 
 def _spread(rows: NDArray[Any], number: int) -> NDArray[Any]:

@@ -257,10 +257,16 @@ class Answer:
     version: int  # The version of the index
     not_looked_at: int = 0
     """Documents that could not be searched, as they lie on machines that are lost; any of them may be better."""
+    first: Answer | None = None
+    """What the search found before a reranker read the best of it; `certified`, `bound` and `error` are about that."""
+    read: int | None = None
+    """Documents that the reranker read; None without one."""
 
     @property
     def error(self) -> float:
         """The most by which a missed document can score above the last hit; 0 when certified."""
+        if self.first is not None:
+            return self.first.error
         if self.certified:
             return 0.0
         return max(0.0, self.bound - self.hits[-1].score) if self.hits else float("inf")
