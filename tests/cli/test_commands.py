@@ -65,6 +65,22 @@ def test_train_evaluate_and_rank_on_a_file_of_pairs(run: Run, pairs: Path, tiny_
     assert "holds a model already" in err
 
 
+def test_evaluate_with_a_reranker(run: Run, pairs: Path, tiny_backbone: str, tmp_path: Path) -> None:
+    from polyencoders import CrossEncoder
+
+    CrossEncoder(tiny_backbone).save_pretrained(str(tmp_path / "reader"))
+    means = []
+    for options in ([], ["--rerank", "reader", "--rerank-top", 5, "--rerank-weight", 1e9]):
+        report = ["--data", pairs, "--candidates", 5, "--output", "report.json", *options]
+        code, out, err = run("evaluate", tiny_backbone, *report)
+        assert code == 0, err
+        means.append(json.loads(Path("report.json").read_text())["metrics"]["MRR"]["mean"])
+    assert "reader has read the best 5 of each query" in out
+    run("evaluate", "reader", "--data", pairs, "--candidates", 5, "--output", "report.json")
+    alone = json.loads(Path("report.json").read_text())["metrics"]["MRR"]["mean"]
+    assert means[1] == pytest.approx(alone), "so large a weight leaves the order to the reader"
+
+
 def test_a_frozen_backbone_leaves_its_document_vectors(
     run: Run, pairs: Path, tiny_backbone: str, tmp_path: Path
 ) -> None:

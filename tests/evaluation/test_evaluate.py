@@ -134,3 +134,24 @@ def test_bad_scores(table_ranker, letter_encoder):
 def test_unknown_measures_are_refused_before_the_model_works():
     with pytest.raises(PolyencodersError, match="unknown measure 'R'"):
         evaluate(None, sampled_candidates(EXAMPLES), ["R"])
+
+
+def test_a_reranker_reads_the_best_of_each_query():
+    """Of lists and of a corpus: what is not among the best of the first stage stays behind what was read."""
+    from polyencoders.encoders import Reranker
+    from polyencoders.evaluation import CandidateTask, rank_task
+
+    class ByLength:
+        def score_lists(self, queries, documents, *, batch_size=32, show_progress_bar=False):
+            return [np.array([len(text) for text in texts], dtype=float) for texts in documents]
+
+    class ByLetter:
+        def score_pairs(self, pairs, batch_size=32):
+            return np.array([text.count("a") for _, text in pairs], dtype=float)
+
+    documents = ["bbbb", "aaa", "b", "aabaa"]  # by length 1, 2, 3, 0; by letter 0, 3, 0, 4
+    task = CandidateTask(["?"] * 4, [documents] * 4, [[0], [1], [2], [3]])
+    found = rank_task(ByLength(), task, reranker=Reranker(ByLetter(), top=3, weight=100.0))
+    assert [ranks.tolist() for ranks in found] == [[3], [2], [4], [1]]
+    found = rank_task(ByLength(), task, reranker=Reranker(ByLetter(), top=2, weight=100.0))
+    assert [ranks.tolist() for ranks in found] == [[2], [3], [4], [1]]

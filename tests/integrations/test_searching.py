@@ -67,3 +67,34 @@ def test_what_does_not_fit_is_refused_before_the_first_search(index, models, pol
 def test_what_is_no_query_is_refused(index, query):
     with pytest.raises((TypeError, ValueError), match="a query"):
         search(index, query, 5, None, "exact")
+
+
+def retrieved(library, index, **options):
+    """The ids that a library's retriever finds for a query."""
+    if library == "langchain":
+        from polyencoders.integrations.langchain import PolyencodersRetriever
+
+        return [one.id for one in PolyencodersRetriever(index, k=5, **options).invoke("music")]
+    if library == "haystack":
+        from polyencoders.integrations.haystack import PolyencodersRetriever
+
+        component = PolyencodersRetriever(index, top_k=5, **options)
+        if isinstance(index, str):
+            component = PolyencodersRetriever.from_dict(component.to_dict())
+        return [one.id for one in component.run("music")["documents"]]
+    from polyencoders.integrations.llama_index import PolyencodersRetriever
+
+    return [one.node_id for one in PolyencodersRetriever(index, k=5, **options).retrieve("music")]
+
+
+@pytest.mark.parametrize(
+    ("library", "module"),
+    [("langchain", "langchain_core"), ("haystack", "haystack"), ("llama_index", "llama_index.core")],
+)
+def test_every_librarys_retriever_reranks(index, models, library, module):
+    pytest.importorskip(module)
+    options = {"rerank": str(models / "CrossEncoder"), "rerank_top": 30, "rerank_weight": 2.0}
+    expected = index.search("music", 5, **options)
+    assert [hit.id for hit in expected] != [hit.id for hit in index.search("music", 5)]
+    place = str(index.path) if library == "haystack" else index
+    assert retrieved(library, place, **options) == [hit.id for hit in expected]

@@ -171,3 +171,37 @@ def test_searches_do_not_wait_for_changes(searching):
             thread.join()
     assert answers == [200] * 40
     assert len(search(searching, where="id LIKE 'slow %'", k=50)["hits"]) == 40
+
+
+def test_a_reranker_reads_the_best(serve, shared_index, models):
+    from polyencoders.serving.reading import Reading
+
+    server = serve(index=shared_index, rerank=str(models / "cross"), rerank_top=8, rerank_weight=0.5)
+    assert server.client.get("/info").json()["reranker"] == "cross"
+    index = Index.open(shared_index)
+    for asked in ({}, {"k": 3}, {"k": 3, "rerank_top": 30}, {"where": "lang = 'de'"}):
+        expected = index.search(QUERY, rerank=models / "cross", rerank_weight=0.5, **{"rerank_top": 8, **asked})
+        found = search(server, **asked)
+        assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in expected]
+        np.testing.assert_allclose([hit["score"] for hit in found["hits"]], [hit.score for hit in expected], atol=1e-4)
+        assert (found["read"], found["certified"]) == (expected.read, True)
+        explained = server.client.post("/explain", json={"query": QUERY, **asked}).json()["rankings"][0]
+        assert [hit["id"] for hit in explained["hits"]] == [hit.id for hit in expected]
+        assert f"{expected.read} read by cross" in explained["times"]
+    assert search(server, rerank=False)["hits"] == search(server, rerank_budget=0)["hits"]
+    assert search(server, rerank=False)["read"] is None
+    assert search(server, query="never asked before", rerank_budget=0)["read"] == 0
+    assert server.client.post("/search", json={"query": QUERY, "rerank_top": 1001}).status_code == 413
+    assert isinstance(server.application.current._served.reading, Reading)
+
+
+def test_many_requests_share_a_reranker(serve, shared_index, models):
+    from concurrent.futures import ThreadPoolExecutor
+
+    server = serve(index=shared_index, rerank=str(models / "cross"))
+    index = Index.open(shared_index)
+    queries = [f"{word} and rain" for word in ("tea", "bread", "music", "winter")]
+    expected = {query: [hit.id for hit in index.search(query, 5, rerank=models / "cross")] for query in queries}
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda place: search(server, query=queries[place % 4], k=5), range(24)))
+    assert [[hit["id"] for hit in one["hits"]] for one in found] == [expected[queries[i % 4]] for i in range(24)]

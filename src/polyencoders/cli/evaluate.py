@@ -12,7 +12,7 @@ from typer import Option
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console
-from polyencoders.cli.options import Candidates, Data, Model, Queries, Seed
+from polyencoders.cli.options import Candidates, Data, Model, Queries, Rerank, RerankTop, RerankWeight, Seed
 from polyencoders.errors import DataError
 from polyencoders.files import whole_file
 
@@ -38,10 +38,18 @@ def evaluate(
     measure: Annotated[
         list[str] | None, Option(help="`R@k`, `MRR`, `MAP`, `nDCG@k`. Can be given several times. [default: R@1, MRR]")
     ] = None,
+    rerank: Rerank = None,
+    rerank_top: RerankTop = None,
+    rerank_weight: RerankWeight = None,
     seed: Seed = 0,
     output: Annotated[Path | None, Option(help="Also write the report to this file, as JSON.")] = None,
 ) -> None:
-    """Measure how well a model ranks, with 95% intervals. Ties count against it."""
+    """Measure how well a model ranks, with 95% intervals. Ties count against it.
+
+    Example:
+
+        polyencoders evaluate models/mine --data held-out.jsonl --rerank cross-encoder/ms-marco-MiniLM-L-12-v2
+    """
     from polyencoders import evaluation
     from polyencoders.data import read_source
 
@@ -51,11 +59,14 @@ def evaluate(
         examples = random.Random(seed).sample(examples, queries)
     task = _task(examples, source.corpus, protocol, candidates, seed)
 
-    from polyencoders.encoders import load
+    from polyencoders.encoders import Reranker, load
 
     loaded = load(resolve_backbone(model))
-    report = evaluation.evaluate(loaded, task, measure or ("R@1", "MRR"), show_progress_bar=True)
+    reranker = Reranker(rerank).but(rerank_top, rerank_weight) if rerank is not None else None
+    report = evaluation.evaluate(loaded, task, measure or ("R@1", "MRR"), show_progress_bar=True, reranker=reranker)
     console.print(report.table())
+    if reranker is not None:
+        console.print(f"{rerank} has read the best {reranker.top} of each query.", highlight=False, soft_wrap=True)
     if output is not None:
         with whole_file(output) as scratch:
             scratch.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")

@@ -15,7 +15,16 @@ from typer import Argument, Option
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console
-from polyencoders.cli.options import AcceptDocumentsFrom, Ray, Shards, on_ray
+from polyencoders.cli.options import (
+    AcceptDocumentsFrom,
+    Ray,
+    Rerank,
+    RerankBudget,
+    RerankTop,
+    RerankWeight,
+    Shards,
+    on_ray,
+)
 from polyencoders.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -40,6 +49,10 @@ def serve(
         list[str] | None, Option(help="Another model, whose ranking the page shows beside. Can be given several times.")
     ] = None,
     accept_documents_from: AcceptDocumentsFrom = None,
+    rerank: Rerank = None,
+    rerank_top: RerankTop = None,
+    rerank_weight: RerankWeight = None,
+    rerank_budget: RerankBudget = None,
     page: Annotated[bool, Option(help="Whether there is a page at `/`.")] = True,
     host: Annotated[str, _access(help="The address to listen on; `0.0.0.0`: all of this machine.")] = "127.0.0.1",
     port: Annotated[int, _access(help="The port; 0: any that is free.", min=0, max=65535)] = 8080,
@@ -76,6 +89,8 @@ def serve(
 
         polyencoders serve --index answers
 
+        polyencoders serve --index answers --rerank cross-encoder/ms-marco-MiniLM-L-12-v2 --rerank-budget 200ms
+
         polyencoders serve --index /shared/answers --ray 10.0.0.1:6379 --shards 4 --replicas 2
     """
     given = {"shards": shards, "replicas": replicas, "threads": threads, "patience": patience}
@@ -91,6 +106,8 @@ def serve(
         raise DataError("nothing to serve: give a model, or --index PATH, or both")
     if accept_documents_from is not None and (model is None or index is None):
         raise DataError("--accept-documents-from goes with a model and --index: the model that searches its documents")
+    if rerank is not None and index is None:
+        raise DataError("--rerank goes with --index: a reranker reads the best of a search")
     key = key.strip() if key is not None else None  # a key read from a file ends with a line break
     if key == "":
         raise DataError("--api-key is empty; leave it out to ask for none")
@@ -109,6 +126,10 @@ def serve(
         index=index,
         accept_documents_from=resolve_backbone(accept_documents_from) if accept_documents_from else None,
         compare=tuple(resolve_backbone(name) for name in compare or ()),
+        rerank=rerank,
+        rerank_top=rerank_top,
+        rerank_weight=rerank_weight,
+        rerank_budget=rerank_budget,
         host=host,
         port=port,
         key=key,

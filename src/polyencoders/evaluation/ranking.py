@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.data.examples import Query, shortened
-from polyencoders.encoders import Encoder, distinct
+from polyencoders.encoders import Encoder, Reranker, distinct
 from polyencoders.encoders.protocols import is_encoder
 from polyencoders.encoders.ranking import progress
 from polyencoders.errors import PolyencodersError
@@ -21,7 +21,13 @@ _QUERIES = 1024  # queries encoded at a time
 _SCORES = 2**24  # scores held at a time: 64 MB of float32
 
 
-def rank_task(model: Any, task: Task, batch_size: int = 64, show_progress_bar: bool = False) -> list[NDArray[np.int64]]:
+def rank_task(
+    model: Any,
+    task: Task,
+    batch_size: int = 64,
+    show_progress_bar: bool = False,
+    reranker: Reranker | None = None,
+) -> list[NDArray[np.int64]]:
     """Return for each query the ranks of its right answers, from 1, ascending. Ties count against the model.
 
     To rank lists of candidates, a model has `score_lists`. To rank a whole corpus it is an `Encoder`, or has
@@ -39,10 +45,19 @@ def rank_task(model: Any, task: Task, batch_size: int = 64, show_progress_bar: b
     else:
         scored = _corpus_scores(model, task, batch_size, show_progress_bar)
         lengths = [len(task.corpus)] * len(task.queries)
+    if reranker is not None:
+        scored = _reranked(reranker, task, scored)
     return [
         _ranks(name, i, query, _array(scores), n, relevant)
         for i, (query, scores, n, relevant) in enumerate(zip(task.queries, scored, lengths, task.relevant, strict=True))
     ]
+
+
+def _reranked(reranker: Reranker, task: Task, scored: Iterable[Any]) -> Iterator[NDArray[np.float64]]:
+    """Yield each query's fused scores."""
+    for i, (query, scores) in enumerate(zip(task.queries, scored, strict=True)):
+        texts = task.documents[i] if isinstance(task, CandidateTask) else task.corpus
+        yield reranker.rerank(query, texts, _array(scores).astype(np.float64)).scores
 
 
 def _corpus_scores(model: Any, task: CorpusTask, batch_size: int, show_progress_bar: bool) -> Iterator[NDArray[Any]]:

@@ -99,6 +99,8 @@ class PolyencodersRetriever:
         As `k`, `where` and `mode` of `polyencoders.index.Index.search`.
     model
         For a folder: the model that made the index, or where to load it from; by default where it was then.
+    rerank, rerank_top, rerank_weight, rerank_budget
+        As for `polyencoders.index.Index.search`: a cross-encoder that reads the best of what was found.
 
     Examples
     --------
@@ -112,14 +114,26 @@ class PolyencodersRetriever:
     """
 
     def __init__(
-        self, index: Any, top_k: int = 10, where: str | None = None, mode: str = "exact", model: Any = None
+        self,
+        index: Any,
+        top_k: int = 10,
+        where: str | None = None,
+        mode: str = "exact",
+        model: Any = None,
+        rerank: Any = None,
+        rerank_top: int | None = None,
+        rerank_weight: float | None = None,
+        rerank_budget: float | None = None,
     ) -> None:
         self.index = index
         self.top_k = top_k
         self.where = where
         self.mode = mode
         self.model = model
+        self.rerank = rerank
+        self.reading = {"rerank_top": rerank_top, "rerank_weight": rerank_weight, "rerank_budget": rerank_budget}
         self._opened: Any = None
+        self._reranker: Any = None
         self._warming = threading.Lock()
 
     def warm_up(self) -> None:
@@ -127,12 +141,20 @@ class PolyencodersRetriever:
         with self._warming:
             if self._opened is None:
                 self._opened = opened(self.index, self.model)
+                self._reranker = self._opened.reranker(self.rerank, *self.reading.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe the component for `from_dict`; raise `ModelError` if index or model were given as objects."""
-        index = _place("index", self.index)
-        model = None if self.model is None else _place("model", self.model)
-        return default_to_dict(self, index=index, top_k=self.top_k, where=self.where, mode=self.mode, model=model)
+        """Describe the component for `from_dict`; raise `ModelError` if index or a model were given as objects."""
+        models = {"model": self.model, "rerank": self.rerank}
+        return default_to_dict(
+            self,
+            index=_place("index", self.index),
+            top_k=self.top_k,
+            where=self.where,
+            mode=self.mode,
+            **{name: None if model is None else _place(name, model) for name, model in models.items()},
+            **self.reading,
+        )
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "PolyencodersRetriever":
@@ -151,7 +173,7 @@ class PolyencodersRetriever:
         self.warm_up()
         k = self.top_k if top_k is None else top_k
         where = self.where if where is None else where
-        answer = search(self._opened, _turns(query), k, where, mode or self.mode)
+        answer = search(self._opened, _turns(query), k, where, mode or self.mode, self._reranker)
         found = [
             Document(id=hit.id, content=hit.text, score=hit.score, meta={**hit.metadata, "certified": answer.certified})
             for hit in answer

@@ -87,6 +87,8 @@ class PolyencodersRetriever(BaseRetriever):
         As for `polyencoders.index.Index.search`.
     model
         For a folder: the model that made the index, or where to load it from; by default where it was then.
+    rerank, rerank_top, rerank_weight, rerank_budget
+        As for `polyencoders.index.Index.search`: a cross-encoder that reads the best of what was found.
     options
         Of LangChain's retrievers: `tags`, `metadata`, ...
 
@@ -105,12 +107,24 @@ class PolyencodersRetriever(BaseRetriever):
     where: str | None = None
     mode: Mode = "exact"
     _index: Any = PrivateAttr()
+    _reranker: Any = PrivateAttr()
 
     def __init__(
-        self, index: Any, k: int = 10, where: str | None = None, mode: Mode = "exact", model: Any = None, **options: Any
+        self,
+        index: Any,
+        k: int = 10,
+        where: str | None = None,
+        mode: Mode = "exact",
+        model: Any = None,
+        rerank: Any = None,
+        rerank_top: int | None = None,
+        rerank_weight: float | None = None,
+        rerank_budget: float | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(k=k, where=where, mode=mode, **options)  # type: ignore[call-arg]
         self._index = opened(index, model)
+        self._reranker = self._index.reranker(rerank, rerank_top, rerank_weight, rerank_budget)
 
     def _get_relevant_documents(
         self,
@@ -123,7 +137,7 @@ class PolyencodersRetriever(BaseRetriever):
     ) -> list[Document]:
         k = self.k if k is None else k
         where = self.where if where is None else where
-        answer = search(self._index, _turns(query), k, where, mode or self.mode)
+        answer = search(self._index, _turns(query), k, where, mode or self.mode, self._reranker)
         return [
             Document(
                 id=hit.id,

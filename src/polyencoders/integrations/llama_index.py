@@ -114,6 +114,8 @@ class PolyencodersRetriever(BaseRetriever):
         As for `polyencoders.index.Index.search`.
     model
         For a folder: the model that made the index, or where to load it from; by default where it was then.
+    rerank, rerank_top, rerank_weight, rerank_budget
+        As for `polyencoders.index.Index.search`: a cross-encoder that reads the best of what was found.
     options
         Of LlamaIndex retrievers: `callback_manager`, ...
 
@@ -129,16 +131,27 @@ class PolyencodersRetriever(BaseRetriever):
     """
 
     def __init__(
-        self, index: Any, k: int = 10, where: str | None = None, mode: str = "exact", model: Any = None, **options: Any
+        self,
+        index: Any,
+        k: int = 10,
+        where: str | None = None,
+        mode: str = "exact",
+        model: Any = None,
+        rerank: Any = None,
+        rerank_top: int | None = None,
+        rerank_weight: float | None = None,
+        rerank_budget: float | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.index = opened(index, model)
+        self.reranker = self.index.reranker(rerank, rerank_top, rerank_weight, rerank_budget)
         self.k = k
         self.where = where
         self.mode = mode
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        answer = search(self.index, _query(query_bundle), self.k, self.where, self.mode)
+        answer = search(self.index, _query(query_bundle), self.k, self.where, self.mode, self.reranker)
         return [
             NodeWithScore(
                 node=TextNode(

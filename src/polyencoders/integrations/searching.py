@@ -11,6 +11,7 @@ from polyencoders.encoders.queries import Query, check_query
 from polyencoders.errors import ModelError
 
 if TYPE_CHECKING:
+    from polyencoders.encoders import Reranker
     from polyencoders.index import Answer, Index
 
 
@@ -29,13 +30,21 @@ def opened(index: Index | str | os.PathLike[str], model: Any = None) -> Index:
     return index
 
 
-def search(index: Index, query: Query, k: int, where: str | None, mode: str) -> Answer:
-    """Search an index for one query. One thread at a time uses the model."""
+def search(
+    index: Index, query: Query, k: int, where: str | None, mode: str, reranker: Reranker | None = None
+) -> Answer:
+    """Search an index for one query. One thread at a time uses each model."""
     model = index.loaded_model()
     with lock_of(model):
         codes = model.encode_queries([check_query(query)])
-    answer: Answer = index.search(codes, k, where, mode)[0]
-    return answer
+    depth = k if reranker is None else max(k, reranker.top)
+    answer: Answer = index.search(codes, depth, where, mode)[0]
+    if reranker is None:
+        return answer
+    from polyencoders.index.reranking import reranked
+
+    with lock_of(reranker.model):
+        return reranked(answer, query, k, reranker)
 
 
 def turns(query: Any, message: type, text_of: Callable[[Any], str | None]) -> Any:

@@ -14,6 +14,7 @@ from polyencoders.index import Index
 from polyencoders.serving.batching import BusyError, Watch, ignore
 from polyencoders.serving.engine import Engine
 from polyencoders.serving.library import Library
+from polyencoders.serving.reading import Reading
 from polyencoders.serving.settings import Settings
 
 OpenIndex = Callable[[Settings], Index]
@@ -29,9 +30,16 @@ def open_here(settings: Settings) -> Index:
 class Served:
     """A model, perhaps its index, and models to compare with, which are loaded, replaced and closed together."""
 
-    def __init__(self, engine: Engine, library: Library | None = None, others: list[Engine] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        library: Library | None = None,
+        others: list[Engine] | None = None,
+        reading: Reading | None = None,
+    ) -> None:
         self.engine = engine
         self.library = library
+        self.reading = reading
         self.others = others or []
         maker = library.index.maker if library is not None else None
         self.searching = [
@@ -56,13 +64,15 @@ class Served:
         open_index: OpenIndex = open_here,
     ) -> Served:
         """Load what settings name."""
-        library = None
+        library = reranker = None
         model: Encoder | PairScorer
         if settings.index is not None:
             index = open_index(settings)
             model = index.loaded_model()
             name = settings.model or (index.maker.name if index.maker is not None else None) or model.architecture
             library = Library(index)
+            how = (settings.rerank_top, settings.rerank_weight, settings.rerank_budget)
+            reranker = index.reranker(settings.rerank, *how)
         elif settings.model is not None:
             name = settings.model
             model = load(name)
@@ -70,14 +80,19 @@ class Served:
             raise ModelError("nothing to serve: give a model, an index, or both")
         compared = [(load(path), called(path)) for path in settings.compare]  # before an engine has a thread
         engine = Engine(model, called(name), settings, before.engine if before is not None else None, watch)
-        return cls(engine, library, [Engine(*other, settings) for other in compared])
+        reading = None
+        if reranker is not None:
+            reader = Engine(reranker.model, called(settings.rerank or ""), settings, watch=watch)
+            reading = Reading(reranker, reader)
+        return cls(engine, library, [Engine(*other, settings) for other in compared], reading)
 
     def close(self) -> None:
         """Release everything."""
         if self.library is not None:
             self.library.close()
-        for engine in (self.engine, *self.others):
-            engine.close()
+        for part in (self.engine, *self.others, self.reading):
+            if part is not None:
+                part.close()
 
 
 class Current:

@@ -141,9 +141,10 @@ function did(ranking, first) {
 }
 
 /** What is known of all other documents. */
-function proven({ certified, error, not_looked_at: lost }) {
+function proven({ certified, error, not_looked_at: lost, read }) {
   if (lost) return `incomplete: ${count(lost)} documents are on machines that are lost`;
-  if (certified) return "proven: no other document scores higher";
+  const before = read === null ? "" : " before it is read";
+  if (certified) return `proven: no other document scores higher${before}`;
   if (error === null) return "not proven to be the best";
   return `not proven: another document could score higher, by ${error.toFixed(3)} at most`;
 }

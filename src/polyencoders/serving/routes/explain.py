@@ -16,11 +16,11 @@ from polyencoders.errors import DataError
 from polyencoders.scoring import present_codes, score_all_pairs
 from polyencoders.serving import explaining
 from polyencoders.serving.engine import Engine
-from polyencoders.serving.errors import TooLargeError
 from polyencoders.serving.library import Library
+from polyencoders.serving.loaded import Served
 from polyencoders.serving.routes import common
 from polyencoders.serving.routes.common import ServedNow, Texts, TheLimits
-from polyencoders.serving.routes.search import SearchHit, SearchRequest, shown
+from polyencoders.serving.routes.search import SearchHit, SearchRequest, check_search, reranker_for, shown
 
 router = APIRouter(tags=["explain"], responses=common.errors(503))
 
@@ -50,6 +50,7 @@ class Ranking(BaseModel):
     not_looked_at: int = Field(default=0, description="As in `/search`.")
     certified: bool | None = Field(default=None, description="As in `/search`; null: no search was made.")
     error: float | None = Field(default=None, description="As in `/search`.")
+    read: int | None = Field(default=None, description="As in `/search`.")
     times: dict[str, float] = Field(description="Milliseconds of each step.")
     hits: list[ExplainedHit]
 
@@ -82,10 +83,7 @@ class ExplainAnswer(BaseModel):
 @router.post("/explain")
 async def explain(request: ExplainRequest, served: ServedNow, limits: TheLimits) -> ExplainAnswer:
     """Rank documents, or search the index, and say why each hit has its score; or compare the server's models."""
-    common.check_query(request.query, limits)
-    if request.k > limits.hits:
-        raise TooLargeError(f"k: hits can be from 1 to {limits.hits:,}, not {request.k:,}")
-    common.check_length("where", request.where or "", limits)
+    check_search(request, limits)
     common.check_texts("documents", request.documents or [], limits)
     engine = served.engine
     source: Library | list[ExplainedHit]
@@ -99,7 +97,7 @@ async def explain(request: ExplainRequest, served: ServedNow, limits: TheLimits)
     else:
         raise DataError("documents: give texts to rank; no index is served")
     if not request.compare:
-        ranking = await _rank(engine, request, source, request.k)
+        ranking = await _rank(engine, request, source, request.k, reading_of=served)
         return ExplainAnswer(rankings=[ranking], reading=await _add_reasons(engine, request, source, ranking.hits))
 
     most = len(source) if isinstance(source, list) else max(request.k, CANDIDATES)
@@ -126,9 +124,14 @@ def _temperature(engine: Engine) -> float:
 
 
 async def _rank(
-    engine: Engine, request: ExplainRequest, source: Library | list[ExplainedHit], k: int, averaged: bool = False
+    engine: Engine,
+    request: ExplainRequest,
+    source: Library | list[ExplainedHit],
+    k: int,
+    averaged: bool = False,
+    reading_of: Served | None = None,
 ) -> Ranking:
-    """Search an index, or rank documents; with the codes averaged into one vector, if asked."""
+    """Search an index, or rank documents; with the codes averaged into one vector, or reranked, if asked."""
     kind = "bi-encoder: the mean of the codes" if averaged else kind_of(engine)
     ranking = Ranking(model=engine.name + ", averaged" * averaged, kind=kind, looked_at=0, times={}, hits=[])
     cache, temperature = engine.cache, _temperature(engine)
@@ -147,9 +150,15 @@ async def _rank(
         done("query")
     if not isinstance(source, list):
         how = (request.where, request.mode, request.share, temperature)
-        (got,) = await asyncio.to_thread(source.index.search, codes, k, *how)
+        reranker = reranker_for(request, reading_of) if reading_of is not None else None
+        depth = k if reranker is None else max(k, reranker.top)
+        (got,) = await asyncio.to_thread(source.index.search, codes, depth, *how)
         done("search")
+        if reranker is not None and reading_of is not None and reading_of.reading is not None:
+            got = await reading_of.reading.rerank(got, request.query, k, reranker)
+            done(f"{got.read} read by {reading_of.reading.engine.name}")
         ranking.looked_at, ranking.not_looked_at = got.looked_at, got.not_looked_at
+        ranking.read = got.read
         ranking.certified, ranking.error = got.certified, got.error if math.isfinite(got.error) else None
         ranking.hits = [ExplainedHit(**shown(hit)) for hit in got]
         return ranking

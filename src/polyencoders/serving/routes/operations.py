@@ -57,6 +57,7 @@ class Info(BaseModel):
     score: Literal["cosine", "raw"]
     generation: int
     index: ServedIndex | None
+    reranker: str | None
     limits: dict[str, float]
 
 
@@ -77,6 +78,7 @@ async def info(request: Request, served: ServedNow, limits: TheLimits) -> Info:
         score="cosine" if served.engine.model.cosine else "raw",
         generation=request.app.state.current.generation,
         index=index,
+        reranker=served.reading.engine.name if served.reading is not None else None,
         limits=vars(limits),
     )
 

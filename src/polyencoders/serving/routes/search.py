@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, HTTPException
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from polyencoders.encoders import Reranker
 from polyencoders.index import IndexHit
 from polyencoders.serving.errors import TooLargeError
 from polyencoders.serving.library import Library
 from polyencoders.serving.loaded import Served
 from polyencoders.serving.routes import common
 from polyencoders.serving.routes.common import Body, QueryText, ServedNow, Text, TheLimits, check_length, check_texts
+from polyencoders.serving.settings import Limits
 
 router = APIRouter(tags=["index"], responses=common.errors(404, 503))
 
@@ -46,6 +48,12 @@ class SearchRequest(Body):
         description="Fraction of documents that `fast` searches; default 0.07.",
     )
 
+    rerank: bool = Field(True, description="Whether the server's reranker, where it has one, reads the best hits.")
+    rerank_top: int | None = Field(None, ge=1, description="How many it reads; default: the server's.")
+    rerank_budget: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Milliseconds in which it reads as many as fit."
+    )
+
     @model_validator(mode="after")
     def _share_is_for_fast(self) -> SearchRequest:
         if self.share is not None and self.mode != "fast":
@@ -72,33 +80,57 @@ class SearchAnswer(BaseModel):
     not_looked_at: int = Field(
         description="Documents on lost machines, any of which may be better; above 0 only with `--partial`."
     )
+    read: int | None = Field(
+        description="Hits that the reranker read; null without one. What is proven is the search before it."
+    )
     version: int = Field(description="Of the index.")
     encoding_ms: float
     searching_ms: float
+    reading_ms: float
 
 
 @router.post("/search")
 async def search(request: SearchRequest, served: ServedNow, limits: TheLimits) -> SearchAnswer:
     """Returns the best documents of the index for a query."""
     index = _library(served).index
-    common.check_query(request.query, limits)
-    if request.k > limits.hits:
-        raise TooLargeError(f"k: {request.k:,} hits, the most is {limits.hits:,}")
-    check_length("where", request.where or "", limits)
+    check_search(request, limits)
+    reranker = reranker_for(request, served)
+    depth = request.k if reranker is None else max(request.k, reranker.top)
     started = time.perf_counter()
     codes = await served.engine.query_vectors([request.query])
     encoded = time.perf_counter()
-    (answer,) = await asyncio.to_thread(index.search, codes, request.k, request.where, request.mode, request.share)
+    (answer,) = await asyncio.to_thread(index.search, codes, depth, request.where, request.mode, request.share)
+    searched = time.perf_counter()
+    if reranker is not None and served.reading is not None:
+        answer = await served.reading.rerank(answer, request.query, request.k, reranker)
     return SearchAnswer(
         hits=[SearchHit(**shown(hit)) for hit in answer],
         certified=answer.certified,
         error=answer.error if math.isfinite(answer.error) else None,
         looked_at=answer.looked_at,
         not_looked_at=answer.not_looked_at,
+        read=answer.read,
         version=answer.version,
         encoding_ms=round(1000 * (encoded - started), 3),
-        searching_ms=round(1000 * (time.perf_counter() - encoded), 3),
+        searching_ms=round(1000 * (searched - encoded), 3),
+        reading_ms=round(1000 * (time.perf_counter() - searched), 3),
     )
+
+
+def check_search(request: SearchRequest, limits: Limits) -> None:
+    """Raise `TooLargeError` if a search asks for too much."""
+    common.check_query(request.query, limits)
+    for name, number in (("k", request.k), ("rerank_top", request.rerank_top or 0)):
+        if number > limits.hits:
+            raise TooLargeError(f"{name}: {number:,} hits, the most is {limits.hits:,}")
+    check_length("where", request.where or "", limits)
+
+
+def reranker_for(request: SearchRequest, served: Served) -> Reranker | None:
+    """Return the reranker with the settings of a request; None without one."""
+    if served.reading is None or not request.rerank:
+        return None
+    return served.reading.reranker.but(top=request.rerank_top, budget=request.rerank_budget)
 
 
 def _usable(value: Any, depth: int = 0) -> Any:
