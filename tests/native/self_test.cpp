@@ -37,6 +37,9 @@ bool right(const Variant& variant, std::int64_t n, std::int64_t d, int m, double
         for (int i = 0; i < m * d; ++i) codes[q * m * d + i] = alike * common[i % d] + (1 - alike) * normal(random);
     }
     for (std::int64_t j = 0; j < d; ++j) documents[(n - 1) * d + j] = documents[j];  // a tie
+    std::vector<float> addends(queries * padded(n));
+    for (float& x : addends) x = normal(random) > 1 ? static_cast<float>(alike) : 0.0f;
+    for (int q = 0; q < queries; ++q) addends[q * padded(n) + n - 1] = addends[q * padded(n)];
     std::vector<std::uint8_t> bytes(padded(n) / TILE * tile_bytes(d));
     std::vector<float> scale(padded(n)), error(padded(n)), length(padded(n));
     const Documents given = {documents.data(), n, d, d, Element::f32};
@@ -44,10 +47,12 @@ bool right(const Variant& variant, std::int64_t n, std::int64_t d, int m, double
     const Tiles tiles = {bytes.data(), scale.data(), error.data(), length.data()};
     const std::int64_t wanted = std::min<std::int64_t>(k, n);
     std::vector<Hit> hits(queries * wanted);
-    variant.search(given, tiles, {nullptr, padded(n) / TILE, nullptr, n}, codes.data(), queries, m, temperature, wanted, 2, hits.data());
+    variant.search(given, tiles, {nullptr, padded(n) / TILE, nullptr, n}, codes.data(), addends.data(), queries, m, temperature, wanted, 2,
+                   hits.data());
     for (int q = 0; q < queries; ++q) {
         std::vector<Hit> all;
-        for (std::int64_t i = 0; i < n; ++i) all.push_back({score(&documents[i * d], &codes[q * m * d], m, d, temperature), i});
+        for (std::int64_t i = 0; i < n; ++i)
+            all.push_back({score(&documents[i * d], &codes[q * m * d], m, d, temperature) + addends[q * padded(n) + i], i});
         std::sort(all.begin(), all.end(), [](const Hit& a, const Hit& b) { return a.score > b.score || (a.score == b.score && a.document < b.document); });
         for (std::int64_t i = 0; i < wanted; ++i)
             if (hits[q * wanted + i].document != all[i].document || std::fabs(hits[q * wanted + i].score - all[i].score) > 1e-9) return false;

@@ -25,6 +25,7 @@ def search_in_blocks(
     k: int,
     temperature: float,
     places: NDArray[np.int64] | None = None,
+    addends: NDArray[np.float32] | None = None,
     block_elements: int = BLOCK_ELEMENTS,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Find the k best documents of every query, ties by index: scores and indices, `(q, k)`, best first.
@@ -37,6 +38,8 @@ def search_in_blocks(
         The documents, `(n, d)`, at least k of them.
     places
         Ascending: the documents among which to search; all by default.
+    addends
+        `(q, n)`: what is added to the score of each document.
     """
     queries, m, d = query_codes.shape
     n = rows.n if places is None else len(places)
@@ -51,6 +54,8 @@ def search_in_blocks(
         # |s - s'| <= d u |y| |c|, sum |df/ds_i| <= 1 + range / T with range <= 2 |y| |c|, and the softmax of m codes.
         bound = longest_code * longest
         slack = 4 * (d + m + 20) * unit * bound * (1 + 2 * bound / temperature)
+        added = addends[:, block].astype(np.float64) if addends is not None else np.zeros((queries, 1))
+        scores = scores + added
         reached = np.full(queries, -np.inf)
         if len(numbers) >= k:
             reached = np.partition(scores, len(numbers) - k, axis=1)[:, len(numbers) - k].astype(np.float64)
@@ -60,7 +65,7 @@ def search_in_blocks(
             for begin in range(0, len(candidates), at_once := max(1, block_elements // (m * d))):
                 part = candidates[begin : begin + at_once]
                 exact = score_all_pairs(query_codes[i : i + 1], rows.array(part).astype(np.float64), temperature)[0]
-                best[i].offer(exact, part)
+                best[i].offer(exact if addends is None else exact + addends[i, part], part)
     return (
         np.array([one.scores for one in best]).reshape(queries, k),
         np.array([one.indices for one in best], dtype=np.int64).reshape(queries, k),

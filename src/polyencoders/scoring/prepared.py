@@ -108,7 +108,12 @@ class PreparedDocuments:
         return sum(tiles.nbytes for tiles in self._tiles.values()) if self._tiles else 0
 
     def search(
-        self, query_codes: Vectors, k: int = 10, temperature: float = 1.0, selection: Selection | None = None
+        self,
+        query_codes: Vectors,
+        k: int = 10,
+        temperature: float = 1.0,
+        selection: Selection | None = None,
+        addends: NDArray[np.floating[Any]] | None = None,
     ) -> TopK:
         """The k documents with the highest scores: exactly those, by score in float64 and, where equal, by index.
 
@@ -125,6 +130,9 @@ class PreparedDocuments:
             Of the softmax over the codes; 1 is the paper's.
         selection
             The documents among which to find them; all by default.
+        addends
+            `(q, n)`: what is known of each document beside its vector, added to its score; as float32. The k best are
+            then those with the highest sums.
 
         Returns
         -------
@@ -136,8 +144,9 @@ class PreparedDocuments:
         TypeError
             Not vectors, or not of floating-point numbers.
         ValueError
-            Shapes that do not fit the documents, a number that is not finite, a code longer than 1e15, k below 1, a
-            temperature that is not a number above 0, or a selection among another number of documents.
+            Shapes that do not fit the documents, a number that is not finite, a code longer than 1e15 or an addend
+            larger, k below 1, a temperature that is not a number above 0, or a selection among another number of
+            documents.
         """
         rows, queries, m = _rows_of_codes(query_codes, self.rows.d)
         if k < 1:
@@ -146,6 +155,8 @@ class PreparedDocuments:
             raise ValueError(f"temperature must be a number above 0, got {temperature}")
         if selection is not None and selection.n != self.rows.n:
             raise ValueError(f"the selection is among {selection.n} documents, and there are {self.rows.n}")
+        if addends is not None:
+            addends = _checked_addends(addends, queries, self.rows.n)
         k = min(k, self.rows.n if selection is None else len(selection))
         scores, indices = np.empty((queries, k)), np.empty((queries, k), dtype=np.int64)
         natively = self._tiles is not None and m <= MOST_CODES and search_path() != "numpy"
@@ -156,11 +167,12 @@ class PreparedDocuments:
             if k == 0:
                 continue
             here = slice(start, start + len(codes))
+            added = addends[here] if addends is not None else None
             if natively:
-                self._search_natively(codes, temperature, selection, scores[here], indices[here])
+                self._search_natively(codes, temperature, selection, added, scores[here], indices[here])
             else:
                 places = None if selection is None else np.flatnonzero(selection.mask())
-                scores[here], indices[here] = search_in_blocks(codes, self.rows, k, temperature, places)
+                scores[here], indices[here] = search_in_blocks(codes, self.rows, k, temperature, places, added)
         if rows.of_numpy:
             return TopK(scores, indices)
         torch = sys.modules["torch"]
@@ -204,6 +216,7 @@ class PreparedDocuments:
         codes: NDArray[np.float64],
         temperature: float,
         selection: Selection | None,
+        addends: NDArray[np.float32] | None,
         scores: NDArray[np.float64],
         indices: NDArray[np.int64],
     ) -> None:
@@ -215,6 +228,7 @@ class PreparedDocuments:
             search_path(),
             selected,
             codes.ctypes.data,
+            addends.ctypes.data if addends is not None else 0,
             queries,
             m,
             temperature,
@@ -311,6 +325,18 @@ def _checked_codes(rows: Rows, start: int, stop: int, m: int) -> NDArray[np.floa
         query, code = wrong[0].tolist()
         raise ValueError(_what_is_wrong(codes[query, code], f"code {code} of query {start + query}"))
     return codes
+
+
+def _checked_addends(addends: NDArray[np.floating[Any]], queries: int, n: int) -> NDArray[np.float32]:
+    """Addends in float32, `(q, n)` in whole tiles of documents."""
+    if not (isinstance(addends, np.ndarray) and np.issubdtype(addends.dtype, np.floating)):
+        raise TypeError(f"addends: expected an array of floating-point numbers, got {type(addends).__name__}")
+    if addends.shape != (queries, n):
+        raise ValueError(f"addends: expected ({queries}, {n}), one for each query and document, got {addends.shape}")
+    if addends.size and not (addends.min() >= -LONGEST and addends.max() <= LONGEST):  # not for NaN
+        raise ValueError(f"addends: expected numbers from {-LONGEST:.0e} to {LONGEST:.0e}")
+    padded = np.pad(addends, ((0, 0), (0, -n % TILE))) if n % TILE else addends
+    return np.ascontiguousarray(padded, dtype=np.float32)
 
 
 def _what_is_wrong(vector: NDArray[Any], which: str) -> str:

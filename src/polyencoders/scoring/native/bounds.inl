@@ -13,11 +13,11 @@ static std::vector<float> bounds(const Documents& documents, const Tiles& tiles,
         found.clear();
     };
     for (const Look& look : query.looks) {
-        screen_low_rank(query, look, tiles, every, 0, every.count, none, found);
+        screen_low_rank(query, look, tiles, every, Addends{}, 0, every.count, none, found);
         append();
     }
     if (query.r > 0) {
-        screen_all_codes(query, AllCodes(query), tiles, every, 0, every.count, none, found);
+        screen_all_codes(query, AllCodes(query), tiles, every, Addends{}, 0, every.count, none, found);
         append();
         for (std::int64_t i = 0; i < documents.n; ++i) all.push_back(rescorer.bound_along_directions(query, i));
     }

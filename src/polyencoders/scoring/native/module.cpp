@@ -48,18 +48,20 @@ struct Prepared {
         return named(variant).prepare(documents, tiles, longest, threads);
     }
 
-    // `selected`: addresses of tiles and of bits as in Selection, 0 for null, and the number of tiles.
+    // `selected`: addresses of tiles and of bits as in Selection, 0 for null, and the number of tiles. `addends`: 0 for none.
     std::pair<std::int64_t, std::int64_t> search(const std::string& variant,
                                                  std::tuple<std::uintptr_t, std::int64_t, std::uintptr_t> selected,
-                                                 std::uintptr_t codes, std::int64_t queries, int m, double temperature,
-                                                 std::int64_t k, int threads, std::uintptr_t scores, std::uintptr_t indices) const {
+                                                 std::uintptr_t codes, std::uintptr_t addends, std::int64_t queries, int m,
+                                                 double temperature, std::int64_t k, int threads, std::uintptr_t scores,
+                                                 std::uintptr_t indices) const {
         if (m < 1 || m > MOST_CODES || k > documents.n) throw py::value_error("m or k out of range");
         std::vector<Hit> hits(static_cast<std::size_t>(queries * k));
         const auto [listed, count, allowed] = selected;
         const Selection selection{reinterpret_cast<const std::int32_t*>(listed), listed ? count : padded(documents.n) / TILE,
                                   reinterpret_cast<const std::uint32_t*>(allowed), documents.n};
-        const Counts counts = named(variant).search(documents, read(), selection, reinterpret_cast<const double*>(codes), queries, m,
-                                                    temperature, k, threads, hits.data());
+        const Counts counts = named(variant).search(documents, read(), selection, reinterpret_cast<const double*>(codes),
+                                                    reinterpret_cast<const float*>(addends), queries, m, temperature, k, threads,
+                                                    hits.data());
         for (std::size_t i = 0; i < hits.size(); ++i) {
             reinterpret_cast<double*>(scores)[i] = hits[i].score;
             reinterpret_cast<std::int64_t*>(indices)[i] = hits[i].document;

@@ -27,8 +27,30 @@ struct Candidate {
     float bound;
 };
 
-inline bool all_below(v16 bound, float threshold) {
-    const v16i below = bound < splat(threshold);
+// What is added to the score of each document, [padded n]; null: nothing. The bounds are of the score alone.
+struct Addends {
+    static constexpr float SLIP = 4e-7f;  // more than three roundings in float32, relative to the largest number
+    const float* of = nullptr;
+
+    float at(std::int64_t document) const { return of ? of[document] : 0.0f; }
+    v16 from(std::int64_t start) const { return of ? load(of + start) : v16{}; }
+    // What 16 scores have to reach for the sum to reach the threshold: at most `threshold - addend`.
+    v16 limits(float threshold, std::int64_t start) const {
+        if (!of) return splat(threshold);
+        const v16 addend = load(of + start), size = larger(addend, -addend) + std::fabs(threshold);
+        return threshold - addend - SLIP * size;
+    }
+    // Bounds of the sum, given those of the score.
+    float above(float bound, std::int64_t document) const {
+        return of ? bound + of[document] + SLIP * (std::fabs(bound) + std::fabs(of[document])) : bound;
+    }
+    float below(float bound, std::int64_t document) const {
+        return of ? bound + of[document] - SLIP * (std::fabs(bound) + std::fabs(of[document])) : bound;
+    }
+};
+
+inline bool all_below(v16 bound, v16 threshold) {
+    const v16i below = bound < threshold;
     std::uint64_t words[8], together = ~std::uint64_t{0};
     std::memcpy(words, &below, sizeof words);
     for (std::uint64_t word : words) together &= word;
@@ -66,12 +88,12 @@ struct Seen {
         return upper_bound(query, look.slack, mean, spread, spread * look.reach, length, error);
     }
     // Whether all 16 are dismissed, by the first of the two bounds alone: that takes neither a root nor a division.
-    bool far_below(const Query& query, const Look& look, float threshold) const {
+    bool far_below(const Query& query, const Look& look, v16 threshold) const {
         const Slack& slack = look.slack;
         const v16 known = mean + slack.mean_left * length + slack.mean_length * error + ROUNDING * query.longest * (length + error);
         const v16 room = (threshold - known) / LOOSE - (slack.most_left * length + slack.most_length * error);
         const v16 reached = squares * (look.reach * look.reach * LOOSE);
-        return all_below(room > v16{} ? reached - room * room : splat(1.0f), 0.0f);
+        return all_below(room > v16{} ? reached - room * room : splat(1.0f), v16{});
     }
 };
 
@@ -115,10 +137,11 @@ static float bound_by_code(const Query& query, const Look& look, const float* b,
     return upper_bound(query, slack, splat(mean), splat(spread), splat(most), splat(length), splat(error))[0];
 }
 
-// Documents of the selection's tiles [first, last) of which the bound along the directions of the look reaches the
-// threshold: first by a ball, then code by code. Returns how many the ball left.
+// Documents of the selection's tiles [first, last) of which the bound along the directions of the look, and the addend,
+// reach the threshold: first by a ball, then code by code. Returns how many the ball left.
 static std::int64_t screen_low_rank(const Query& query, const Look& look, const Tiles& tiles, const Selection& selection,
-                                    std::int64_t first, std::int64_t last, float threshold, std::vector<Candidate>& found) {
+                                    const Addends& addends, std::int64_t first, std::int64_t last, float threshold,
+                                    std::vector<Candidate>& found) {
     v16i products[MOST_IN_8_BITS][HALVES];
     std::int64_t left = 0;
     for (std::int64_t place = first; place < last; ++place) {
@@ -130,17 +153,19 @@ static std::int64_t screen_low_rank(const Query& query, const Look& look, const 
             const std::int64_t start = at + half * LANES;
             Seen seen(tiles, start);
             seen.look(query, look, products, half);
-            if (seen.far_below(query, look, threshold)) continue;
+            const v16 limits = addends.limits(threshold, start);
+            if (seen.far_below(query, look, limits)) continue;
             const v16 bound = seen.bound(query, look);
-            if (all_below(bound, threshold)) continue;
+            if (all_below(bound, limits)) continue;
             for (int lane = 0; lane < LANES; ++lane) {
-                if (bound[lane] < threshold || !(wanted >> (half * LANES + lane) & 1)) continue;
+                if (bound[lane] < limits[lane] || !(wanted >> (half * LANES + lane) & 1)) continue;
                 ++left;
                 float b[MOST_IN_8_BITS];
                 for (int l = 0; l < look.r; ++l) b[l] = seen.b[l][lane];
                 const float spread = std::sqrt(seen.squares[lane]);
-                const float closer = bound_by_code(query, look, b, spread, seen.length[lane], seen.error[lane], threshold);
-                if (!(closer < threshold)) found.push_back({start + lane, std::min(bound[lane], closer)});
+                const float closer = bound_by_code(query, look, b, spread, seen.length[lane], seen.error[lane], limits[lane]);
+                if (!(closer < limits[lane]))
+                    found.push_back({start + lane, addends.above(std::min(bound[lane], closer), start + lane)});
             }
         }
     }
@@ -179,7 +204,8 @@ struct AllCodes {
 };
 
 static void screen_all_codes(const Query& query, const AllCodes& all, const Tiles& tiles, const Selection& selection,
-                             std::int64_t first, std::int64_t last, float threshold, std::vector<Candidate>& found) {
+                             const Addends& addends, std::int64_t first, std::int64_t last, float threshold,
+                             std::vector<Candidate>& found) {
     v16i products[AT_ONCE][HALVES];
     for (std::int64_t place = first; place < last; ++place) {
         const std::int64_t at = selection.tile(place) * TILE;
@@ -207,9 +233,11 @@ static void screen_all_codes(const Query& query, const AllCodes& all, const Tile
             const v16 spread = root(larger(squares[half] * LOOSE - average * total[half], v16{}));
             const v16 bound = upper_bound(query, all.slack, reference[half] + average, spread, most[half] - average,
                                           load(tiles.length + start), load(tiles.error + start));
-            if (all_below(bound, threshold)) continue;
+            const v16 limits = addends.limits(threshold, start);
+            if (all_below(bound, limits)) continue;
             for (int lane = 0; lane < LANES; ++lane)
-                if (!(bound[lane] < threshold) && (wanted >> (half * LANES + lane) & 1)) found.push_back({start + lane, bound[lane]});
+                if (!(bound[lane] < limits[lane]) && (wanted >> (half * LANES + lane) & 1))
+                    found.push_back({start + lane, addends.above(bound[lane], start + lane)});
         }
     }
 }

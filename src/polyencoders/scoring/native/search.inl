@@ -2,7 +2,8 @@
 //
 // A chunk of documents at a time, for one query after another while the chunk is in the cache: the screen dismisses
 // those whose bound is below the k-th best score so far, the rest are scored in float32, and what that does not dismiss
-// in float64. Nothing is kept but the k best, so the memory does not depend on the number of documents.
+// in float64. Nothing is kept but the k best, so the memory does not depend on the number of documents. Where documents
+// have addends, all of this is about the sum of score and addend.
 
 constexpr std::int64_t CHUNK = 64;    // tiles
 constexpr std::int64_t SAMPLE = 128;  // tiles of the opening
@@ -35,6 +36,7 @@ constexpr int ALL_CODES = 100, NO_SCREEN = 101;
 struct QueryState {
     std::atomic<double> threshold{-std::numeric_limits<double>::infinity()};  // the best k-th best of any thread
     std::atomic<int> screen{0};
+    Addends addends;
     std::unique_ptr<Query> query;
     std::unique_ptr<AllCodes> all_codes;
     std::once_flag all_codes_made;
@@ -87,7 +89,8 @@ static void open(QueryState& state, const Tiles& tiles, const Selection& selecti
         const std::uint32_t here = selection.documents(tile);
         multiply_all(tiles, at, query.directions, query.d, 0, 1, products);
         for (int half = 0; half < HALVES; ++half) {
-            const v16 liked = to_float(products[0][half]) * load(tiles.scale + at + half * LANES);
+            const v16 scale = load(tiles.scale + at + half * LANES) * query.directions.scale[0] * query.longest;
+            const v16 liked = to_float(products[0][half]) * scale + state.addends.from(at + half * LANES);
             for (int lane = 0; lane < LANES; ++lane)
                 if (here >> (half * LANES + lane) & 1) list.push_back({at + half * LANES + lane, liked[lane]});
         }
@@ -101,7 +104,7 @@ static void open(QueryState& state, const Tiles& tiles, const Selection& selecti
         const int count = static_cast<int>(std::min<std::int64_t>(DOCUMENTS_AT_ONCE, wanted - i));
         for (int j = 0; j < count; ++j) which[j] = list[i + j].document;
         work.rescorer.bounds(query, which, count, above, below);
-        work.floors.insert(work.floors.end(), below, below + count);
+        for (int j = 0; j < count; ++j) work.floors.push_back(state.addends.below(below[j], which[j]));
     }
     std::nth_element(work.floors.begin(), work.floors.begin() + (k - 1), work.floors.end(), std::greater<double>());
     state.raise(work.floors[k - 1]);
@@ -115,7 +118,8 @@ static std::int64_t rescore(QueryState& state, Work& work, Best& best) {
         const float threshold = state.reach();
         std::size_t kept = 0;
         for (const Candidate& candidate : list) {
-            const float bound = std::min(candidate.bound, work.rescorer.bound_along_directions(query, candidate.document));
+            const float alone = work.rescorer.bound_along_directions(query, candidate.document);
+            const float bound = std::min(candidate.bound, state.addends.above(alone, candidate.document));
             if (!(bound < threshold)) list[kept++] = {candidate.document, bound};
         }
         list.resize(kept);
@@ -129,8 +133,8 @@ static std::int64_t rescore(QueryState& state, Work& work, Best& best) {
         for (; count < DOCUMENTS_AT_ONCE && i < list.size(); ++count, ++i) which[count] = list[i].document;
         work.rescorer.bounds(query, which, count, bounds, nullptr);
         for (int k = 0; k < count; ++k) {
-            if (bounds[k] < state.reach()) continue;
-            best.offer({work.rescorer.score(query, which[k]), which[k]});
+            if (state.addends.above(bounds[k], which[k]) < state.reach()) continue;
+            best.offer({work.rescorer.score(query, which[k]) + state.addends.at(which[k]), which[k]});
             if (best.full()) state.raise(best.heap.front().score);
         }
     }
@@ -174,10 +178,10 @@ static void search_chunk(QueryState& state, const Tiles& tiles, const Selection&
     const std::int64_t documents = (last - first) * TILE;
     std::int64_t left = documents;
     if (screen < ALL_CODES) {
-        left = screen_low_rank(query, query.looks[screen], tiles, selection, first, last, threshold, found);
+        left = screen_low_rank(query, query.looks[screen], tiles, selection, state.addends, first, last, threshold, found);
     } else if (screen == ALL_CODES) {
         std::call_once(state.all_codes_made, [&] { state.all_codes.reset(new AllCodes(query)); });
-        screen_all_codes(query, *state.all_codes, tiles, selection, first, last, threshold, found);
+        screen_all_codes(query, *state.all_codes, tiles, selection, state.addends, first, last, threshold, found);
     } else {
         for_each(selection, first, last, [&](std::int64_t i) { found.push_back({i, std::numeric_limits<float>::infinity()}); });
     }
@@ -190,9 +194,9 @@ static void search_chunk(QueryState& state, const Tiles& tiles, const Selection&
     }
 }
 
-// Codes [q][m][d]; the hits of query i to out[i k ... ], best first. Returns what was done, for the curious.
-static Counts search(const Documents& documents, const Tiles& tiles, const Selection& selection, const double* codes, std::int64_t queries, int m,
-                     double temperature, std::int64_t k, int threads, Hit* out) {
+// Codes [q][m][d], addends [q][padded n] or null; the hits of query i to out[i k ... ], best first. Returns what was done.
+static Counts search(const Documents& documents, const Tiles& tiles, const Selection& selection, const double* codes,
+                     const float* addends, std::int64_t queries, int m, double temperature, std::int64_t k, int threads, Hit* out) {
     const std::int64_t d = documents.d, width = (d + LANES - 1) / LANES * LANES;
     const std::int64_t chunks = (selection.count + CHUNK - 1) / CHUNK;
     threads = static_cast<int>(std::max<std::int64_t>(1, std::min<std::int64_t>(threads, chunks)));
@@ -207,6 +211,7 @@ static Counts search(const Documents& documents, const Tiles& tiles, const Selec
         parallel(threads, number, [&](int thread, std::int64_t i) {
             if (!work[thread]) work[thread].reset(new Work(documents, width, m));
             QueryState& state = states[i];
+            if (addends) state.addends.of = addends + (start + i) * padded(documents.n);
             state.query.reset(new Query(codes + (start + i) * m * d, m, d, temperature));
             state.screen = first_screen(*state.query);
             open(state, tiles, selection, k, *work[thread]);
@@ -221,7 +226,7 @@ static Counts search(const Documents& documents, const Tiles& tiles, const Selec
                 if (states[i].query->m > 0)
                     search_chunk(states[i], tiles, selection, first, last, *work[thread], best, counts[thread]);
                 else  // no code at all: every score is 0, and the first documents are the best
-                    for_each(selection, first, last, [&](std::int64_t j) { best.offer({0.0, j}); });
+                    for_each(selection, first, last, [&](std::int64_t j) { best.offer({states[i].addends.at(j), j}); });
             }
         });
         parallel(threads, number, [&](int, std::int64_t i) {

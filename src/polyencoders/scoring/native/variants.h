@@ -24,8 +24,8 @@ struct Variant {
     const char* name;
     bool (*usable)();
     std::int64_t (*prepare)(const Documents&, const MutableTiles&, double longest, int threads);
-    Counts (*search)(const Documents&, const Tiles&, const Selection&, const double* codes, std::int64_t queries, int m,
-                     double temperature, std::int64_t k, int threads, Hit* out);
+    Counts (*search)(const Documents&, const Tiles&, const Selection&, const double* codes, const float* addends,
+                     std::int64_t queries, int m, double temperature, std::int64_t k, int threads, Hit* out);
     void (*estimate)(const Documents&, const Tiles&, const double* vectors, std::int64_t queries, int threads, float* out);
     std::vector<float> (*bounds)(const Documents&, const Tiles&, const double* codes, int m, double temperature);
 };
