@@ -296,3 +296,53 @@ def test_a_bad_option_exits_with_2(run: Run, arguments: list[object]) -> None:
     code, _, err = run(*arguments)
     assert code == 2
     assert "Traceback" not in err
+
+
+def test_calibrate_and_export(run: Run, backbone: str, tiny_backbone: str, tmp_path: Path) -> None:
+    from polyencoders import BiEncoder
+    from polyencoders.encoders.calibration import CALIBRATION, Calibration
+
+    things = [
+        "tea",
+        "bread",
+        "rain",
+        "train",
+        "music",
+        "garden",
+        "winter",
+        "letter",
+        "kitchen",
+        "river",
+        "doctor",
+        "paint",
+        "snow",
+        "cheese",
+        "moon",
+        "salt",
+    ]
+    rows = [
+        {"query": f"where is the {one}, and the {other}?", "positive": f"The {one} is beside the {other}."}
+        for number, one in enumerate(things)
+        for other in things[:number]
+    ]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    BiEncoder(backbone).save_pretrained(str(tmp_path / "model"))
+    code, out, err = run("calibrate", "model", "--data", "pairs.jsonl", "--protocol", "corpus")
+    assert code == 0, err
+    assert "said to be likely" in out
+    kept = Calibration.read("model")
+    assert kept is not None
+    assert (kept.queries, kept.candidates) == (len(rows), 20)
+
+    BiEncoder(tiny_backbone).save_pretrained(str(tmp_path / "tiny"))
+    Calibration(2.0, -1.0, 40, 20).write("tiny")
+    code, _, err = run("export", "tiny", "--output", "exported")
+    assert code == 0, err
+    assert Calibration.read("exported") == Calibration.read("tiny")
+    BiEncoder(tiny_backbone).save_pretrained(str(tmp_path / "tiny"))
+    assert not Path("tiny", CALIBRATION).exists(), "other weights are not what was calibrated"
+
+    Path("few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:30]))
+    assert "at least 20 are needed" in _fails(run, "calibrate", "model", "--data", "few.jsonl")
+    assert Calibration.read("model") == kept
+    assert "no such model directory" in _fails(run, "calibrate", "someone/model", "--data", "few.jsonl")

@@ -179,3 +179,19 @@ def test_an_answer_does_not_depend_on_who_else_asks(serve, texts, bf16):
             gaps = np.diff(np.array(wanted)[order])
             if np.abs(gaps).min() > 1e-5:
                 assert list(one) == [places[place] for place in order]
+
+
+def test_a_calibrated_model_gives_probabilities(serve, models, tmp_path):
+    import shutil
+
+    from polyencoders.encoders.calibration import Calibration
+
+    copied = shutil.copytree(models / "poly", tmp_path / "poly")
+    calibration = Calibration(3.0, -2.0, 40, 20)
+    calibration.write(copied)
+    post = serve(model=str(copied)).client.post
+    asked = {"query": "tea", "texts": ["tea and bread", "the river"]}
+    raw = {one["index"]: one["score"] for one in post("/rerank", json={**asked, "raw_scores": True}).json()}
+    shown = {one["index"]: one["score"] for one in post("/rerank", json=asked).json()}
+    for place, score in raw.items():
+        assert shown[place] == pytest.approx(1 / (1 + np.exp(2.0 - 3.0 * score)))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from polyencoders.cli.calibrate import calibrate
 from polyencoders.cli.compare import compare
 from polyencoders.cli.demo import demo
 from polyencoders.cli.display import quieten
@@ -26,7 +27,7 @@ IN_SEVERAL_PROCESSES = ("train", "distill")
 COMMANDS = {
     "Start": (demo,),
     "Train": (train, distill, pretrain, upgrade),
-    "Measure": (evaluate, compare),
+    "Measure": (evaluate, compare, calibrate),
     "Use": (rank, search, serve, export),
 }
 """Commands by the panel of the help that lists them. Commands import what is slow when they run: `--help` is quick."""

@@ -57,7 +57,7 @@ def evaluate(
     examples = source.examples_of("test")
     if queries < len(examples):
         examples = random.Random(seed).sample(examples, queries)
-    task = _task(examples, source.corpus, protocol, candidates, seed)
+    task = task_of(examples, source.corpus, protocol, candidates, seed)
 
     from polyencoders.encoders import Reranker, load
 
@@ -72,7 +72,7 @@ def evaluate(
             scratch.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
 
 
-def _task(examples: list[Example], corpus: Sequence[str], protocol: str, candidates: int, seed: int) -> Task:
+def task_of(examples: list[Example], corpus: Sequence[str], protocol: str, candidates: int, seed: int) -> Task:
     """What each query ranks: its own list, the set's one list for all, or what was asked for."""
     from polyencoders import evaluation
 

@@ -54,9 +54,11 @@ def export(
         polyencoders export models/mine --output models/mine-int8 --precision int8 --data held-out.jsonl
     """
     from polyencoders.encoders import load
+    from polyencoders.encoders.calibration import Calibration
 
     queries, documents = _examples(data, seed) if data is not None else ([], [])
     loaded = load(resolve_backbone(model))
+    calibration = Calibration.read(resolve_backbone(model))
     write_export(
         loaded,
         output,
@@ -67,6 +69,8 @@ def export(
         documents=documents,
         keep_at_least=keep_at_least,
     )
+    if calibration is not None:
+        calibration.write(output)
 
 
 def write_export(model: Any, output: Path, **options: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,30 +34,41 @@ def rank_task(
     `encode_query`, `encode_document` and `similarity`. Raises `PolyencodersError` if the model cannot do the task, or
     returns NaN or the wrong number of scores. The arguments are those of `evaluate`.
     """
-    name = type(model).__name__
-    if isinstance(task, CandidateTask):
-        _require(model, ("score_lists",), "to rank lists of candidates")
-        options = {"batch_size": batch_size, "show_progress_bar": show_progress_bar}
-        scored = model.score_lists(task.queries, task.documents, **options)
-        if len(scored) != len(task.queries):
-            raise PolyencodersError(f"{name} gave {len(scored)} lists of scores for {len(task.queries)} queries")
-        lengths = [len(documents) for documents in task.documents]
-    else:
-        scored = _corpus_scores(model, task, batch_size, show_progress_bar)
-        lengths = [len(task.corpus)] * len(task.queries)
+    scored = task_scores(model, task, batch_size, show_progress_bar)
     if reranker is not None:
         scored = _reranked(reranker, task, scored)
+    lengths = [len(documents_of(task, i)) for i in range(len(task.queries))]
     return [
-        _ranks(name, i, query, _array(scores), n, relevant)
+        _ranks(type(model).__name__, i, query, scores, n, relevant)
         for i, (query, scores, n, relevant) in enumerate(zip(task.queries, scored, lengths, task.relevant, strict=True))
     ]
 
 
-def _reranked(reranker: Reranker, task: Task, scored: Iterable[Any]) -> Iterator[NDArray[np.float64]]:
+def documents_of(task: Task, i: int) -> Sequence[str]:
+    """Return the documents that a query ranks."""
+    return task.documents[i] if isinstance(task, CandidateTask) else task.corpus
+
+
+def task_scores(
+    model: Any, task: Task, batch_size: int = 64, show_progress_bar: bool = False
+) -> Iterator[NDArray[Any]]:
+    """Yield each query's scores of its documents; as for `rank_task`."""
+    if isinstance(task, CorpusTask):
+        yield from _corpus_scores(model, task, batch_size, show_progress_bar)
+        return
+    _require(model, ("score_lists",), "to rank lists of candidates")
+    options = {"batch_size": batch_size, "show_progress_bar": show_progress_bar}
+    scored = model.score_lists(task.queries, task.documents, **options)
+    if len(scored) != len(task.queries):
+        name = type(model).__name__
+        raise PolyencodersError(f"{name} gave {len(scored)} lists of scores for {len(task.queries)} queries")
+    yield from map(_array, scored)
+
+
+def _reranked(reranker: Reranker, task: Task, scored: Iterator[NDArray[Any]]) -> Iterator[NDArray[np.float64]]:
     """Yield each query's fused scores."""
     for i, (query, scores) in enumerate(zip(task.queries, scored, strict=True)):
-        texts = task.documents[i] if isinstance(task, CandidateTask) else task.corpus
-        yield reranker.rerank(query, texts, _array(scores).astype(np.float64)).scores
+        yield reranker.rerank(query, documents_of(task, i), scores.astype(np.float64)).scores
 
 
 def _corpus_scores(model: Any, task: CorpusTask, batch_size: int, show_progress_bar: bool) -> Iterator[NDArray[Any]]:

@@ -28,7 +28,7 @@ from polyencoders.models.directory import ARCHITECTURE_KEY, hub_arguments, load_
 CONFIG = "config_sentence_transformers.json"
 _PARTS_OF_A_MODEL = re.compile(
     r"(\d+|query_\d+|document_\d+)_[A-Z]\w+|model[\w.-]*\.safetensors(\.index\.json)?|vocab\.(txt|json)|merges\.txt"
-    r"|(modules|config|config_sentence_transformers|sentence_\w+_config|router_config)\.json"
+    r"|(modules|calibration|config|config_sentence_transformers|sentence_\w+_config|router_config)\.json"
     r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json"
 )
 _counting = threading.Lock()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.encoders import DocumentCache, Encoder, PairScorer, Query, Vectors, distinct
+from polyencoders.encoders.calibration import Calibration
 from polyencoders.encoders.protocols import is_encoder, is_pair_scorer
 from polyencoders.scoring import score_all_pairs
 from polyencoders.serving.batching import Lane, Watch, Work, Worker, ignore, pace_of
@@ -33,6 +34,8 @@ class Engine:
     ) -> None:
         self.model = model
         self.name = name
+        self.calibration: Calibration | None = None
+        """What makes its scores probabilities."""
         self.cache: DocumentCache | None = None
         short: Work
         long: Work

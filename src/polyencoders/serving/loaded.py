@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from polyencoders.encoders import Encoder, PairScorer, load
+from polyencoders.encoders.calibration import Calibration
 from polyencoders.encoders.protocols import is_encoder
 from polyencoders.errors import ModelError
 from polyencoders.index import Index
@@ -80,6 +81,7 @@ class Served:
             raise ModelError("nothing to serve: give a model, an index, or both")
         compared = [(load(path), called(path)) for path in settings.compare]  # before an engine has a thread
         engine = Engine(model, called(name), settings, before.engine if before is not None else None, watch)
+        engine.calibration = Calibration.read(name)
         reading = None
         if reranker is not None:
             reader = Engine(reranker.model, called(settings.rerank or ""), settings, watch=watch)

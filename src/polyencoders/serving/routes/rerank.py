@@ -33,7 +33,12 @@ async def ranked(
 
 
 def relevance(served: Served, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return scores between 0 and 1, as these clients expect: (1 + cosine) / 2, or the sigmoid of other scores."""
+    """Return scores between 0 and 1, as these clients expect: probabilities where the model has a calibration.
+
+    Without one (1 + cosine) / 2, or the sigmoid of other scores.
+    """
+    if served.engine.calibration is not None:
+        return served.engine.calibration.probability(scores)
     if served.engine.model.cosine:
         return np.asarray(np.clip((1 + scores) / 2, 0, 1))
     return np.asarray(1 / (1 + np.exp(-np.clip(scores, -500, 500))))
