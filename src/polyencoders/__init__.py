@@ -3,8 +3,6 @@
 `import polyencoders` is quick: the models, and PyTorch with them, are imported when first asked for.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Checks values that are given to a model, with one message for each mistake."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from polyencoders.errors import ModelError

@@ -1,7 +1,5 @@
 """The errors that people see. Each message says what was given, where, and what would be right."""
 
-from __future__ import annotations
-
 
 class PolyencodersError(Exception):
     """Base of every error this package raises on purpose; the command line prints its message as one line."""

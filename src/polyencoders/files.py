@@ -1,7 +1,5 @@
 """Writes files and directories whole or not at all: they appear finished."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

@@ -4,8 +4,6 @@ A key is a hash of what was read (texts) and of the fingerprint of what computed
 settings or texts never meet an old array.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

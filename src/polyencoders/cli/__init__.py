@@ -1,7 +1,5 @@
 """The command line. One file a command holds its options, its help and what it does."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

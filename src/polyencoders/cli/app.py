@@ -1,7 +1,5 @@
 """Puts the commands together."""
 
-from __future__ import annotations
-
 import os
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The short names of architectures, `bi`, `poly-16`, `cross`, ..., and the models they stand for."""
 
-from __future__ import annotations
-
 import difflib
 import importlib.util
 import re

@@ -1,7 +1,5 @@
 """The picture of a comparison: accuracy against milliseconds a query. Needs matplotlib (`polyencoders[plot]`)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What people see while they wait: one console, progress bars, and quiet libraries."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -1,7 +1,5 @@
 """`polyencoders distill`: train on the scores of a slower model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

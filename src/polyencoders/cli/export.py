@@ -1,7 +1,5 @@
 """`polyencoders export`, and `--export` of the commands that train: a directory that runs without PyTorch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

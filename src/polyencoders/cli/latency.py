@@ -1,7 +1,5 @@
 """How long a query takes, split into encoding it and scoring documents. Models take turns; times are medians."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections import defaultdict

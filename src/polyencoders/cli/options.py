@@ -1,7 +1,5 @@
 """Arguments and options that several commands share, with their help, and the panels that group them."""
 
-from __future__ import annotations
-
 import re
 from functools import partial
 from pathlib import Path

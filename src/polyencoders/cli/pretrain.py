@@ -1,7 +1,5 @@
 """`polyencoders pretrain`: unlabelled conversations to a backbone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

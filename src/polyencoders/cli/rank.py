@@ -1,7 +1,5 @@
 """`polyencoders rank`: the best of a file of documents for a query."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated

@@ -13,8 +13,6 @@ training:
 output: models/mine
 """
 
-from __future__ import annotations
-
 import difflib
 import inspect
 from collections.abc import Mapping, Sequence

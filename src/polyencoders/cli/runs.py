@@ -1,7 +1,5 @@
 """Runs written down as they end, a line of JSON each, so that a long comparison can be interrupted."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The progress of a training run on the terminal."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from rich.progress import Progress, TaskID

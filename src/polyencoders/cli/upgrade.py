@@ -1,7 +1,5 @@
 """`polyencoders upgrade`: better queries for an index, or the index left as it was, with the figures either way."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Annotated

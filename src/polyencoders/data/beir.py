@@ -4,8 +4,6 @@ BEIR's folders (Thakur et al., 2021), and SciFact (Wadden et al., EMNLP 2020), w
 documents are the abstracts that it cites.
 """
 
-from __future__ import annotations
-
 import ast
 import os
 import re

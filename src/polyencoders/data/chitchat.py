@@ -1,7 +1,5 @@
 """The built-in set: people chatting, from the PyPI package ``chitchat-dataset`` (BYU PCCL, MIT licence)."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.resources
 import json

@@ -1,7 +1,5 @@
 """Reads conversations without labels: files, the Self-dialogue Corpus, and what is held out of them to pre-train."""
 
-from __future__ import annotations
-
 import os
 import random
 import re

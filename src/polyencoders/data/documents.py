@@ -3,8 +3,6 @@
 Metadata is not checked here: an index says itself which it takes.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path

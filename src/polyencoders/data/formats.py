@@ -1,7 +1,5 @@
 """Loads a data set by its name: the built-in one, a JSON Lines file, or a set in one of the field's formats."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

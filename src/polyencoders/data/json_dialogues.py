@@ -1,7 +1,5 @@
 """Reads dialogues in JSON, each with a list of answers to rank: DailyDialog++, DSTC7, MuTual and MuTual+."""
 
-from __future__ import annotations
-
 import os
 import re
 from functools import partial

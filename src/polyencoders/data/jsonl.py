@@ -1,7 +1,5 @@
 """Reads and writes examples as JSON Lines, and reads lists of texts. Files are plain or gzipped."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import os

@@ -1,7 +1,5 @@
 """Reads short texts and the names of their classes: a text is a query, the name of its class the document."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path

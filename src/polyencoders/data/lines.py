@@ -1,7 +1,5 @@
 """Reads the lines of a text file, plain or gzipped, and JSON. Errors name the file and the line."""
 
-from __future__ import annotations
-
 import difflib
 import gzip
 import io

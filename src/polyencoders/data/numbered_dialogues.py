@@ -1,7 +1,5 @@
 """Reads dialogues in numbered lines, ``1 what is said<tab>reply<tab>reward<tab>a|b``: bAbI, ConvAI2 and PersonaChat."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Splits examples in three: to train on, to choose by, and to report on."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass

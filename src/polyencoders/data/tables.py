@@ -1,7 +1,5 @@
 """Reads the rows of CSV and TSV files, plain or gzipped. Errors name the file and the line on which a row begins."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path

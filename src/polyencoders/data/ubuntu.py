@@ -4,8 +4,6 @@ The Ubuntu Dialogue Corpus, v1 and v2, asks what is said next, of ten utterances
 disentangled chat, people marked which message a message answers (Kummerfeld et al., ACL 2019).
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Collection

@@ -3,8 +3,6 @@
 The set is in parallel files of tokenised text: ``a.toks`` questions, ``b.toks`` sentences, ``sim.txt`` labels.
 """
 
-from __future__ import annotations
-
 import os
 from itertools import groupby
 from pathlib import Path

@@ -3,8 +3,6 @@
 `ShardedIndex` searches an index whose slices lie in many processes. `add` fills an index with the workers of a cluster.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

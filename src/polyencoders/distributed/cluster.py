@@ -1,7 +1,5 @@
 """Joins a Ray cluster by its address, and looks up its machines."""
 
-from __future__ import annotations
-
 import logging
 import os
 import socket

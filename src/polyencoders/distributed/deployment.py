@@ -1,7 +1,5 @@
 """Starts the shards and the server on a Ray cluster, and ends them, leaving nothing behind."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

@@ -4,8 +4,6 @@ Ray Data maps the jobs of a plan over actors that hold the model. It replaces ac
 others.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import logging

@@ -3,8 +3,6 @@
 Ray Serve starts it on a machine of its choice, and starts it again if that machine is lost.
 """
 
-from __future__ import annotations
-
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 

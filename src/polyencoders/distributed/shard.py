@@ -3,8 +3,6 @@
 A shard keeps nothing that is not in storage: after a restart it loads its slice with the next search.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Mapping

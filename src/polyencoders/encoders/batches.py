@@ -1,7 +1,5 @@
 """Texts in batches of like length that hold about as many tokens each: little of what is computed is padding."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 

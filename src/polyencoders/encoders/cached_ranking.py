@@ -3,8 +3,6 @@
 For use inside a process; a server's many requests are gathered into batches by `serving/`.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 

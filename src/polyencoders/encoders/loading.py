@@ -1,7 +1,5 @@
 """Loads a model: an exported graph on ONNX Runtime where the directory holds one, PyTorch otherwise."""
 
-from __future__ import annotations
-
 import os
 from importlib import import_module
 from pathlib import Path

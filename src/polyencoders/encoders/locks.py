@@ -1,7 +1,5 @@
 """One lock for each model: a tokeniser must not be used by two threads at once, whichever objects share the model."""
 
-from __future__ import annotations
-
 import threading
 from typing import Any
 from weakref import WeakKeyDictionary

@@ -4,8 +4,6 @@ An `Encoder` encodes queries and documents apart; a `PairScorer` reads a query a
 and exported graphs both keep this contract.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeGuard
 

@@ -3,8 +3,6 @@
 Tokenisers are called as those of transformers are.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Scores pairs and ranks documents, for every model in the same way. Equal texts get equal scores."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise

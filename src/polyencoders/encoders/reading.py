@@ -1,7 +1,5 @@
 """Which words of a query its codes are made of, from the shares of its tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The entropy of documents' attention over a poly-encoder's codes: low where documents tell the codes apart."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Bootstrap confidence intervals over queries, for one model or for the difference of two."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ Ties count against the model: a right answer is ranked below a wrong one with th
 document name, and many published scripts by position, which rewards a model that scores everything alike.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Ranks the right answers of a task by a model's scores, in bounded memory however large the corpus is."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

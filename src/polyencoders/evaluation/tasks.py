@@ -1,7 +1,5 @@
 """Tasks: what each query ranks (given candidates, sampled candidates, or a corpus), and which answers are right."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

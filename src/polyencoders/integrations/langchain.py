@@ -1,7 +1,5 @@
 """LangChain components: a reranker by any of our models, and a retriever over our index."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, Literal

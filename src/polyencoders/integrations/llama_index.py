@@ -1,7 +1,5 @@
 """LlamaIndex components: a node postprocessor that reranks by any of our models, and a retriever over our index."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 Of a backbone it takes the tokeniser and the token embeddings, and no layers.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self

@@ -4,8 +4,6 @@ A backbone is any Hugging Face encoder or a sentence-transformers model. Its own
 defaults of the document side, so that document vectors are the backbone's own.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What every model does in the same way: settings are checked, and it is saved whole or not at all, with its card."""
 
-from __future__ import annotations
-
 import copy
 import json
 import os

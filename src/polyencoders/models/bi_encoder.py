@@ -1,7 +1,5 @@
 """The bi-encoder: one vector a text, and the inner product of two (Humeau et al. 2020, section 4.2)."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

@@ -3,8 +3,6 @@
 No path of the machine gets into a card.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

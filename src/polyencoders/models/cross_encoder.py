@@ -1,7 +1,5 @@
 """The cross-encoder: query and document in one sequence, the first output times W (Humeau et al. 2020, section 4.3)."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

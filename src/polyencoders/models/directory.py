@@ -3,8 +3,6 @@
 The modules are built here, from `modules.json`, with our own module classes by name: no remote code is run for them.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ A `DualEncoder` is a `SentenceTransformer`, so its trainer, losses, evaluators a
 which side a text is on, and cuts long queries from the oldest end.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Names a part of a model by its weights and settings. Caches and indexes are keyed by the name."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping

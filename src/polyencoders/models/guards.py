@@ -1,7 +1,5 @@
 """Stops sentence-transformers' evaluators that score a poly-encoder's vectors by something else than its score."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sentence_transformers.sentence_transformer.evaluation import RerankingEvaluator, TripletEvaluator

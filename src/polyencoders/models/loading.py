@@ -1,7 +1,5 @@
 """Loads a saved PyTorch model of any architecture, by what its directory says it is."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

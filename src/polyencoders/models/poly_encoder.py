@@ -1,7 +1,5 @@
 """The poly-encoder: one vector a document, m a query, and the document attends over them (Humeau et al. 2020, 4.4)."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterator, Sequence

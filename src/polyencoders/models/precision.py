@@ -1,7 +1,5 @@
 """Tells whether bf16 pays on this machine, and handles weights that are stored in half precision."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

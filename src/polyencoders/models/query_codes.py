@@ -4,8 +4,6 @@ A text of fewer than m tokens has fewer codes of the kinds `first` and `last`; t
 reads as absent.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal, Self, get_args
 
 import torch

@@ -1,7 +1,5 @@
 """Gives a model a query side with more to train, and leaves its document side: stored vectors stay valid."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -3,8 +3,6 @@
 The first output, the mean and the maximum are sentence-transformers' own `Pooling`.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal, get_args
 
 from sentence_transformers.base.modules.module import Module

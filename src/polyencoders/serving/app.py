@@ -1,7 +1,5 @@
 """The server as one ASGI application: routes, errors, limits, metrics and the page."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -3,8 +3,6 @@
 A client has so long to send headers, to read an answer, and to stop sending. `limits.py` limits the time of a body.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import socket

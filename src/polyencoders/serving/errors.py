@@ -3,8 +3,6 @@
 A message never contains a path of the machine.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Mapping, MutableMapping

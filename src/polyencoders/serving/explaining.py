@@ -1,7 +1,5 @@
 """Explains the score of a document: which query codes it attended to, and which words those codes read."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

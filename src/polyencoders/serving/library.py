@@ -1,7 +1,5 @@
 """The index behind a server: many requests search it at once, one at a time changes it."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@ Plain ASGI around the whole application. Starlette has no such limits, and its c
 formats of our clients.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import binascii

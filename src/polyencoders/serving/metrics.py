@@ -1,7 +1,5 @@
 """Prometheus figures, and a line of JSON in the log for every request. Neither contains any text of a client."""
 
-from __future__ import annotations
-
 import logging
 import re
 import time

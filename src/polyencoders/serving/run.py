@@ -1,7 +1,5 @@
 """Runs a server in this process: uvicorn, signals and logs."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import socket

@@ -1,7 +1,5 @@
 """The settings of a server, and its limits with their units."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 

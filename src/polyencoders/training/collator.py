@@ -4,8 +4,6 @@ The first column is the query, the others are documents. sentence-transformers' 
 side; without this stamp a query would silently be encoded as a document.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from typing import Any

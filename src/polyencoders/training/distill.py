@@ -1,7 +1,5 @@
 """Distillation: a teacher scores lists of documents, and a bi- or poly-encoder learns from the scores."""
 
-from __future__ import annotations
-
 import os
 import random
 from collections.abc import Callable, Sequence

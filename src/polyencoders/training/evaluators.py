@@ -1,7 +1,5 @@
 """Evaluators that choose the checkpoint, as sentence-transformers' trainers call them, and the lists they rank."""
 
-from __future__ import annotations
-
 import csv
 import logging
 import random

@@ -4,8 +4,6 @@ For each side of a bi- or poly-encoder, the modules before the first one that is
 outputs are kept on disk by content; codes and maps then train in seconds.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

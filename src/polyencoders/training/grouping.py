@@ -4,8 +4,6 @@ A batch is as wide as its longest text. A third to two thirds of a real batch is
 words do. The outputs are the same: a text's outputs do not depend on its padding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial

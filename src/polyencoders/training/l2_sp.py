@@ -6,8 +6,6 @@ This is weight decay towards the starting point in place of 0 (Li, Grandvalet an
 decoupled from the gradients as in AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101).
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

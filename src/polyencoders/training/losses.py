@@ -1,7 +1,5 @@
 """The losses: cross-entropy over the batch or over sampled negatives, and distillation from a teacher's scores."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

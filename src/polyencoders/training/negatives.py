@@ -12,8 +12,6 @@ document that scores nearly as high as the right answer, because it is often rig
 For a positive score the first is `margin * positive`. Of what is left, n are drawn from the ranks [a, b).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 What is drawn at place k of a run depends only on the seed and k, so an interrupted run goes on with the same pairs.
 """
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections.abc import Sequence

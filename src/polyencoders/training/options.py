@@ -1,7 +1,5 @@
 """The options of a training run, with defaults for a few thousand pairs and one machine."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import inf

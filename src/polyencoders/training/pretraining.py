@@ -1,7 +1,5 @@
 """One pre-training run, from conversations to a backbone saved: what `polyencoders pretrain` calls."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

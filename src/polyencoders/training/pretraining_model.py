@@ -1,7 +1,5 @@
 """A backbone with the two heads of pre-training: masked tokens, and whether an utterance follows a context."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

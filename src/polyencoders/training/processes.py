@@ -3,8 +3,6 @@
 In a single process every function here returns what it is given.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, TypeVar
 

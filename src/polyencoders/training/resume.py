@@ -1,7 +1,5 @@
 """Resumes an interrupted run: its last checkpoint, if it is the same run, and what it noted when it began."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """One training run, from a model and examples to the best model saved: what `polyencoders train` calls."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """A teacher: a model whose scores another model learns from. Scores are computed once and kept on disk."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -6,8 +6,6 @@ stops the run; the best checkpoint is loaded, or the run fails; nothing of a mod
 on a trained model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path

@@ -5,8 +5,6 @@ then searched in the index, with its own model and with the new one. The new mod
 version of it, only if they confirm it.
 """
 
-from __future__ import annotations
-
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence

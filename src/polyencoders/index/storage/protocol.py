@@ -1,7 +1,5 @@
 """What an index needs of the place it lies in: a few verbs on files, which are named by their path below it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager

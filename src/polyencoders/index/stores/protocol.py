@@ -1,7 +1,5 @@
 """What a vector store has to offer so that a poly-encoder can search it, and what our own stores have in common."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self

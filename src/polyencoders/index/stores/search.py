@@ -19,8 +19,6 @@ but for numbers so small that float32 loses them, which (with `tiny` the smalles
 `2 d tiny max(1, |y|, |c|)`.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

@@ -3,8 +3,6 @@
 The browser may load nothing from elsewhere, run no script but `page.js`, and make no HTML of texts.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 from importlib.resources import files

@@ -1,7 +1,5 @@
 """Used by all routes: what is served now, and checks of texts against the limits."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 

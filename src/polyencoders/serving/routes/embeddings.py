@@ -1,7 +1,5 @@
 """Document vectors, in the format of OpenAI's embeddings."""
 
-from __future__ import annotations
-
 import base64
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Rankings with the reasons for each score, and rankings by several models: what the page shows."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

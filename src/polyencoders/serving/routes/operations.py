@@ -1,7 +1,5 @@
 """Health, information, metrics, and reloading."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Reranking, in the formats of Cohere and of text-embeddings-inference."""
 
-from __future__ import annotations
-
 import uuid
 from typing import Annotated, Any
 
