@@ -15,13 +15,25 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from polyencoders.cli import compare
-from polyencoders.cli.comparison_table import markdown
+from polyencoders.cli.comparison_table import table
 from polyencoders.training import TrainingOptions
 
 TUNED = ("bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "arc-ii", "cross", "cross-warm")
 FROZEN = ("bi", "bi-attention", "poly-4", "poly-16")
+
+
+def markdown(summary: dict[str, Any]) -> str:
+    """The table in Markdown, with the machine it was measured on."""
+    shown = table(summary)
+    header = [str(column.header) for column in shown.columns]
+    cells = zip(*(column.cells for column in shown.columns), strict=True)
+    lines = ["| " + " | ".join(map(str, line)) + " |" for line in (header, ["---"] * len(header), *cells)]
+    where = ", ".join(f"{name} {value}" for name, value in summary["machine"].items())
+    notes = f"\n{shown.caption}. (frozen): codes and maps alone were trained.\n\nMeasured on: {where}.\n"
+    return "\n".join([*lines, notes])
 
 
 def main() -> None:

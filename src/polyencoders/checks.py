@@ -8,8 +8,6 @@ from polyencoders.errors import ModelError
 def check_whole_number(setting: str, value: Any, at_least: int = 1) -> int:
     """Return the value if it is a whole number and large enough; otherwise raise a `ModelError`.
 
-    Examples
-    --------
     >>> check_whole_number("m", 2.5)
     Traceback (most recent call last):
     polyencoders.errors.ModelError: m must be a whole number of at least 1, got 2.5
@@ -22,8 +20,6 @@ def check_whole_number(setting: str, value: Any, at_least: int = 1) -> int:
 def shown(value: Any) -> str:
     """Return a value and its type, short enough for one line of an error message.
 
-    Examples
-    --------
     >>> shown(5)
     'int 5'
     """

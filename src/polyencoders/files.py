@@ -18,8 +18,6 @@ def whole_directory(
     `replaced` go; others that the new ones do not replace, such as checkpoints, are kept. A `path` that is a file
     raises a `NotADirectoryError`.
 
-    Examples
-    --------
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with whole_directory(f"{folder}/model") as scratch:
     ...         _ = (scratch / "weights").write_text("1 2 3")

@@ -22,8 +22,7 @@ from polyencoders.files import cache_folder
 
 logger = logging.getLogger(__name__)
 
-_KEYS_AT_ONCE = 500
-"""SQLite takes a few thousand values in one question."""
+_KEYS_AT_ONCE = 500  # SQLite takes a few thousand values in one question
 
 
 class Store:
@@ -33,23 +32,11 @@ class Store:
     a file. Every array has a checksum. A damaged array or file is as good as a missing one, and what cannot be written
     is not kept: a warning is logged, and the caller computes again.
 
-    Parameters
-    ----------
-    path
-        The file. Its folder has to exist. None: nothing is kept.
-    fingerprint
-        Hexadecimal digits that say what computes the arrays; they go into every key. One file may hold the arrays of
-        several fingerprints.
-    journal
-        `delete` also works on network file systems. `wal` writes faster, for processes of one machine.
+    A `path` whose folder has to exist is the file; with None nothing is kept. The hexadecimal `fingerprint` says what
+    computes the arrays, and goes into every key: one file may hold the arrays of several. The `journal` `delete` also
+    works on network file systems, `wal` writes faster, for processes of one machine. `error` is why the file cannot be
+    used at all, or None; the store is then empty and keeps nothing.
 
-    Attributes
-    ----------
-    error
-        Why the file cannot be used at all, or None. The store is then empty and keeps nothing.
-
-    Examples
-    --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = Store(Path(folder) / "arrays.sqlite", "00ff")

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyencoders.data import DocumentFile, read_documents, read_texts, tables
+from polyencoders.data import DocumentFile, read_texts, tables
 from polyencoders.errors import DataError
 
 
@@ -36,7 +36,7 @@ def written(folder, content, name):
 
 
 def rows(path, **fields):
-    return list(read_documents(path, **fields))
+    return list(DocumentFile(path, **fields))
 
 
 def error_of(path, **fields):
@@ -542,7 +542,7 @@ def test_names_the_index_refuses_are_left_to_it(tmp_path):
 
 def test_the_page_says_what_is_printed(tmp_path, monkeypatch, capsys):
     page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n((?:(?!```).)*read_documents.*?)```", page, re.S)
+    (code,) = re.findall(r"```python\n((?:(?!```).)*DocumentFile.*?)```", page, re.S)
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert capsys.readouterr().out == "".join(re.findall(r"^# (.*\n)", code, re.M))

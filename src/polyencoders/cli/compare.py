@@ -32,10 +32,8 @@ if TYPE_CHECKING:
     from polyencoders.evaluation import CorpusTask
     from polyencoders.training import TrainingOptions
 
-ROUNDS = 9
-"""Rounds of timing, after one that warms up."""
-AS_IT_COMES = "as it comes"
-"""The row of the backbone without training."""
+ROUNDS = 9  # Rounds of timing, after one that warms up
+AS_IT_COMES = "as it comes"  # The row of the backbone without training
 IDENTITY = ("data", "backbone", "architecture", "frozen", "steps", "seed", "settings")
 """What makes a run this run. A plan with another setting does not reuse it."""
 
@@ -45,8 +43,7 @@ class Plan:
     """What is compared, and how. The defaults are those of the command line, whose help describes most fields."""
 
     data: str
-    options: TrainingOptions
-    """Options of every training, except for the seed."""
+    options: TrainingOptions  # Options of every training, except for the seed
     backbone: str = DEFAULT_BACKBONE
     architectures: Sequence[str] = ("bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "cross-warm")
     seeds: Sequence[int] = (0,)
@@ -54,16 +51,14 @@ class Plan:
     queries: int = 500
     candidates: int = 20
     corpus: int = 2000
-    corpus_queries: int = 250
-    """The most documents, and queries, of the whole-corpus measure."""
+    corpus_queries: int = 250  # The most documents, and queries, of the whole-corpus measure
     cross_batch_size: int = 8
     cross_negatives: int = 15
     """For models that read `batch x (1 + negatives)` pairs a step. The batch of the others would take them hours."""
     query_length: int = 64
     document_length: int = 64
     """For every model alike (of a pair: both together), as a batch is as wide as its longest text."""
-    sizes: Sequence[int] = (100, 1_000, 10_000)
-    """Numbers of documents to time a query against."""
+    sizes: Sequence[int] = (100, 1_000, 10_000)  # Numbers of documents to time a query against
 
 
 def compare(

@@ -1,6 +1,4 @@
-"""The summary of a comparison's runs, and its table for the terminal and in Markdown."""
-
-from __future__ import annotations
+"""The summary of a comparison's runs, and its table for the terminal."""
 
 import json
 import os
@@ -38,7 +36,7 @@ def groups(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return named
 
 
-def summarised(rows: list[Row], latencies: dict[str, dict[int, Latency]]) -> dict[str, Any]:
+def summarised(rows: list[Row], latencies: "dict[str, dict[int, Latency]]") -> dict[str, Any]:
     """Summarise runs: means over seeds, their spread, times, and the machine."""
     table_rows = []
     for label, group in groups(rows).items():
@@ -103,17 +101,6 @@ def table(summary: dict[str, Any], metrics: bool = True, times: bool = True) -> 
             *(_latency(row["ms"].get(size)) for size in sizes),
         )
     return shown
-
-
-def markdown(summary: dict[str, Any]) -> str:
-    """The table in Markdown, with the machine it was measured on."""
-    shown = table(summary)
-    header = [str(column.header) for column in shown.columns]
-    cells = zip(*(column.cells for column in shown.columns), strict=True)
-    lines = ["| " + " | ".join(map(str, line)) + " |" for line in (header, ["---"] * len(header), *cells)]
-    where = ", ".join(f"{name} {value}" for name, value in summary["machine"].items())
-    notes = f"\n{shown.caption}. (frozen): codes and maps alone were trained.\n\nMeasured on: {where}.\n"
-    return "\n".join([*lines, notes])
 
 
 def _metric(metric: dict[str, Any] | None) -> str:

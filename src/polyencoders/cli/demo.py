@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from polyencoders.index import Index
 
 CONVERSATIONS = 5
-TURNS = 3
-"""The most turns of a conversation."""
+TURNS = 3  # The most turns of a conversation
 
 
 def demo(output: Annotated[Path, Option(help="Where the trained model is saved.")] = Path("models/demo")) -> None:

@@ -18,8 +18,7 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-console = Console(quiet=not is_first())
-"""Prints in the first of several processes that train together, and in no other."""
+console = Console(quiet=not is_first())  # Prints in the first of several processes that train together, and in no other
 
 
 def quieten() -> None:

@@ -1,7 +1,5 @@
 """`polyencoders evaluate`: how well a model ranks, with intervals."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Sequence
@@ -72,7 +70,7 @@ def evaluate(
             scratch.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
 
 
-def task_of(examples: list[Example], corpus: Sequence[str], protocol: str, candidates: int, seed: int) -> Task:
+def task_of(examples: "list[Example]", corpus: Sequence[str], protocol: str, candidates: int, seed: int) -> "Task":
     """What each query ranks: its own list, the set's one list for all, or what was asked for."""
     from polyencoders import evaluation
 

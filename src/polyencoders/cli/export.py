@@ -10,8 +10,7 @@ from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console
 from polyencoders.cli.options import Model, Seed
 
-QUERIES = 200
-"""Held-out queries that a precision is tried on, at most."""
+QUERIES = 200  # Held-out queries that a precision is tried on, at most
 
 
 def export(

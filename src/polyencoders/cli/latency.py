@@ -19,12 +19,9 @@ MOST_PAIRS = 1_000
 class Latency:
     """Milliseconds of a query against a number of documents."""
 
-    encoding: float
-    """Encoding the query; 0 for a cross-encoder."""
-    scoring: float
-    """Scoring all documents and choosing the ten best."""
-    extrapolated: bool = False
-    """Whether `scoring` was measured on `MOST_PAIRS` documents and multiplied."""
+    encoding: float  # Encoding the query; 0 for a cross-encoder
+    scoring: float  # Scoring all documents and choosing the ten best
+    extrapolated: bool = False  # Whether `scoring` was measured on `MOST_PAIRS` documents and multiplied
 
 
 def measure_latency(

@@ -34,8 +34,7 @@ class Recipe:
 
     architecture: str
     backbone: str
-    settings: dict[str, Any]
-    """Settings of the architecture's class."""
+    settings: dict[str, Any]  # Settings of the architecture's class
     train: str
     validation: str | None
     """None: a part of `train`. Both are data as `read_source` takes it."""

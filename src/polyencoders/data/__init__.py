@@ -2,14 +2,14 @@
 
 An `Example` is a query and its right answers. `load_examples` reads a data set by its name: the built-in one, a JSON
 Lines file, or a set in one of the field's formats (docs/data.md). `training_dataset` makes the table that a trainer
-takes, `read_texts` reads documents to rank, and `read_documents` streams the documents of an index with their metadata.
+takes, `read_texts` reads documents to rank, and `DocumentFile` streams the documents of an index with their metadata.
 What cannot be used is a `DataError`, whose message begins with the file and the line number.
 """
 
 from polyencoders.data.beir import Retrieval, read_beir, read_scifact
 from polyencoders.data.chitchat import chitchat, chitchat_replies
 from polyencoders.data.conversations import read_self_dialogue
-from polyencoders.data.documents import DocumentFile, read_documents
+from polyencoders.data.documents import DocumentFile
 from polyencoders.data.examples import Example, Query, training_dataset
 from polyencoders.data.formats import load_examples, read_source
 from polyencoders.data.json_dialogues import read_dailydialogpp, read_dstc7, read_mutual
@@ -35,7 +35,6 @@ __all__ = [
     "read_clinc150",
     "read_convai2",
     "read_dailydialogpp",
-    "read_documents",
     "read_dstc7",
     "read_jsonl",
     "read_labelled",

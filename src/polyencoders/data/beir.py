@@ -17,8 +17,7 @@ from polyencoders.data.sources import Source, with_validation
 from polyencoders.data.tables import has_columns, named_rows
 from polyencoders.errors import DataError
 
-Qrels = dict[str, dict[str, int]]
-"""For each query's id, how relevant each judged document is, by its id."""
+Qrels = dict[str, dict[str, int]]  # For each query's id, how relevant each judged document is, by its id
 # numpy prints a list of strings with one on each line, in single or double quotes.
 _SENTENCE = re.compile(r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"")
 
@@ -123,16 +122,6 @@ def read_scifact(path: str | os.PathLike[str]) -> Retrieval:
         "test": _claims(folder / "claims_validation.csv", queries, corpus),
     }
     return Retrieval(corpus, queries, qrels)
-
-
-def beir_source(path: str, seed: int) -> Source:
-    """``beir:PATH``: a BEIR folder."""
-    return read_beir(path).source(seed)
-
-
-def scifact_source(path: str, seed: int) -> Source:
-    """``scifact:PATH``: the folder with the tables."""
-    return read_scifact(path).source(seed)
 
 
 def _add_judgement(

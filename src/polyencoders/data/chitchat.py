@@ -14,27 +14,11 @@ def chitchat(turns: int = 3) -> Splits:
 
     Each of the 131,557 turns that follow another is an example. About 80% of the 7,168 conversations are for training,
     10% for validation, 10% for testing. A hash of its words says where a conversation is, so one that was recorded
-    twice is on one split only.
+    twice is on one split only. Examples are in the order of the conversations, with white space normalised.
 
-    Parameters
-    ----------
-    turns
-        The largest number of turns in a query, 1 or more.
+    `turns` is the largest number of turns in a query; below 1 it is a DataError. Raises a MissingExtraError when
+    ``chitchat-dataset`` is not installed.
 
-    Returns
-    -------
-    Splits
-        Examples in the order of the conversations, with white space normalised.
-
-    Raises
-    ------
-    MissingExtraError
-        ``chitchat-dataset`` is not installed.
-    DataError
-        `turns` is below 1.
-
-    Examples
-    --------
     >>> chitchat(turns=3).train[0].query
     ('Hello How are you doing today?',)
     """

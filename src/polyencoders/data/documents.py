@@ -139,19 +139,6 @@ class DocumentFile:
         return {"text": text, "id": value, **record}
 
 
-def read_documents(path: str | os.PathLike[str], text: str = "text", id: str = "id") -> DocumentFile:
-    """Returns a `DocumentFile`, whose documents are read as they are needed. The `id` must be there, unless it is "id".
-
-    >>> import pathlib, tempfile
-    >>> path = pathlib.Path(tempfile.mkdtemp(), "menu.jsonl")
-    >>> _ = path.write_text('{"title": "Tea is served at four.", "hours": [16, 17]}')
-    >>> documents = read_documents(path, text="title")
-    >>> list(documents), documents.fraction
-    ([{'text': 'Tea is served at four.', 'hours': [16, 17]}], 1.0)
-    """
-    return DocumentFile(path, text, None if id == "id" else id)
-
-
 def _check_string(name: str, value: Any) -> None:
     check_text(name, value)
     if "\0" in value:

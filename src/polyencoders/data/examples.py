@@ -1,7 +1,5 @@
 """An example: a query, its right answers, and what to rank them against. Checks it, and makes a trainer's table."""
 
-from __future__ import annotations
-
 import logging
 import reprlib
 from collections.abc import Iterable, Sequence
@@ -15,8 +13,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Query = str | Sequence[str]
-"""A text, or the turns of a conversation, oldest first."""
+Query = str | Sequence[str]  # A text, or the turns of a conversation, oldest first
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 60
@@ -128,29 +125,13 @@ def right_answers(examples: Iterable[Example]) -> dict[tuple[str, ...], list[str
     return {query: list(right) for query, right in answers.items()}
 
 
-def training_dataset(examples: Sequence[Example]) -> datasets.Dataset:
+def training_dataset(examples: Sequence[Example]) -> "datasets.Dataset":
     """Makes the table that a sentence-transformers trainer takes: one row for each positive.
 
-    Parameters
-    ----------
-    examples
-        At least one.
+    Its columns are ``query`` (always a list of turns), ``positive`` (text) and ``negative_1`` to ``negative_k``, where
+    k is the smallest number of negatives that an example has. A warning says how many further ones are left out. Raises
+    a DataError when there are no examples, a MissingExtraError when ``datasets`` is not installed.
 
-    Returns
-    -------
-    datasets.Dataset
-        Columns ``query`` (always a list of turns), ``positive`` (text) and ``negative_1`` to ``negative_k``, where k is
-        the smallest number of negatives that an example has. A warning says how many further ones are left out.
-
-    Raises
-    ------
-    DataError
-        There are no examples.
-    MissingExtraError
-        ``datasets`` is not installed.
-
-    Examples
-    --------
     >>> table = training_dataset([Example("Two?", ["2", "two"], negatives=["3"])])
     >>> table.column_names, table[1]["positive"]
     (['query', 'positive', 'negative_1'], 'two')

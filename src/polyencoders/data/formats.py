@@ -14,7 +14,7 @@ from polyencoders.errors import DataError
 
 FORMATS: dict[str, Callable[[str, int], Source]] = {
     "babi": numbered_dialogues.babi_source,
-    "beir": beir.beir_source,
+    "beir": lambda path, seed: beir.read_beir(path).source(seed),
     "clinc150": labelled.clinc150_source,
     "convai2": numbered_dialogues.convai2_source,
     "dailydialog++": json_dialogues.dailydialogpp_source,
@@ -22,7 +22,7 @@ FORMATS: dict[str, Callable[[str, int], Source]] = {
     "dstc7": json_dialogues.dstc7_source,
     "labelled": labelled.source,
     "mutual": json_dialogues.mutual_source,
-    "scifact": beir.scifact_source,
+    "scifact": lambda path, seed: beir.read_scifact(path).source(seed),
     "self-dialogue": conversations.self_dialogue_source,
     "ubuntu": ubuntu.source,
     "ubuntu-irc": ubuntu.irc_source,
@@ -34,29 +34,13 @@ _EXPECTED = f"FORMAT:PATH with one of the formats {', '.join(FORMATS)}"
 
 
 def load_examples(source: str | os.PathLike[str], seed: int = 0) -> Splits:
-    """Loads a data set, split into training, validation and test.
+    """Loads a data set: examples to train on, to validate on and to test, and the list that all rank, if there is one.
 
-    Parameters
-    ----------
-    source
-        ``"chitchat"``, the path of a JSON Lines file (see `read_jsonl`), or ``"FORMAT:PATH"``, such as
-        ``"mutual:data/mutual"``. The formats are in docs/data.md.
-    seed
-        Splits a set that has no splits of its own into about 80%, 10% and 10% (see `split_examples`). In a set with
-        only training and test, chooses what is held out for validation.
+    `source` is ``"chitchat"``, the path of a JSON Lines file (see `read_jsonl`), or ``"FORMAT:PATH"``, such as
+    ``"mutual:data/mutual"``; the formats are in docs/data.md. Anything else, or what cannot be used, is a DataError.
+    `seed` splits a set that has no splits of its own into about 80%, 10% and 10% (see `split_examples`). In a set with
+    only training and test, it chooses what is held out for validation.
 
-    Returns
-    -------
-    Splits
-        The examples of the three splits, and the list that every query ranks, where the set has one.
-
-    Raises
-    ------
-    DataError
-        `source` is none of these, or what it names cannot be used.
-
-    Examples
-    --------
     >>> load_examples("chitchta")
     Traceback (most recent call last):
     polyencoders.errors.DataError: chitchta: neither a file nor a built-in data set (chitchat), did you mean "chitchat"?

@@ -18,20 +18,11 @@ _FIELDS = ("query", "positive", "positives", "negatives", "candidates")
 def read_jsonl(path: str | os.PathLike[str]) -> list[Example]:
     """Reads examples, one JSON object on each line. A DataError names the file and the line.
 
-    Parameters
-    ----------
-    path
-        A file of UTF-8 JSON Lines, plain or gzipped (recognised by content). Fields: ``query`` (a text, or a list of
-        turns, oldest first), ``positive`` or ``positives`` (a text or a list of texts; one of the two), and optionally
-        ``negatives`` and ``candidates`` (lists of texts). Blank lines are skipped.
+    `path` is a file of UTF-8 JSON Lines, plain or gzipped (recognised by content). Fields: ``query`` (a text, or a list
+    of turns, oldest first), ``positive`` or ``positives`` (a text or a list of texts; one of the two), and optionally
+    ``negatives`` and ``candidates`` (lists of texts). Blank lines are skipped. Returns at least one example, in the
+    file's order.
 
-    Returns
-    -------
-    list of Example
-        In the file's order; at least one.
-
-    Examples
-    --------
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "mine.jsonl")
     >>> _ = path.write_text('{"query": ["Hi!", "Tea?"], "positive": "Yes, please."}')
@@ -44,22 +35,10 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[Example]:
 def write_jsonl(examples: Iterable[Example], path: str | os.PathLike[str]) -> None:
     """Writes examples so that `read_jsonl` gives them back. The file is written whole or not at all.
 
-    Parameters
-    ----------
-    examples
-        At least one.
-    path
-        A missing folder is made, an existing file replaced. The file is gzipped when its name ends in ``.gz``.
+    A missing folder is made, an existing file replaced. The file is gzipped when its name ends in ``.gz``. Raises a
+    DataError when there are no examples, and a PolyencodersError when the file cannot be written (a full disk, no
+    permission); an existing file is then untouched.
 
-    Raises
-    ------
-    DataError
-        There are no examples.
-    PolyencodersError
-        The file cannot be written (a full disk, no permission). An existing file is untouched.
-
-    Examples
-    --------
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "mine.jsonl.gz")
     >>> write_jsonl([Example("Tea?", "Yes, please.")], path)
@@ -83,20 +62,11 @@ def write_jsonl(examples: Iterable[Example], path: str | os.PathLike[str]) -> No
 def read_texts(path: str | os.PathLike[str]) -> list[str]:
     """Reads documents to rank, one on each line. A DataError names the file and the line.
 
-    Parameters
-    ----------
-    path
-        UTF-8, plain or gzipped. With a name ending in ``.jsonl``, ``.ndjson`` or ``.json`` (before ``.gz``), each line
-        is a JSON string or an object with a ``text`` field; its other fields are not read. With any other name, each
-        line is a text, without the white space around it. Blank lines are skipped.
+    `path` is UTF-8, plain or gzipped. With a name ending in ``.jsonl``, ``.ndjson`` or ``.json`` (before ``.gz``), each
+    line is a JSON string or an object with a ``text`` field; its other fields are not read. With any other name, each
+    line is a text, without the white space around it. Blank lines are skipped. Returns at least one text, in the file's
+    order, duplicates kept.
 
-    Returns
-    -------
-    list of str
-        In the file's order, duplicates kept; at least one.
-
-    Examples
-    --------
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "documents.txt")
     >>> _ = path.write_text("Tea is served at four.\\n\\nCoffee is out.\\n")

@@ -19,8 +19,7 @@ Row = TypeVar("Row")
 Value = TypeVar("Value")
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
-_BLOCK = 1 << 13
-"""Bytes of a gzip file that are read at a time."""
+_BLOCK = 1 << 13  # Bytes of a gzip file that are read at a time
 
 
 def suffix(path: Path) -> str:

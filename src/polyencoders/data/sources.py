@@ -1,7 +1,5 @@
 """What the readers of data sets share: a source of examples, the files of its splits, and turns as examples."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -33,7 +31,7 @@ class Source:
     corpus: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, conversations: Conversations) -> Source:
+    def of(cls, conversations: Conversations) -> "Source":
         """Makes a source without splits, whose conversations stay whole."""
         together = [number for number, examples in enumerate(conversations) for _ in examples]
         return cls(list(chain.from_iterable(conversations)), together=together)

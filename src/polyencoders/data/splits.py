@@ -40,25 +40,12 @@ def split_examples(
     Examples whose queries are the same text (ignoring case and white space) go to the same split. Answers may be on
     several: in many data sets (a FAQ, intents) a few answers serve every query, and training must show them all.
 
-    Parameters
-    ----------
-    examples
-        In any order; each split keeps this order.
-    validation, test
-        The fractions of the examples to put there: 0 or more, together less than 1. Above 0: at least one query.
-    seed
-        The same seed and examples give the same splits, on any machine.
-    together
-        For each example the number of its group, such as its conversation: a group goes to one split. None: examples
-        with the same query are a group.
+    `validation` and `test` are the fractions of the examples to put there: 0 or more, together less than 1; above 0 at
+    least one query. Each split keeps the order of the examples. The same seed and examples give the same splits, on any
+    machine. `together` has for each example the number of its group, such as its conversation: a group goes to one
+    split; with None, examples with the same query are a group. A DataError says that the fractions make no sense, or
+    that there are fewer groups than splits.
 
-    Raises
-    ------
-    DataError
-        The fractions make no sense, or there are fewer groups than splits.
-
-    Examples
-    --------
     >>> split_examples([Example(f"question {i}", "yes") for i in range(10)], validation=0.1, test=0.2)
     Splits(train=7, validation=1, test=2)
     """

@@ -9,8 +9,7 @@ from typing import Any
 from polyencoders.errors import ClusterError, MissingExtraError
 from polyencoders.scoring import set_threads
 
-LOCAL = "local"
-"""In place of an address: a cluster of this machine alone, which ends with this process."""
+LOCAL = "local"  # In place of an address: a cluster of this machine alone, which ends with this process
 
 _PASSED_ON = ("TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "HF_HOME", "PYTHONPATH")
 """Environment variables that workers get from this process."""
@@ -30,17 +29,8 @@ def the_ray() -> Any:
 def connect(address: str) -> None:
     """Join a cluster, unless this process has joined one already.
 
-    Parameters
-    ----------
-    address
-        `host:port` of the head; `auto`: the cluster of this machine; `local`: a new one, which ends with this process.
-
-    Raises
-    ------
-    ClusterError
-        No cluster answers there.
-    MissingExtraError
-        Ray is not installed.
+    The address is `host:port` of the head; `auto`: the cluster of this machine; `local`: a new one, which ends with
+    this process. Raises a `ClusterError` where no cluster answers, a `MissingExtraError` without Ray.
     """
     ray = the_ray()
     if ray.is_initialized():

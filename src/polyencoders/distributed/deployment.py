@@ -16,10 +16,8 @@ from polyencoders.errors import ClusterError, MissingExtraError, PolyencodersErr
 from polyencoders.index.storage import existing, place_of
 from polyencoders.serving.settings import GRACE, KEEP_ALIVE, Settings
 
-NAME = "polyencoders"
-"""The name of the application; a cluster has one."""
-LISTENING = 30.0
-"""Seconds until Ray Serve listens."""
+NAME = "polyencoders"  # The name of the application; a cluster has one
+LISTENING = 30.0  # Seconds until Ray Serve listens
 
 
 @dataclass
@@ -29,8 +27,7 @@ class Deployment:
     _serve: Any
     _handle: Any
     shards: Shards
-    host: str
-    """The address of the machine that listens."""
+    host: str  # The address of the machine that listens
 
     def reload(self) -> None:
         """Have it load the model and the index again, without waiting."""

@@ -40,7 +40,8 @@ def add(
     documents or none. This process reads and checks every document before the first is encoded, and keeps some 400
     bytes of each until the end. After an interruption the same call goes on where it stopped.
 
-    The index lies in a folder that all machines have under the same path. The model is sent to them.
+    The index lies in a folder that all machines have under the same path. The model is sent to them. docs/scaling.md,
+    "Encode on a cluster", has an example.
 
     Parameters
     ----------
@@ -67,10 +68,6 @@ def add(
         The index is in object storage, a machine does not see its folder, or it could not be written.
     ModelError
         The index's model cannot be loaded, here or on a worker.
-
-    Examples
-    --------
-    See docs/scaling.md, "Encode on a cluster".
     """
     in_a_folder(index.path)
     connect(address)

@@ -1,7 +1,5 @@
 """Starts the shards of an index, each in one or more replicas, and calls them; lost ones are called again."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 import time
@@ -12,28 +10,21 @@ from typing import Any
 from polyencoders.distributed.cluster import machines, the_ray
 from polyencoders.errors import ClusterError
 
-ANOTHER = 2.0
-"""Seconds without an answer after which another replica is called as well."""
-ROOM = 20.0
-"""Seconds to wait for processors that others use."""
+ANOTHER = 2.0  # Seconds without an answer after which another replica is called as well
+ROOM = 20.0  # Seconds to wait for processors that others use
 _PAUSE = 0.05
-_AT_ONCE = 4
-"""Calls that a shard runs at the same time: a search need not wait while a newer version is loaded."""
+_AT_ONCE = 4  # Calls that a shard runs at the same time: a search need not wait while a newer version is loaded
 
 
 class Shards:
     """Handles of an index's shards. They can be sent to other processes of the cluster."""
 
     def __init__(self, replicas: list[list[Any]], patience: float) -> None:
-        self.replicas = replicas
-        """By slice: the actors that hold it."""
-        self.patience = patience
-        """Seconds to wait for a lost shard."""
+        self.replicas = replicas  # By slice: the actors that hold it
+        self.patience = patience  # Seconds to wait for a lost shard
         self._turn = itertools.count()
-        self._down: set[Any] = set()
-        """Actors that are lost, until they do what `tend` asks."""
-        self._slow: set[Any] = set()
-        """Actors that did not answer in time, until they do."""
+        self._down: set[Any] = set()  # Actors that are lost, until they do what `tend` asks
+        self._slow: set[Any] = set()  # Actors that did not answer in time, until they do
         self._tended: dict[Any, Any] = {}
         self._tending = threading.Lock()
 
@@ -47,7 +38,7 @@ class Shards:
         patience: float,
         spare: int = 0,
         options: Mapping[str, str] | None = None,
-    ) -> Shards:
+    ) -> "Shards":
         """Start shards, which end with this process; the parameters are those of `ShardedIndex.on`.
 
         `spare` processors of the cluster are left free. Raises `ClusterError` if too few processors are there or free.

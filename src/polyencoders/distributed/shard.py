@@ -21,8 +21,7 @@ from polyencoders.scoring import set_threads
 Codes = NDArray[np.float32] | NDArray[np.float64]
 """`(q, m, d)`; searched as float64, and sent as float32 where that loses nothing."""
 
-VIEWS_KEPT = 2
-"""The view that is searched, and the one before it, for searches that began with it."""
+VIEWS_KEPT = 2  # The view that is searched, and the one before it, for searches that began with it
 
 
 class StaleViewError(IndexingError):
@@ -33,24 +32,19 @@ class Loaded(NamedTuple):
     """What a shard holds of a view."""
 
     documents: int
-    beside: int
-    """Documents that are not in the layout."""
-    tiles: int
-    """Tiles of the layout that have documents."""
+    beside: int  # Documents that are not in the layout
+    tiles: int  # Tiles of the layout that have documents
 
 
 class Part(NamedTuple):
     """What a shard found."""
 
     view: View
-    documents: int
-    """How many documents the shard holds."""
-    found: list[dict[int, Found]]
-    """By query and segment; places are those in the whole index."""
+    documents: int  # How many documents the shard holds
+    found: list[dict[int, Found]]  # By query and segment; places are those in the whole index
     records: dict[tuple[int, int], tuple[str, str | None, dict[str, Any]]]
     """Id, text and metadata of each document found, by segment and place."""
-    seconds: float
-    """How long the search took in the shard's process."""
+    seconds: float  # How long the search took in the shard's process
 
 
 class Shard:

@@ -3,8 +3,6 @@
 Every search asks all shards for the same view, and merges what they found as one machine merges its segments.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,11 +32,9 @@ from polyencoders.index.slices import View
 from polyencoders.index.snapshot import BESIDE, LAID_OUT, Snapshot
 from polyencoders.index.table import Table
 
-PATIENCE = 60.0
-"""Seconds to wait for a lost shard."""
+PATIENCE = 60.0  # Seconds to wait for a lost shard
 
-BEGINNING = 300.0
-"""Seconds within which all shards start and read their slices, or `patience` if that is longer."""
+BEGINNING = 300.0  # Seconds within which all shards start and read their slices, or `patience` if that is longer
 
 
 @dataclass(frozen=True)
@@ -52,8 +48,7 @@ class ShardedSnapshot(Snapshot):
     def __init__(self, table: Table, view: View, loaded: list[Loaded]) -> None:
         self._begin(table)
         self.view = view
-        self.documents = [one.documents for one in loaded]
-        """By shard."""
+        self.documents = [one.documents for one in loaded]  # By shard
         self.size = sum(self.documents)
         self.beside = sum(one.beside for one in loaded)
         self.tiles = sum(one.tiles for one in loaded)
@@ -65,8 +60,6 @@ class ShardedIndex(Index):
     Its folder has the same path on every machine of the cluster, or it lies in object storage. It does everything that
     `Index` does. Documents are added and deleted by this process.
 
-    Examples
-    --------
     >>> index = ShardedIndex.on("local", "answers", shards=4)  # doctest: +SKIP
     >>> index.search("it does not start", k=1).certified  # doctest: +SKIP
     True
@@ -91,7 +84,7 @@ class ShardedIndex(Index):
         patience: float = PATIENCE,
         partial: bool = False,
         storage_options: Mapping[str, str] | None = None,
-    ) -> ShardedIndex:
+    ) -> "ShardedIndex":
         """Open an index, and start its shards on a cluster.
 
         Parameters
@@ -147,10 +140,7 @@ class ShardedIndex(Index):
     def refresh(self) -> None:
         """Search the latest version from now on, once every shard has loaded it.
 
-        Raises
-        ------
-        ClusterError
-            A shard is lost and did not come back in time. The version before is still searched.
+        Raises a `ClusterError` where a lost shard did not come back in time. The version before is then still searched.
         """
         self._writer.refresh()
         held = self._snapshot

@@ -6,15 +6,9 @@ from collections.abc import Iterator, Sequence
 def batches(lengths: Sequence[int], tokens_at_once: int) -> Iterator[list[int]]:
     """Yield the places of texts of about the same length, the longest first: what does not fit in memory shows at once.
 
-    Parameters
-    ----------
-    lengths
-        Tokens of each text.
-    tokens_at_once
-        Tokens of a batch, padding included; a single longer text is a batch of its own.
+    `lengths` are the tokens of each text, `tokens_at_once` those of a batch, padding included; a single longer text is
+    a batch of its own.
 
-    Examples
-    --------
     >>> list(batches([2, 9, 2, 2], 6))
     [[1], [0, 2, 3]]
     """

@@ -58,28 +58,9 @@ class CachedRanking:
             )
 
     def rank(self, query: Query, documents: Sequence[str], top_k: int | None = None) -> list[Hit]:
-        """Rank documents by their score for one query, best first.
+        """Rank documents by their score for one query, best first: `[{"corpus_id", "score"}]`.
 
-        Parameters
-        ----------
-        query
-            A text, or a list of turns, the oldest first.
-        documents
-            Texts.
-        top_k
-            How many to return; all by default.
-
-        Returns
-        -------
-        list of Hit
-            `[{"corpus_id", "score"}]`; equal scores in the order given.
-
-        Raises
-        ------
-        TypeError
-            The query is not one, or the documents are not a list of texts.
-        ValueError
-            `top_k` is below 1, or a query of turns has none.
+        Arguments, order and errors are those of a model's `rank` (`Ranking.rank`).
         """
         check_ranking(documents, top_k)
         check_query(query)

@@ -5,13 +5,11 @@ find an old vector. Vectors are kept in memory up to a limit, dropping the least
 is given.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -19,8 +17,7 @@ from polyencoders.encoders.protocols import Encoder, Vectors
 from polyencoders.errors import ModelError
 from polyencoders.store import Store
 
-LIMIT = 512_000_000
-"""Bytes of vectors in memory: 333,000 of 384 dimensions."""
+LIMIT = 512_000_000  # Bytes of vectors in memory: 333,000 of 384 dimensions
 
 
 class DocumentCache:
@@ -63,13 +60,10 @@ class DocumentCache:
         self.model = model
         self.dimension = model.dimension
         self.bf16 = model.bf16_is_native if bf16 is None else bf16
-        self.hits = 0
-        """Texts whose vectors were found."""
-        self.misses = 0
-        """Texts that were encoded."""
+        self.hits = 0  # Texts whose vectors were found
+        self.misses = 0  # Texts that were encoded
         self._most = max(1, limit // (4 * self.dimension))
-        self._rows: OrderedDict[bytes, int] = OrderedDict()
-        self._slab: Vectors = np.empty((min(1024, self._most), self.dimension), dtype=np.float32)
+        self._vectors: OrderedDict[bytes, Vectors] = OrderedDict()  # The least recently used first
         self._lock = threading.Lock()
         maker = f"{model.fingerprints.documents} {'bf16' if self.bf16 else 'float32'}"
         self._fingerprint = hashlib.blake2b(maker.encode(), digest_size=16).hexdigest()
@@ -78,26 +72,15 @@ class DocumentCache:
             raise ModelError(f"{path}: cannot keep document vectors there ({self._store.error})")
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._vectors)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the vectors in memory."""
-        return int(self._slab.nbytes)
+        return 4 * self.dimension * len(self)
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
-        """Return the vectors of documents; encode those that are missing.
-
-        Parameters
-        ----------
-        texts
-            `n` documents.
-
-        Returns
-        -------
-        numpy.ndarray
-            `(n, d)`, float32.
-        """
+        """Return the vectors of `n` documents, `(n, d)` in float32; encode those that are missing."""
         return self.fill(texts, lambda missing: self.model.encode_documents(missing, self.bf16))
 
     def fill(self, texts: Sequence[str], encode: Callable[[list[str]], Vectors]) -> Vectors:
@@ -111,23 +94,23 @@ class DocumentCache:
             self.hits += len(keys) - len(places)
             self.misses += len(places)
         if missing:
-            fresh = encode([texts[of_it[0]] for of_it in places.values()])
+            fresh = np.asarray(encode([texts[of_it[0]] for of_it in places.values()]), dtype=np.float32)
             for of_it, vector in zip(places.values(), fresh, strict=True):
                 found[of_it] = vector
-            self._keep(list(places), np.asarray(fresh, dtype=np.float32))
+            self._store.put(dict(zip(places, fresh, strict=True)))
+            self._remember(places, fresh)
         return found
 
     def look_up(self, texts: Sequence[str]) -> tuple[Vectors, list[int]]:
         """Return the vectors `(n, d)` of documents that were found, and the places of those that were not."""
         return self._look_up([self._store.key(text) for text in texts])
 
-    def take_over(self, other: DocumentCache) -> None:
+    def take_over(self, other: "DocumentCache") -> None:
         """Start with the vectors in another cache's memory, if its model makes the same ones."""
         if other._fingerprint == self._fingerprint:
             with other._lock:
-                keys = list(other._rows)
-                vectors = other._slab[list(other._rows.values())]
-            self._remember(keys, vectors)
+                vectors = other._vectors.copy()
+            self._remember(vectors, vectors.values())
 
     def close(self) -> None:
         """Close the file."""
@@ -137,41 +120,22 @@ class DocumentCache:
         """Return the vectors of the keys, and the places of those that are nowhere."""
         vectors = np.empty((len(keys), self.dimension), dtype=np.float32)
         with self._lock:
-            there, rows, missing = [], [], []
+            missing = [place for place, key in enumerate(keys) if key not in self._vectors]
             for place, key in enumerate(keys):
-                row = self._rows.get(key)
-                if row is None:
-                    missing.append(place)
-                else:
-                    self._rows.move_to_end(key)
-                    there.append(place)
-                    rows.append(row)
-            vectors[there] = self._slab[rows]
+                if (vector := self._vectors.get(key)) is not None:
+                    self._vectors.move_to_end(key)
+                    vectors[place] = vector
         if missing and (kept := self._store.get([keys[place] for place in missing])):
             for place in missing:
                 if (vector := kept.get(keys[place])) is not None:
                     vectors[place] = vector
-            self._remember(list(kept), np.array(list(kept.values()), dtype=np.float32))
+            self._remember(kept, kept.values())
             missing = [place for place in missing if keys[place] not in kept]
         return vectors, missing
 
-    def _keep(self, keys: list[bytes], vectors: Vectors) -> None:
-        self._store.put(dict(zip(keys, vectors, strict=True)))
-        self._remember(keys, vectors)
-
-    def _remember(self, keys: list[bytes], vectors: Vectors) -> None:
+    def _remember(self, keys: Iterable[bytes], vectors: Iterable[Vectors]) -> None:
         with self._lock:
             for key, vector in zip(keys, vectors, strict=True):
-                if key not in self._rows:
-                    self._rows[key] = self._free_row()
-                self._slab[self._rows[key]] = vector
-
-    def _free_row(self) -> int:
-        used = len(self._rows)
-        if used >= self._most:
-            return self._rows.popitem(last=False)[1]  # the least recently used
-        if used == len(self._slab):
-            grown = np.empty((min(2 * used, self._most), self.dimension), dtype=np.float32)
-            grown[:used] = self._slab
-            self._slab = grown
-        return used
+                self._vectors[key] = vector.copy()  # a row alone would keep all rows of its array in memory
+                if len(self._vectors) > self._most:
+                    self._vectors.popitem(last=False)

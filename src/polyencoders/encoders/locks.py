@@ -11,8 +11,6 @@ _making = threading.Lock()
 def lock_of(model: Any) -> threading.RLock:
     """Return the lock under which a model is used: the same for every caller, as long as the model lives.
 
-    Examples
-    --------
     >>> class Model: ...
     >>> one, other = Model(), Model()
     >>> lock_of(one) is lock_of(one), lock_of(one) is lock_of(other)

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from polyencoders.encoders.queries import Query
 
 Vectors = NDArray[np.float32]
-Advance = Callable[[int], object]
-"""Called with a number of texts whenever so many more are done."""
+Advance = Callable[[int], object]  # Called with a number of texts whenever so many more are done
 
 
 def ignore(done: int) -> None:
@@ -24,36 +23,29 @@ def ignore(done: int) -> None:
 class Fingerprints(NamedTuple):
     """Names of what makes vectors: the same weights and settings give the same, others another."""
 
-    documents: str
-    """What makes document vectors: weights, lengths, the prompt."""
-    queries: str
-    """What makes query codes and scores them."""
+    documents: str  # What makes document vectors: weights, lengths, the prompt
+    queries: str  # What makes query codes and scores them
 
 
 class Word(NamedTuple):
     """A word as the tokeniser sees it, or one of its special tokens."""
 
     text: str
-    start: int
-    """Where it begins in the text that was read; 0, as `end`, for special tokens that the tokeniser adds."""
+    start: int  # Where it begins in the text that was read; 0, as `end`, for special tokens that the tokeniser adds
     end: int
-    special: bool
-    """Whether it is a token such as `[CLS]`, which stands for no word."""
+    special: bool  # Whether it is a token such as `[CLS]`, which stands for no word
 
 
 class QueryReading(NamedTuple):
     """A query as a model reads it, and which words each of its codes is made of."""
 
-    text: str
-    """What was tokenised: the prompt, if there is one, and the turns, joined, without what did not fit."""
+    text: str  # What was tokenised: the prompt, if there is one, and the turns, joined, without what did not fit
     prompt: str
-    was_cut: bool
-    """Whether the oldest part did not fit."""
+    was_cut: bool  # Whether the oldest part did not fit
     words: list[Word]
     shares: Vectors
     """`(m, words)`: the share of each word in each code. A row sums to 1, or to 0 where the code is absent."""
-    codes: Vectors
-    """`(m, d)`: the query codes."""
+    codes: Vectors  # `(m, d)`: the query codes
 
 
 class Scorer(Protocol):

@@ -12,20 +12,11 @@ from polyencoders.checks import shown
 QUERY, DOCUMENT, PADDING = 0, 1, -1
 """Which text of a pair a token belongs to, where both stand in one sequence."""
 
-Query = str | Sequence[str]
-"""A text, or the turns of a conversation, the oldest first."""
+Query = str | Sequence[str]  # A text, or the turns of a conversation, the oldest first
 
 
 def check_query(query: Any) -> Query:
-    """Return the query if it is a text or a list of turns.
-
-    Raises
-    ------
-    TypeError
-        It is neither.
-    ValueError
-        There are no turns.
-    """
+    """Return a query; raise a `TypeError` if it is neither a text nor turns, a `ValueError` if there are no turns."""
     if isinstance(query, str):
         return query
     if not isinstance(query, Sequence) or not all(isinstance(turn, str) for turn in query):
@@ -36,28 +27,15 @@ def check_query(query: Any) -> Query:
 
 
 def check_document(document: Any) -> str:
-    """Return the document if it is a text.
-
-    Raises
-    ------
-    TypeError
-        It is not.
-    """
+    """Return the document; raise a `TypeError` if it is not a text."""
     if not isinstance(document, str):
         raise TypeError(f"a document is a text, got {shown(document)}")
     return document
 
 
 def join_turns(query: Query, separator: str) -> str:
-    """Return one text for a query: itself, or its turns with the separator between them.
+    """Return one text for a query: itself, or its turns with the separator between them. Raises as `check_query`.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As `check_query`.
-
-    Examples
-    --------
     >>> join_turns(["Hi!", "Hello, how are you?"], " / ")
     'Hi! / Hello, how are you?'
     """
@@ -68,12 +46,7 @@ def join_turns(query: Query, separator: str) -> str:
 def query_text(query: Query, separator: str, tokenizer: Any, longest: int | None, prompt: str | None = None) -> str:
     """Return the text of a query that is tokenised: turns joined, and cut from the oldest end to fit beside its prompt.
 
-    `longest` counts the special tokens as well. With None nothing is cut.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `check_query`.
+    `longest` counts the special tokens as well. With None nothing is cut. Raises as `check_query`.
     """
     joined = join_turns(query, separator)
     if longest is None:

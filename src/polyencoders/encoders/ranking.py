@@ -26,8 +26,6 @@ class Hit(TypedDict, total=False):
 def is_pair(inputs: Any) -> bool:
     """Tell a pair of a query and a document from a list of pairs: a document is a text, and a pair is not.
 
-    Examples
-    --------
     >>> is_pair(("a query", "a document")), is_pair([("a query", "a document"), ("a query", "another")])
     (True, False)
     """
@@ -35,15 +33,8 @@ def is_pair(inputs: Any) -> bool:
 
 
 def as_pairs(inputs: Any) -> list[tuple[Query, str]]:
-    """Return a list of pairs of a query and a document, given one pair or a list of them.
+    """Return a list of pairs of a query and a document, given one pair or a list; anything else is a `TypeError`.
 
-    Raises
-    ------
-    TypeError
-        Something is not a pair, or not of a query and a document.
-
-    Examples
-    --------
     >>> as_pairs(("a query", "a document"))
     [('a query', 'a document')]
     >>> as_pairs([(["a turn", "another"], "a document")])
@@ -84,8 +75,6 @@ def check_ranking(documents: Any, top_k: int | None = None) -> None:
 def hits(scores: np.ndarray, documents: Sequence[str], top_k: int | None, return_documents: bool) -> list[Hit]:
     """Rank documents by score, best first; equal scores keep the order given.
 
-    Examples
-    --------
     >>> hits(np.array([0.5, 2.0]), ["a", "b"], top_k=1, return_documents=True)
     [{'corpus_id': 1, 'score': 2.0, 'text': 'b'}]
     """
@@ -102,8 +91,6 @@ def hits(scores: np.ndarray, documents: Sequence[str], top_k: int | None, return
 def distinct(items: Sequence[T]) -> tuple[list[T], list[int]]:
     """Return each distinct query, text or pair once, and for each one given its place in that list.
 
-    Examples
-    --------
     >>> distinct(["b", "a", "b"])
     (['b', 'a'], [0, 1, 0])
     """
@@ -172,7 +159,7 @@ class Ranking:
         TypeError
             The query is not one, or the documents are not a list of texts.
         ValueError
-            `top_k` is below 1.
+            `top_k` is below 1, or a query of turns has none.
         """
         check_ranking(documents, top_k)
         scores = self.score_lists([query], [documents], batch_size, bool(show_progress_bar))[0]
@@ -185,30 +172,10 @@ class Ranking:
         batch_size: int = 32,
         show_progress_bar: bool = False,
     ) -> list[Vectors]:
-        """Score each query with the documents of its own list.
+        """Score `q` queries, each with the documents of its own list: `q` float32 arrays, as long as the lists.
 
-        Parameters
-        ----------
-        queries
-            `q` texts or conversations.
-        documents
-            `q` lists of texts.
-        batch_size
-            Not needed here: batches are made by numbers of tokens.
-        show_progress_bar
-            Whether to show one.
-
-        Returns
-        -------
-        list of numpy.ndarray
-            `q` float32 arrays, as long as the lists.
-
-        Raises
-        ------
-        TypeError
-            They are not lists of queries and of lists of texts.
-        ValueError
-            There are more of the one than of the other.
+        Batches are made by numbers of tokens, so `batch_size` is not needed here. Raises a `TypeError` for anything but
+        lists of queries and of lists of texts, a `ValueError` where there are more of the one than of the other.
         """
         check_lists(queries, documents)
         pairs = [(query, text) for query, texts in zip(queries, documents, strict=True) for text in texts]
@@ -216,24 +183,9 @@ class Ranking:
         return np.split(scores, np.cumsum([len(texts) for texts in documents])[:-1]) if len(queries) else []
 
     def predict(self, inputs: Any, batch_size: int = 32, show_progress_bar: bool | None = None) -> Any:
-        """Score pairs of a query and a document, as a cross-encoder's `predict` does.
+        """Score a pair of a query and a document, or a list of `n` pairs, as a cross-encoder's `predict` does.
 
-        Parameters
-        ----------
-        inputs
-            A pair, or a list of pairs; a query is a text or a list of turns.
-        batch_size, show_progress_bar
-            As for `score_lists`.
-
-        Returns
-        -------
-        numpy.ndarray or numpy.float32
-            `(pairs,)` scores, or a single score for a single pair.
-
-        Raises
-        ------
-        TypeError
-            An input is not a pair of a query and a document.
+        Returns a single score, or `(n,)`. Raises a `TypeError` where an input is not a pair of the two.
         """
         scores = self._scores(as_pairs(inputs), bool(show_progress_bar))
         return scores[0] if is_pair(inputs) else scores

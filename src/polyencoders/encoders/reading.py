@@ -20,17 +20,9 @@ def reading(
 ) -> QueryReading:
     """Join tokens to words, and add up their shares.
 
-    Parameters
-    ----------
-    text, prompt, was_cut
-        As in `QueryReading`.
-    names, places, numbers, special
-        Of each of `t` tokens: its name, where it stands in the text, the number of its word (None where the tokeniser
-        does not say), and whether it is a special token.
-    shares
-        `(m, t)`: the share of each token in each code.
-    codes
-        `(m, d)`.
+    `text`, `prompt` and `was_cut` are as in `QueryReading`, `shares` `(m, t)` and `codes` `(m, d)`. Of each of the `t`
+    tokens are given its name, where it stands in the text, the number of its word (None where the tokeniser does not
+    say), and whether it is special.
     """
     words: list[Word] = []
     word_of_token = []

@@ -1,7 +1,5 @@
 """Measures how well a model ranks a task, and reports it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +54,7 @@ class Report:
             },
         }
 
-    def table(self) -> Table:
+    def table(self) -> "Table":
         """Return the report as a table for the terminal."""
         from rich.table import Table
 
@@ -79,7 +77,9 @@ def evaluate(
     show_progress_bar: bool = False,
     reranker: Reranker | None = None,
 ) -> Report:
-    """Measures how well a model ranks.
+    """Measures how well a model ranks: means with 95% bootstrap intervals.
+
+    The name of `R@k` in the report includes the number of documents: `R@1/20`.
 
     Parameters
     ----------
@@ -94,11 +94,6 @@ def evaluate(
         Texts, or pairs, that the model reads at a time. The result does not depend on it.
     reranker
         Reads the best documents of each query, as in a search; the ranks are those of the fused scores.
-
-    Returns
-    -------
-    Report
-        Means with 95% bootstrap intervals. The name of `R@k` includes the number of documents: `R@1/20`.
 
     Raises
     ------

@@ -29,28 +29,12 @@ class Interval:
 
 
 def bootstrap_interval(values: ArrayLike, seed: int = 0) -> Interval:
-    """Return the mean of per-query values and its 95% percentile bootstrap interval.
+    """Return the mean of per-query values `(q,)` and its 95% percentile bootstrap interval.
 
-    Parameters
-    ----------
-    values
-        One number for each query, `(q,)`.
-    seed
-        The same seed gives the same interval.
+    Its ends equal the mean where all values are the same. They are NaN for a single query. Queries are assumed to be
+    independent; turns of one conversation are not quite, so their intervals are slightly too narrow. The same `seed`
+    gives the same interval. Raises a `DataError` where there are no values, or one is not finite.
 
-    Returns
-    -------
-    Interval
-        Its ends equal the mean where all values are the same. They are NaN for a single query. Queries are assumed to
-        be independent; turns of one conversation are not quite, so their intervals are slightly too narrow.
-
-    Raises
-    ------
-    DataError
-        There are no values, or one is not finite.
-
-    Examples
-    --------
     >>> interval = bootstrap_interval([0, 1, 1, 1] * 25)
     >>> interval.mean, interval.low < 0.75 < interval.high
     (0.75, True)
@@ -84,25 +68,9 @@ def bootstrap_interval(values: ArrayLike, seed: int = 0) -> Interval:
 def paired_difference(values: ArrayLike, baseline: ArrayLike, seed: int = 0) -> Interval:
     """Return how much better `values` are than `baseline` on the same queries, with a 95% interval.
 
-    Parameters
-    ----------
-    values, baseline
-        One number for each query, in the same order, `(q,)` each.
-    seed
-        The same seed gives the same interval.
+    Both have one number for each query, `(q,)`, in the same order. There is a difference if the interval does not
+    contain 0. Raises a `DataError` where the two differ in length, are empty, or contain numbers that are not finite.
 
-    Returns
-    -------
-    Interval
-        The mean difference. There is a difference if the interval does not contain 0.
-
-    Raises
-    ------
-    DataError
-        The two differ in length, are empty, or contain numbers that are not finite.
-
-    Examples
-    --------
     >>> difference = paired_difference([1, 1, 0, 1] * 25, [1, 0, 0, 1] * 25)
     >>> difference.mean, difference.low > 0
     (0.25, True)

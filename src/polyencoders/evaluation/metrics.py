@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from polyencoders.errors import PolyencodersError
 
-CORPUS_DEPTH = 1000
-"""The lowest rank in a whole corpus at which a right answer counts as found, as in trec_eval."""
+CORPUS_DEPTH = 1000  # The lowest rank in a whole corpus at which a right answer counts as found, as in trec_eval
 
 _MEASURE = re.compile(r"(?:R|Success)@[1-9]\d*|(?:RR|MRR|AP|MAP|nDCG)(?:@[1-9]\d*)?")
 _KNOWN = "R@k, Success@k, MRR, MAP, nDCG, MRR@k, MAP@k, nDCG@k"
@@ -41,30 +40,13 @@ def pessimistic_ranks(scores: NDArray[Any], relevant: Sequence[int]) -> NDArray[
 def measure_ranks(
     ranks: Sequence[NDArray[np.int64]], measures: Sequence[str], depth: int | None = None
 ) -> dict[str, NDArray[np.float64]]:
-    """Return each measure of each query, given the ranks of its right answers.
+    """Return each measure of each query, `(q,)` by name, given the ranks of its right answers.
 
-    Parameters
-    ----------
-    ranks
-        For each of q queries the ranks of all its right answers, from `pessimistic_ranks`.
-    measures
-        Any of `R@k` (the fraction of a query's right answers in the first k), `Success@k`, `MRR`, `MAP`, `nDCG`; the
-        last three with or without a cut-off, as in `nDCG@10`.
-    depth
-        Right answers below this rank count as not found; at least the largest cut-off. None: all count.
+    `ranks` has for each of q queries the ranks of all its right answers, from `pessimistic_ranks`. `measures` are any
+    of `R@k` (the fraction of a query's right answers in the first k), `Success@k`, `MRR`, `MAP` and `nDCG`, the last
+    three with or without a cut-off, as in `nDCG@10`; others raise a `PolyencodersError`. Right answers below rank
+    `depth`, at least the largest cut-off, count as not found; with None all count.
 
-    Returns
-    -------
-    dict of str to ndarray
-        `(q,)` each, by the names given in `measures`.
-
-    Raises
-    ------
-    PolyencodersError
-        A measure is not one of those above.
-
-    Examples
-    --------
     >>> measure_ranks([np.array([1]), np.array([4])], ["R@1", "MRR"])
     {'R@1': array([1., 0.]), 'MRR': array([1.  , 0.25])}
     """

@@ -92,25 +92,11 @@ def sampled_candidates(
 ) -> CandidateTask:
     """Return a task that ranks one right answer among random answers to other queries: R@k/C of dialogue papers.
 
-    Parameters
-    ----------
-    examples
-        Each becomes a query with one of its positives, chosen at random, at a random position.
-    candidates
-        C, the length of each list, at least 2. The other C - 1 documents are drawn without repetition from the
-        distinct positives of all examples, never one that answers the same query in any example.
-    seed
-        The same seed and examples give the same lists.
-    extra_documents
-        More documents to draw from.
+    Each example becomes a query with one of its positives, chosen at random, at a random position of its list. The
+    other C - 1 of the C `candidates` are drawn without repetition from the distinct positives of all examples and the
+    `extra_documents`, never one that answers the same query in any example. The same seed and examples give the same
+    lists. Raises a `DataError` where there are no examples, or too few distinct texts.
 
-    Raises
-    ------
-    DataError
-        There are no examples, or too few distinct texts for C candidates.
-
-    Examples
-    --------
     >>> task = sampled_candidates([Example(f"{i} + 1?", str(i + 1)) for i in range(30)], candidates=10)
     >>> len(task.documents[7]), task.documents[7][task.relevant[7][0]]
     (10, '8')
@@ -143,21 +129,9 @@ def sampled_candidates(
 def whole_corpus(examples: Sequence[Example], extra_documents: Iterable[str] = ()) -> CorpusTask:
     """Return a task that ranks every document of the examples.
 
-    Parameters
-    ----------
-    examples
-        Their distinct positives, negatives and candidates are the corpus. Examples with the same query become one
-        query, and all their positives are right answers.
-    extra_documents
-        More documents of the corpus.
+    Their distinct positives, negatives and candidates, and the `extra_documents`, are the corpus. Examples with the
+    same query become one query, and all their positives are right answers. No examples are a `DataError`.
 
-    Raises
-    ------
-    DataError
-        There are no examples.
-
-    Examples
-    --------
     >>> task = whole_corpus([Example("Tea?", "Yes."), Example("Tea?", "No."), Example("Milk?", "Yes.")])
     >>> task.queries, task.corpus, task.relevant
     (['Tea?', 'Milk?'], ['Yes.', 'No.'], [[0, 1], [0]])
@@ -178,21 +152,10 @@ def whole_corpus(examples: Sequence[Example], extra_documents: Iterable[str] = (
 def given_corpus(examples: Sequence[Example], corpus: Sequence[str]) -> CorpusTask:
     """Return a task that ranks a given corpus, such as all replies of a system, or the names of all classes.
 
-    Parameters
-    ----------
-    examples
-        Each is a query of its own, even where another has the same text: what answers that one is wrong here
-        (`whole_corpus` merges the two).
-    corpus
-        The documents, such as the `corpus` of `polyencoders.data.Splits`. One given twice is ranked once.
+    Each example is a query of its own, even where another has the same text: what answers that one is wrong here
+    (`whole_corpus` merges the two). A document of the `corpus`, such as that of `polyencoders.data.Splits`, that is
+    given twice is ranked once. Raises a `DataError` where there are no examples, or a right answer is not in it.
 
-    Raises
-    ------
-    DataError
-        There are no examples, or a right answer is not in the corpus.
-
-    Examples
-    --------
     >>> task = given_corpus([Example("Tea?", "Yes."), Example("Tea?", "No.")], ["No.", "Perhaps.", "Yes."])
     >>> task.queries, task.corpus, task.relevant
     (['Tea?', 'Tea?'], ('No.', 'Perhaps.', 'Yes.'), [[2], [0]])

@@ -5,8 +5,6 @@ others, as they do with one scale for a whole batch, and what a text becomes doe
 `benchmarks/results/int8.md` compares this with the usual dynamic quantisation.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

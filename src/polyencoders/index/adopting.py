@@ -1,7 +1,5 @@
 """Vectors that exist already, as documents: from arrays, `.npy` files, Parquet files and LanceDB tables."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice

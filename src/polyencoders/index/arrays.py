@@ -1,7 +1,5 @@
 """Arrays of whatever library, as numpy's."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -5,8 +5,6 @@ They are kept in lists, whose names contain their own checksums. A register name
 noticed. In object storage the register is the one file that all writers change.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

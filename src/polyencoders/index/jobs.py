@@ -4,8 +4,6 @@ What is encoded lies beside the table until then, under a hash of what it was ma
 interruption finds it there; one with other documents or another model does not.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

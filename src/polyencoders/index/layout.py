@@ -5,8 +5,6 @@ it is written under another name and is whole when it has its own. In object sto
 objects and their checksums is there; readers map a copy that this machine keeps.
 """
 
-from __future__ import annotations
-
 import json
 import mmap
 import os

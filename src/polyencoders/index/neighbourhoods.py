@@ -3,8 +3,6 @@
 First k-means (FAISS); then each cluster is halved by its widest direction until 32 documents are left.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which model made an index: fingerprints of the weights and settings of both its sides, and the refusal of others."""
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -28,12 +26,12 @@ class Maker:
     queries: str  # Fingerprint of what makes query vectors or codes, and scores of them
 
     @classmethod
-    def of(cls, model: Encoder, name: str | None = None) -> Maker:
+    def of(cls, model: Encoder, name: str | None = None) -> "Maker":
         """The maker that a model is now."""
         return cls(model.architecture, name, model.dimension, *model.fingerprints)
 
     @classmethod
-    def parse(cls, text: str) -> Maker:
+    def parse(cls, text: str) -> "Maker":
         """The maker that `str` was given of."""
         return cls(**json.loads(text))
 

@@ -3,8 +3,6 @@
 Several processes hold all slices; each document is in exactly one, and keeps the place that it has in the whole.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +24,7 @@ class View(NamedTuple):
     layout: str | None  # The name of the layout; None: there is none
 
     @classmethod
-    def of(cls, table: Table) -> View:
+    def of(cls, table: Table) -> "View":
         """A version of the table with the newest layout."""
         return cls(table.version, latest(table.storage))
 
@@ -37,7 +35,7 @@ class Slice(Snapshot):
     `before` is a part read earlier. Raises OSError or ValueError if the layout is not there any more, or damaged.
     """
 
-    def __init__(self, table: Table, view: View, part: int, parts: int, before: Slice | None = None) -> None:
+    def __init__(self, table: Table, view: View, part: int, parts: int, before: "Slice | None" = None) -> None:
         self.view = view
         held = before.layout if before is not None and view.layout is not None else None
         if view.layout is not None:

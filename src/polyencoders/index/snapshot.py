@@ -1,7 +1,5 @@
 """One version of an index, held for searching: its vectors in segments, and which of their documents are there."""
 
-from __future__ import annotations
-
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Whether an index is whole: every file as it was written, every document readable and consistent."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Mapping
 
@@ -19,31 +17,12 @@ def verify(
     advance: Callable[[int], object] = lambda read: None,
     storage_options: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Find what is wrong with an index.
+    """Find what is wrong with an index: a sentence for each problem, none when it is whole.
 
-    The checksum of every file is compared with that of what was written, and every document is read.
+    The checksum of every file is compared with that of what was written, and every document is read. `advance` is
+    called with numbers of bytes read; `storage_options` are as for `Index.create`. Raises `IndexingError` if there is
+    no index.
 
-    Parameters
-    ----------
-    path
-        The index.
-    advance
-        Called with numbers of bytes read.
-    storage_options
-        As for `Index.create`.
-
-    Returns
-    -------
-    list of str
-        A sentence for each problem; empty when the index is whole.
-
-    Raises
-    ------
-    IndexingError
-        There is no index.
-
-    Examples
-    --------
     >>> verify("answers")  # doctest: +SKIP
     []
     """

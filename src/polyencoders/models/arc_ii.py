@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from polyencoders.checks import check_whole_number
+from polyencoders.models.base import settings_among
 from polyencoders.models.directory import hub_arguments, transformers_arguments
 from polyencoders.models.joint import JointEncoder
 
@@ -81,8 +82,7 @@ class ConvolutionalInteraction(InputModule):
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         tokenizer: Any = self.tokenizer
-        ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
-        return ids
+        return tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Turn token ids into `scores (b, 1)`."""
@@ -134,15 +134,8 @@ class ArcII(JointEncoder):
         Tokens of a query, the newest, at least 16; default 64.
     document_length
         Tokens of a document, the first, at least 16; default 32.
-    turn_separator
-        Stands between the turns of a conversation; default the tokeniser's separator.
-    **cross_encoder_arguments
-        As for sentence-transformers' `CrossEncoder`: `device`, `token`, `revision`, ...
-
-    Raises
-    ------
-    ModelError
-        A directory of another architecture, settings that contradict a saved model, damaged weights.
+    turn_separator, **cross_encoder_arguments
+        As for `CrossEncoder`, with its errors.
     """
 
     summary = (
@@ -159,11 +152,7 @@ class ArcII(JointEncoder):
         turn_separator: str | None = None,
         **cross_encoder_arguments: Any,
     ) -> None:
-        settings = {
-            "query_length": query_length,
-            "document_length": document_length,
-            "turn_separator": turn_separator,
-        }
+        settings = settings_among(locals())
         cross_encoder_arguments.setdefault("activation_fn", nn.Identity())
         super().__init__(model_name_or_path, settings=settings, **cross_encoder_arguments)
 

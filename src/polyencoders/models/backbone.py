@@ -32,12 +32,8 @@ def as_backbone(modules: Sequence[nn.Module], config: Mapping[str, Any], model_n
     """Return the backbone in a sentence-transformers model's modules.
 
     Its vectors count as normalised where it normalises them or compares them by cosine, which is its default. The
-    outputs of a plain encoder (an empty config) are left as they are, as in the paper.
-
-    Raises
-    ------
-    ModelError
-        The modules do not begin with a Transformer.
+    outputs of a plain encoder (an empty config) are left as they are, as in the paper. Raises a `ModelError` where the
+    modules do not begin with a Transformer.
     """
     transformer, *rest = modules
     if not isinstance(transformer, Transformer):

@@ -32,6 +32,12 @@ _PARTS_OF_A_MODEL = re.compile(
 _counting = threading.Lock()
 
 
+def settings_among(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an architecture's own settings among its constructor's `locals()`; `..._arguments` are passed on."""
+    others = ("self", "__class__", "model_name_or_path")
+    return {name: value for name, value in arguments.items() if name not in others and "_arguments" not in name}
+
+
 class SavedModel(BaseModel):
     """Settings, saving and loading, shared by dual and joint encoders.
 
@@ -40,8 +46,7 @@ class SavedModel(BaseModel):
     `config_sentence_transformers.json`.
     """
 
-    summary: ClassVar[str]
-    """One sentence for the model card: how the architecture scores."""
+    summary: ClassVar[str]  # One sentence for the model card: how the architecture scores
     module_classes: ClassVar[tuple[type[nn.Module], ...]] = ()
     """The classes of modules of this package that a saved model may hold."""
 
@@ -180,26 +185,10 @@ class SavedModel(BaseModel):
     ) -> None:
         """Save the model to a directory that `type(self)(path)` loads again: whole, or not at all.
 
-        Parameters
-        ----------
-        path
-            The directory to make or to replace. Files in it that are no part of a model are kept.
-        model_name
-            Its name on a hub, for the card.
-        create_model_card
-            Whether to write a `README.md`.
-        train_datasets
-            Not used; sentence-transformers' own models have it.
-        safe_serialization
-            True: as safetensors.
-
-        Raises
-        ------
-        ModelError
-            `safe_serialization=False`, which would pickle; or the directory holds no model, and files in it would be
-            replaced.
-        OSError
-            It could not be written, as on a full disk. What was there before is unchanged.
+        Files in it that are no part of a model are kept. `model_name` is its name on a hub, for the card, which
+        `create_model_card` asks for; `train_datasets`, an argument of sentence-transformers' own models, is not used.
+        Raises a `ModelError` for `safe_serialization=False`, which would pickle, and where the directory holds no model
+        and files in it would be replaced; an `OSError`, as on a full disk, leaves what was there unchanged.
         """
         if not safe_serialization:
             raise ModelError("models are saved as safetensors; safe_serialization=False, which pickles, is refused")

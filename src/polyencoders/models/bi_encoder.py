@@ -8,6 +8,7 @@ from torch import nn
 
 from polyencoders.checks import check_whole_number
 from polyencoders.models.backbone import Backbone
+from polyencoders.models.base import settings_among
 from polyencoders.models.dual import DualEncoder, linear_map
 from polyencoders.models.query_codes import QueryCodes
 from polyencoders.models.reductions import AverageOfCodes, reduction_module, reduction_name
@@ -81,21 +82,7 @@ class BiEncoder(DualEncoder):
         document_length: int | None = None,
         **sentence_transformer_arguments: Any,
     ) -> None:
-        settings = {
-            "reduction": reduction,
-            "n": n,
-            "m": m,
-            "maps": maps,
-            "position_bias": position_bias,
-            "document_reduction": document_reduction,
-            "query_map": query_map,
-            "document_map": document_map,
-            "normalize": normalize,
-            "shared_tower": shared_tower,
-            "turn_separator": turn_separator,
-            "query_length": query_length,
-            "document_length": document_length,
-        }
+        settings = settings_among(locals())
         super().__init__(
             model_name_or_path, settings=settings, similarity_fn_name="dot", **sentence_transformer_arguments
         )
@@ -104,21 +91,6 @@ class BiEncoder(DualEncoder):
     def reduction(self) -> str:
         """How a query's outputs become one vector."""
         return next(name for module in reversed(self.route("query")) if (name := reduction_name(module)) is not None)
-
-    @property
-    def m(self) -> int | None:
-        """Number of codes of the reduction `attention`."""
-        return self.query_codes.m if self.query_codes else None
-
-    @property
-    def maps(self) -> str | None:
-        """The linear maps after those codes."""
-        return self.query_codes.maps if self.query_codes else None
-
-    @property
-    def position_bias(self) -> bool | None:
-        """Whether those codes weigh how far from the query's end an output stands."""
-        return self.query_codes.position_bias if self.query_codes else None
 
     @property
     def query_map(self) -> bool:

@@ -16,8 +16,7 @@ from torch import nn
 
 from polyencoders.errors import ModelError
 
-ARCHITECTURE_KEY = "polyencoders"
-"""The key of `config_sentence_transformers.json` under which a model says what it is."""
+ARCHITECTURE_KEY = "polyencoders"  # The key of `config_sentence_transformers.json` under which a model says what it is
 
 _LOADING = (
     "token", "cache_folder", "revision", "trust_remote_code", "local_files_only", "model_kwargs", "processor_kwargs",
@@ -28,8 +27,6 @@ _LOADING = (
 def hub_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Select the arguments of a loader that say where on a hub, or in its cache, files are found.
 
-    Examples
-    --------
     >>> hub_arguments({"revision": "main", "cache_folder": "models", "device": "cpu"})
     {'token': None, 'cache_folder': 'models', 'revision': 'main', 'local_files_only': False}
     """
@@ -101,8 +98,7 @@ def _load(
     else:
         trust = bool(arguments.get("trust_remote_code"))
         module_class = import_module_class(kind, model_name_or_path=directory, trust_remote_code=trust)
-    module: nn.Module = module_class.load(directory, subfolder=folder, **loading_arguments(arguments))
-    return module
+    return module_class.load(directory, subfolder=folder, **loading_arguments(arguments))
 
 
 def _read(path: str | Path) -> Any:

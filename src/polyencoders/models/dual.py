@@ -61,6 +61,21 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         return next((module for module in self.route("query") if isinstance(module, QueryCodes)), None)
 
     @property
+    def m(self) -> int | None:
+        """Number of query codes, where there are any; `last-and-first` has one more."""
+        return self.query_codes.m if self.query_codes else None
+
+    @property
+    def maps(self) -> str | None:
+        """The linear maps after the codes."""
+        return self.query_codes.maps if self.query_codes else None
+
+    @property
+    def position_bias(self) -> bool | None:
+        """Whether the codes weigh how far from the query's end an output stands."""
+        return self.query_codes.position_bias if self.query_codes else None
+
+    @property
     def shared_tower(self) -> bool:
         """Whether both sides go through one transformer."""
         return self.route("query")[0] is self.route("document")[0]
@@ -170,8 +185,11 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         assert isinstance(dense, Dense)
         with torch.no_grad():
             dense.linear.weight.copy_(dense.linear.weight.T.clone())
-        query_side.append(dense)
-        shared = self.shared_tower
+        self.set_sides([*query_side, dense], document_side)
+
+    def set_sides(self, query_side: list[nn.Module], document_side: list[nn.Module]) -> None:
+        """Replace the modules of both sides, each from its transformer on."""
+        shared = query_side[0] is document_side[0]
         self[len(self) - 1] = router(query_side[shared:], document_side[shared:])
 
     # -- text to features to vectors ---------------------------------------------------------------------------------
@@ -181,12 +199,7 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
     ) -> dict[str, Any]:
         """Turn queries or documents into the features that `forward` takes, with `task`, the side, among them.
 
-        Raises
-        ------
-        ValueError
-            No task is given: `query` or `document`.
-        TypeError
-            An input is not a query, or not a document.
+        Raises a `ValueError` without a task, a `TypeError` where an input is not a query, or not a document.
         """
         task = _checked_side(task, "preprocess")
         if not len(inputs):

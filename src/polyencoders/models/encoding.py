@@ -44,8 +44,7 @@ def encode_documents(
     its length (a cosine of 0.9999 for all-MiniLM-L6-v2); in float32, by rounding alone. `advance` is called with the
     number of texts of each batch that is done.
     """
-    half = bf16_is_native(model.device) if bf16 is None else bf16
-    return _encode(model, texts, "document", TOKENS_AT_ONCE, half, advance)
+    return _encode(model, texts, "document", TOKENS_AT_ONCE, bf16, advance)
 
 
 def encode_queries(
@@ -58,9 +57,8 @@ def encode_queries(
 
     `bf16` and `advance` are those of `encode_documents`; bf16 is not the default here.
     """
-    half = bf16_is_native(model.device) if bf16 is None else bf16
     with _one_thread_for_few(queries):
-        return _encode(model, queries, "query", QUERY_TOKENS_AT_ONCE, half, advance)
+        return _encode(model, queries, "query", QUERY_TOKENS_AT_ONCE, bf16, advance)
 
 
 @contextmanager
@@ -106,9 +104,10 @@ def _encode(
     texts: Sequence[Query],
     task: Side,
     tokens_at_once: int,
-    half: bool,
+    bf16: bool | None,
     advance: Callable[[int], object],
 ) -> NDArray[np.float32]:
+    half = bf16_is_native(model.device) if bf16 is None else bf16
     vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), dtype=np.float32)
     was_training = model.training
     model.eval()

@@ -16,8 +16,6 @@ def fingerprint(modules: Iterable[nn.Module], settings: Mapping[str, Any], leave
 
     Names in `leave_out` are skipped in the modules' configurations, because they decide nothing here.
 
-    Examples
-    --------
     >>> first, second = nn.Linear(2, 2), nn.Linear(2, 2)
     >>> fingerprint([first], {}) == fingerprint([first], {})
     True

@@ -13,10 +13,8 @@ class PolyEncoderCardData(SentenceTransformerModelCardData):
     def set_evaluation_metrics(self, evaluator: Any, metrics: dict[str, Any], epoch: int = 0, step: int = 0) -> None:
         """Take the figures of an evaluator that used the model's score.
 
-        Raises
-        ------
-        ValueError
-            It cannot use it (`TripletEvaluator`), or was not told to (`RerankingEvaluator`, whose default is cosine).
+        Raises a `ValueError` for one that cannot use it (`TripletEvaluator`), or that was not told to
+        (`RerankingEvaluator`, whose default is cosine).
         """
         if isinstance(evaluator, TripletEvaluator):
             raise ValueError(

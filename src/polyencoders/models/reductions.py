@@ -31,8 +31,6 @@ def reduction_module(reduction: str, embedding_dimension: int, n: int | None) ->
 def reduction_name(module: nn.Module) -> str | None:
     """Return the name of a module's reduction, or None where it is not one.
 
-    Examples
-    --------
     >>> reduction_name(Pooling(8, "cls"))
     'first'
     """

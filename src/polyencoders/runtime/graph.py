@@ -1,7 +1,5 @@
 """A graph that computes: arrays in, arrays out, on ONNX Runtime or OpenVINO."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """Loads an exported directory by what its manifest says."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Texts to token ids by `tokenizers` alone, as transformers' fast tokenisers make them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

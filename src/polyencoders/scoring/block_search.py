@@ -4,8 +4,6 @@ Blocks of documents are scored in float32 (float64 if they are). Whatever comes 
 best score so far is scored again in float64, and those scores decide. So this finds the same documents as the kernel.
 """
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which path a search takes on this machine, and the way to the native kernel."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import os
@@ -31,19 +29,9 @@ def native() -> ModuleType | None:
 def search_path() -> str:
     """Return how documents in main memory are searched here.
 
-    Returns
-    -------
-    str
-        `avx512-vnni`, `avx2` or `portable`, the native kernel for this processor; or `numpy`, where it was not built.
-        The environment variable `POLYENCODERS_KERNEL` chooses another one that the machine has.
+    It is `avx512-vnni`, `avx2` or `portable`, the native kernel for this processor; or `numpy`, where it was not built.
+    The environment variable `POLYENCODERS_KERNEL` chooses another one; one that the machine lacks is a `ValueError`.
 
-    Raises
-    ------
-    ValueError
-        `POLYENCODERS_KERNEL` names a path that this machine does not have.
-
-    Examples
-    --------
     >>> search_path() in {"avx512-vnni", "avx2", "portable", "numpy"}
     True
     """

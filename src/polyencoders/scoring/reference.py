@@ -14,8 +14,6 @@ Inner products are summed row by row, never by a matrix product: a matrix produc
 equal documents must get equal scores. `torch_score.py` computes the same with gradients.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -27,22 +25,10 @@ Floats = NDArray[np.floating[Any]]
 def attend(inner_products: Floats, present: NDArray[np.bool_], temperature: float = 1.0) -> Floats:
     """Return the score from its inner products: `sum_i softmax(s / temperature)_i s_i` over the codes that are present.
 
-    Parameters
-    ----------
-    inner_products
-        `(..., m)`, `s_i = y_i . c`; 0 where the code is absent.
-    present
-        Broadcastable to `(..., m)`, true where the code is present. With no code present the score is 0.
-    temperature
-        1 is the paper's. Towards 0 the score becomes the largest inner product.
+    `inner_products` `(..., m)` are `s_i = y_i . c`, 0 where the code is absent. `present`, broadcastable to them, is
+    true where it is present; with no code present the score is 0. Temperature 1 is the paper's; towards 0 the score
+    becomes the largest inner product. Returns the scores `(...)`.
 
-    Returns
-    -------
-    numpy.ndarray
-        `(...)`, the scores.
-
-    Examples
-    --------
     >>> attend(np.array([[1.0, 1.0, 0.0]]), np.array([[True, True, False]]))
     array([1.])
     """
@@ -52,22 +38,8 @@ def attend(inner_products: Floats, present: NDArray[np.bool_], temperature: floa
 def code_weights(inner_products: Floats, present: NDArray[np.bool_], temperature: float = 1.0) -> Floats:
     """Return the weight of each code in the score: `w = softmax(s / temperature)` over the codes that are present.
 
-    Parameters
-    ----------
-    inner_products
-        `(..., m)`, `s_i = y_i . c`.
-    present
-        Broadcastable to `(..., m)`. An absent code weighs 0; with none present all weights are 0.
-    temperature
-        1 is the paper's.
+    The arguments are those of `attend`. An absent code weighs 0; with none present all weights, `(..., m)`, are 0.
 
-    Returns
-    -------
-    numpy.ndarray
-        `(..., m)`.
-
-    Examples
-    --------
     >>> code_weights(np.array([2.0, 2.0, 0.0]), np.array([True, True, False]))
     array([0.5, 0.5, 0. ])
     """
@@ -80,8 +52,6 @@ def code_weights(inner_products: Floats, present: NDArray[np.bool_], temperature
 def present_codes(query_codes: Floats) -> NDArray[np.bool_]:
     """Return which codes are present: `(q, m)`, false where a code is all zeros.
 
-    Examples
-    --------
     >>> present_codes(np.array([[[0.5, 0.0], [0.0, 0.0]]]))
     array([[ True, False]])
     """
@@ -116,11 +86,7 @@ def score_all_pairs(query_codes: Floats, documents: Floats, temperature: float =
     >>> score_all_pairs(codes, np.array([[2.0, 2.0], [0.0, 3.0]])).round(4)
     array([[2.    , 2.8577]])
     """
-    if query_codes.ndim != 3 or documents.ndim != 2 or query_codes.shape[-1] != documents.shape[-1]:
-        raise ValueError(
-            "expected query codes (q, m, d) and documents (n, d) of the same d, "
-            f"got {query_codes.shape} and {documents.shape}"
-        )
+    _check_shapes(query_codes, documents)
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
     present = present_codes(query_codes)
@@ -135,32 +101,13 @@ def attention_entropy(query_codes: Floats, documents: Floats, temperature: float
     """Return how undecided documents are between codes: `H = - sum_i w_i log w_i`, the mean over all pairs, in nats.
 
     At its highest, `log m`, each document weighs all codes alike: the score is then that of their mean, and one vector
-    would have done.
+    would have done. Arguments and errors are those of `score_all_pairs`; no pair is a `ValueError`, too. A query with k
+    codes that are present has log k at most.
 
-    Parameters
-    ----------
-    query_codes
-        `(q, m, d)`. A code of zeros is absent: a query with k codes has log k at most.
-    documents
-        `(n, d)`.
-    temperature
-        Of the softmax over the codes.
-
-    Raises
-    ------
-    ValueError
-        The shapes do not fit, or there is no pair.
-
-    Examples
-    --------
     >>> round(attention_entropy(np.array([[[1.0, 0.0], [0.0, 1.0]]]), np.array([[2.0, 2.0], [99.0, 0.0]])), 4)
     0.3466
     """
-    if query_codes.ndim != 3 or documents.ndim != 2 or query_codes.shape[-1] != documents.shape[-1]:
-        raise ValueError(
-            "expected query codes (q, m, d) and documents (n, d) of the same d, "
-            f"got {query_codes.shape} and {documents.shape}"
-        )
+    _check_shapes(query_codes, documents)
     if not len(query_codes) or not len(documents):
         raise ValueError(f"no pairs: {len(query_codes)} queries and {len(documents)} documents")
     total = 0.0
@@ -169,3 +116,11 @@ def attention_entropy(query_codes: Floats, documents: Floats, temperature: float
         weights = code_weights(wide @ codes.T, present_codes(codes), temperature)
         total -= float((weights * np.log(np.maximum(weights, 1e-300))).sum())
     return total / (len(query_codes) * len(documents))
+
+
+def _check_shapes(query_codes: Floats, documents: Floats) -> None:
+    if query_codes.ndim != 3 or documents.ndim != 2 or query_codes.shape[-1] != documents.shape[-1]:
+        raise ValueError(
+            "expected query codes (q, m, d) and documents (n, d) of the same d, "
+            f"got {query_codes.shape} and {documents.shape}"
+        )

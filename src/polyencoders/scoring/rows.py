@@ -1,7 +1,5 @@
 """Vectors as the caller has them, array or tensor, seen without a copy where their memory allows it."""
 
-from __future__ import annotations
-
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +13,7 @@ if TYPE_CHECKING:
 else:
     Vectors = Any
 
-ELEMENTS = ("float32", "float64", "float16", "bfloat16")
-"""In the order in which the kernel numbers them."""
+ELEMENTS = ("float32", "float64", "float16", "bfloat16")  # In the order in which the kernel numbers them
 
 
 def is_tensor(value: Any) -> bool:
@@ -41,8 +38,7 @@ class Rows:
 
     def __init__(self, vectors: Vectors, what: str) -> None:
         self.of_numpy = isinstance(vectors, np.ndarray)
-        self.on_device = False
-        """Whether the rows lie on a GPU or another device than the processor."""
+        self.on_device = False  # Whether the rows lie on a GPU or another device than the processor
         self.matrix: Any
         if isinstance(vectors, np.ndarray):
             self.element = vectors.dtype.name

@@ -3,16 +3,13 @@
 Knows positions; nothing of vectors or scores.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-TILE = 32
-"""Documents that the kernel multiplies together: 32 neighbours by position."""
+TILE = 32  # Documents that the kernel multiplies together: 32 neighbours by position
 
 _BITS = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
 
@@ -47,8 +44,7 @@ class Selection:
         given = np.asarray(allowed, dtype=bool)
         if given.ndim != 1:
             raise ValueError(f"allowed documents: expected one truth value for each, got the shape {given.shape}")
-        self.n = len(given)
-        """Documents in all."""
+        self.n = len(given)  # Documents in all
         padded = np.zeros(-(-self.n // TILE) * TILE, dtype=bool)
         padded[: self.n] = given
         bits = np.packbits(padded, bitorder="little")
@@ -61,7 +57,7 @@ class Selection:
     def __len__(self) -> int:
         return int(self.sizes[self.tiles].sum())
 
-    def within(self, tiles: Any) -> Selection:
+    def within(self, tiles: Any) -> "Selection":
         """The same documents, but only those of these tiles, looked at in this order."""
         fewer = object.__new__(Selection)
         fewer.n, fewer.words, fewer.sizes = self.n, self.words, self.sizes

@@ -1,7 +1,5 @@
 """How many threads a search uses."""
 
-from __future__ import annotations
-
 import os
 import sys
 
@@ -20,8 +18,6 @@ def threads() -> int:
     What `set_threads` chose; else PyTorch's number where PyTorch is loaded, so that `torch.set_num_threads` holds here
     as well; else `OMP_NUM_THREADS`; else one for each processor that this process may run on.
 
-    Examples
-    --------
     >>> set_threads(2)
     >>> threads()
     2

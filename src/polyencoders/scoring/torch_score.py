@@ -4,8 +4,6 @@
 products, in blocks of queries and documents.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -40,34 +38,11 @@ def present_codes(query_codes: Tensor) -> Tensor:
 def score_all_pairs(
     query_codes: Tensor, documents: Tensor, temperature: float = 1.0, chunk_elements: int = CHUNK_ELEMENTS
 ) -> Tensor:
-    """Score every query with every document.
+    """Score every query with every document, as `reference.score_all_pairs` does, in at least float32.
 
     Differentiable. Blocks are scored one after another, and recomputed in the backward pass, so that beyond the
     `(q, n)` result no more than `chunk_elements` inner products are held.
 
-    Parameters
-    ----------
-    query_codes
-        `(q, m, d)`. A code of zeros is absent. `m = 1` is the bi-encoder's inner product.
-    documents
-        `(n, d)`.
-    temperature
-        Of the softmax over the codes.
-    chunk_elements
-        How many inner products to hold at a time.
-
-    Returns
-    -------
-    Tensor
-        `(q, n)`, at least float32.
-
-    Raises
-    ------
-    ValueError
-        The shapes do not fit, or the temperature is not above 0.
-
-    Examples
-    --------
     >>> codes = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     >>> score_all_pairs(codes, torch.tensor([[2.0, 2.0], [0.0, 3.0]]))
     tensor([[2.0000, 2.8577]])

@@ -21,8 +21,7 @@ from polyencoders.serving.settings import Settings
 
 logger = logging.getLogger("polyencoders.serving")
 
-LOOK_AGAIN = 2.0
-"""Seconds after which a version of the index that another process wrote is found."""
+LOOK_AGAIN = 2.0  # Seconds after which a version of the index that another process wrote is found
 
 
 class Server:

@@ -5,8 +5,6 @@ alternates with long work (documents), which is cut into pieces: a search waits 
 documents.
 """
 
-from __future__ import annotations
-
 import math
 import threading
 import time
@@ -22,21 +20,16 @@ from numpy.typing import NDArray
 from polyencoders.errors import PolyencodersError
 
 Lane = Literal["short", "long"]
-Work = Callable[[list[Any]], NDArray[np.float32]]
-"""Turns items into as many rows."""
+Work = Callable[[list[Any]], NDArray[np.float32]]  # Turns items into as many rows
 Watch = Callable[[Lane, int, float], object]
 """Called after each batch with its lane, its number of items and its seconds."""
 
-SHORT_AT_ONCE = 32
-"""Items of the short lane in a batch."""
+SHORT_AT_ONCE = 32  # Items of the short lane in a batch
 LONG_AT_ONCE = 16_384
 """Characters of the long lane in a batch, at most: some 4,000 tokens, enough to keep a processor busy."""
-LONG_SECONDS = 0.5
-"""The longest such batch: short work may wait for so long."""
-OVERHEAD = 32
-"""Characters added to the cost of each item, for special tokens and tokenising."""
-FIRST_PACE = 5e-5
-"""Seconds for each character, until it is given or measured."""
+LONG_SECONDS = 0.5  # The longest such batch: short work may wait for so long
+OVERHEAD = 32  # Characters added to the cost of each item, for special tokens and tokenising
+FIRST_PACE = 5e-5  # Seconds for each character, until it is given or measured
 _OTHER: dict[Lane, Lane] = {"short": "long", "long": "short"}
 
 
@@ -146,7 +139,7 @@ class Worker:
             elif batch:
                 self._do(name, batch)
 
-    def _do(self, name: Lane, batch: list[_Part]) -> None:
+    def _do(self, name: Lane, batch: "list[_Part]") -> None:
         lane = self._lanes[name]
         items = [item for part in batch for item, _ in part.items]
         started = time.perf_counter()
@@ -160,7 +153,8 @@ class Worker:
             with self._changed:
                 lane.drop(batch[0].job)
                 lane.cost -= batch[0].cost
-            batch[0].job.fail(error)
+            with suppress(InvalidStateError):
+                batch[0].job.future.set_exception(error)
             return
         seconds = time.perf_counter() - started
         with self._changed:
@@ -199,11 +193,6 @@ class _Job:
         self._rows.append(rows)
         if sum(map(len, self._rows)) == len(self.items):
             _settle(self.future, lambda: np.concatenate(self._rows))
-
-    def fail(self, error: BaseException) -> None:
-        """Pass an error on to whoever waits."""
-        with suppress(InvalidStateError):
-            self.future.set_exception(error)
 
 
 class _Part:

@@ -19,13 +19,11 @@ closed; if all are in use, the new one gets 503."""
 HEADER_SECONDS = 10.0
 """Seconds for a request's headers from its first byte (on a new connection, from its start), and for the rest of a body
 that is no longer wanted."""
-READ_SECONDS = 30.0
-"""Seconds for a client to read 64 kB of an answer, or the rest of it."""
+READ_SECONDS = 30.0  # Seconds for a client to read 64 kB of an answer, or the rest of it
 LINGER_SECONDS = 2.0
 """Seconds for a client that is still sending to read that it was refused. A connection closed at once would be reset,
 and the answer lost."""
-PROBE_SECONDS = 0.25
-"""Seconds between checks whether a client that stopped sending has gone."""
+PROBE_SECONDS = 0.25  # Seconds between checks whether a client that stopped sending has gone
 _WORTH = 65_536
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
@@ -35,13 +33,11 @@ class PromptProtocol(H11Protocol):
 
     _arriving: asyncio.TimerHandle | None = None
     """Runs while the rest of a request that is not being answered is missing."""
-    _leaving: asyncio.TimerHandle | None = None
-    """Runs while the client does not read what it was sent."""
+    _leaving: asyncio.TimerHandle | None = None  # Runs while the client does not read what it was sent
     _probing: asyncio.TimerHandle | None = None
     _unread = 0
     _half_closed = False
-    silent_since = 0.0
-    """When the last request ended."""
+    silent_since = 0.0  # When the last request ended
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock; close another connection if there are too many."""

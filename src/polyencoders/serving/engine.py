@@ -1,7 +1,5 @@
 """A model that many requests use at once, with each document encoded once."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +27,7 @@ class Engine:
         model: Encoder | PairScorer,
         name: str,
         settings: Settings,
-        before: Engine | None = None,
+        before: "Engine | None" = None,
         watch: Watch = ignore,
     ) -> None:
         self.model = model

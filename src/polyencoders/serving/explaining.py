@@ -9,8 +9,7 @@ from pydantic import BaseModel, Field
 from polyencoders.encoders import QueryReading
 from polyencoders.scoring import code_weights, present_codes
 
-NEARLY_EVEN = 0.95
-"""From this fraction of the largest possible entropy on, the codes weigh nearly the same."""
+NEARLY_EVEN = 0.95  # From this fraction of the largest possible entropy on, the codes weigh nearly the same
 
 
 class Explanation(BaseModel):

@@ -19,8 +19,7 @@ OPEN = ("/health", "/ready")
 """Answered without a key, and however busy the server is; so a body that comes with such a request is not read."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
-Refused = tuple[int, str, dict[str, str]]
-"""Status, reason, and headers."""
+Refused = tuple[int, str, dict[str, str]]  # Status, reason, and headers
 
 
 class Limiter:
@@ -38,8 +37,7 @@ class Limiter:
         everywhere = settings.host in ("", "0.0.0.0", "::") and not settings.hosts
         names = {name.lower() for name in (settings.host, *LOOPBACK, *settings.hosts)}
         self._hosts = None if everywhere or "*" in names else names
-        self.inside = 0
-        """Requests in progress."""
+        self.inside = 0  # Requests in progress
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,7 +1,5 @@
 """The model and the index that are loaded, and their replacement while requests go on."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +16,7 @@ from polyencoders.serving.library import Library
 from polyencoders.serving.reading import Reading
 from polyencoders.serving.settings import Settings
 
-OpenIndex = Callable[[Settings], Index]
-"""Opens the index that settings name, with its model."""
+OpenIndex = Callable[[Settings], Index]  # Opens the index that settings name, with its model
 
 
 def open_here(settings: Settings) -> Index:
@@ -60,10 +57,10 @@ class Served:
     def load(
         cls,
         settings: Settings,
-        before: Served | None = None,
+        before: "Served | None" = None,
         watch: Watch = ignore,
         open_index: OpenIndex = open_here,
-    ) -> Served:
+    ) -> "Served":
         """Load what settings name."""
         library = reranker = None
         model: Encoder | PairScorer
@@ -106,8 +103,7 @@ class Current:
         self._retired: set[Served] = set()
         self._lock = threading.Lock()
         self._reloading = threading.Lock()
-        self.generation = 1
-        """How many times something was loaded."""
+        self.generation = 1  # How many times something was loaded
 
     @contextmanager
     def use(self) -> Iterator[Served]:

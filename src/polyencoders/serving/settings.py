@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-GRACE = 30
-"""Seconds that requests in progress have to finish when the server stops."""
+GRACE = 30  # Seconds that requests in progress have to finish when the server stops
 KEEP_ALIVE = 75
 """Seconds that a connection is kept for another request: longer than proxies do, which could otherwise use one just as
 it is closed."""
@@ -14,26 +13,18 @@ it is closed."""
 class Limits:
     """The limits of requests."""
 
-    body: int = 8_000_000
-    """Bytes of a body; 413 beyond."""
-    bodies: int = 256_000_000
-    """Bytes of all bodies in progress; 429 beyond."""
-    documents: int = 1_000
-    """Documents, or texts to embed, in a request."""
+    body: int = 8_000_000  # Bytes of a body; 413 beyond
+    bodies: int = 256_000_000  # Bytes of all bodies in progress; 429 beyond
+    documents: int = 1_000  # Documents, or texts to embed, in a request
     text: int = 200_000
     """Characters of a text, or of all turns of a conversation. A model cuts what it cannot read."""
     names: int = 100
     """Names of metadata in the documents of a request. Each name becomes a column of the index, permanently."""
-    turns: int = 200
-    """Turns of a conversation."""
-    hits: int = 1_000
-    """Hits of a search."""
-    requests: int = 256
-    """Requests in progress; 429 beyond."""
-    wait: float = 10.0
-    """Seconds of work that may wait for the model; 429 with `Retry-After` beyond."""
-    body_seconds: float = 10.0
-    """Seconds for a body to arrive; 408 beyond."""
+    turns: int = 200  # Turns of a conversation
+    hits: int = 1_000  # Hits of a search
+    requests: int = 256  # Requests in progress; 429 beyond
+    wait: float = 10.0  # Seconds of work that may wait for the model; 429 with `Retry-After` beyond
+    body_seconds: float = 10.0  # Seconds for a body to arrive; 408 beyond
 
 
 @dataclass(frozen=True)
@@ -55,15 +46,12 @@ class Settings:
     """As for `Index.search`; a request may ask for less."""
     host: str = "127.0.0.1"
     port: int = 8080
-    key: str | None = field(default=None, repr=False)
-    """Required for every request except those for health."""
+    key: str | None = field(default=None, repr=False)  # Required for every request except those for health
     hosts: tuple[str, ...] = ()
     """Host names that requests may use, besides those of the loopback; `*`: any. A page of another site that points its
     own name at this machine is refused."""
-    cache: Path | None = None
-    """A file that keeps document vectors across restarts."""
-    cache_bytes: int = 512_000_000
-    """Bytes of document vectors in memory."""
+    cache: Path | None = None  # A file that keeps document vectors across restarts
+    cache_bytes: int = 512_000_000  # Bytes of document vectors in memory
     bf16: bool | None = None
     """Whether documents are encoded in bf16. None: if the machine multiplies it in hardware. A vector then depends
     slightly on its batch, within the rounding of bf16; it is computed once, and kept."""

@@ -41,7 +41,7 @@ def distill(
 
     The teacher scores a list for each pair, as many as the steps use: the right answer, hard negatives that the model
     mines, and random ones. Its scores are kept for any other run. An interrupted run, called again with the same
-    arguments, goes on where it stopped and ends the same.
+    arguments, goes on where it stopped and ends the same. docs/training.md, "Distillation", has an example.
 
     Parameters
     ----------
@@ -58,20 +58,12 @@ def distill(
     corpus
         More documents to draw negatives from, beside the examples' right answers.
 
-    Returns
-    -------
-    TrainingResult
-
     Raises
     ------
     ModelError
         The teacher cannot be loaded.
     TrainingError
         An unsuitable student or teacher, too few documents, a score that is not a number, or as for `train`.
-
-    Examples
-    --------
-    See docs/training.md, "Distillation".
     """
     options = options or TrainingOptions()
     chosen = options.distillation if isinstance(options.distillation, Distillation) else Distillation()

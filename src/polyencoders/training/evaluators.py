@@ -28,13 +28,11 @@ logger = logging.getLogger(__name__)
 CANDIDATES, FEW_DOCUMENTS = 20, 200
 """Documents that a query ranks; all documents where there are no more than the second, such as names of classes."""
 
-DEPTH = 100
-"""The lowest rank at which `RetrievalEvaluator` still counts a right answer as found."""
+DEPTH = 100  # The lowest rank at which `RetrievalEvaluator` still counts a right answer as found
 
 RETRIEVAL_MEASURES = (f"MRR@{DEPTH}", "R@1", "R@10")
 
-_EQUAL = 1e-9
-"""Scores that differ by less are a tie: a document's own score may be computed in another order."""
+_EQUAL = 1e-9  # Scores that differ by less are a tie: a document's own score may be computed in another order
 
 
 class RankingEvaluator(BaseEvaluator):
@@ -47,17 +45,11 @@ class RankingEvaluator(BaseEvaluator):
     name
         Put before each metric, as in `chitchat_R@1/20`.
     measures
-        As for `evaluate`. The first is the primary metric.
+        As for `evaluate`. The first is `primary_metric`, the trainer's `metric_for_best_model` after `eval_`.
     batch_size
         Texts, or pairs, that the model reads at a time.
     write_csv
         Whether each call adds a line to `RankingEvaluator_{name}_results.csv` in the output folder.
-
-    Attributes
-    ----------
-    primary_metric
-        The name of the first measure as the trainer sees it, known before the first call (the trainer's
-        `metric_for_best_model`, after `eval_`).
 
     Examples
     --------

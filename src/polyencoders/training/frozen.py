@@ -26,26 +26,16 @@ from polyencoders.training.processes import processes
 
 CHOICES = "embeddings, all-but-top-K (K layers are trained), documents, backbone"
 
-TEXTS_AT_ONCE = 1024
-"""Texts that are encoded before their outputs are written: the most that an interruption costs."""
+TEXTS_AT_ONCE = 1024  # Texts that are encoded before their outputs are written: the most that an interruption costs
 
 
 def freeze(model: nn.Module, what: str | Sequence[str]) -> None:
-    """Freeze parts of a model; everything else is trained.
+    """Freeze parts of any model of this package; everything else is trained.
 
-    Parameters
-    ----------
-    model
-        Any model of this package.
-    what
-        One or several of `embeddings` (of tokens); `all-but-top-K`, such as `all-but-top-2`: embeddings and all layers
-        but the last K; `documents`: the whole document side, so that stored vectors stay valid (needs two towers, or a
-        frozen backbone); `backbone`: every transformer, so that only codes and maps are trained.
-
-    Raises
-    ------
-    TrainingError
-        An unknown name, a tower that both sides share, or nothing left to train.
+    `what` is one or several of `embeddings` (of tokens); `all-but-top-K`, such as `all-but-top-2`: embeddings and all
+    layers but the last K; `documents`: the whole document side, so that stored vectors stay valid (needs two towers, or
+    a frozen backbone); `backbone`: every transformer, so that only codes and maps are trained. Raises a `TrainingError`
+    for an unknown name, a tower that both sides share, or nothing left to train.
     """
     names = [what] if isinstance(what, str) else list(what)
     for parameter in model.parameters():
@@ -80,11 +70,7 @@ def freeze(model: nn.Module, what: str | Sequence[str]) -> None:
         for module in route:
             module.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        more = (
-            "give it learnt codes or maps (query_map=True, document_map=True), or "
-            if isinstance(model, DualEncoder)
-            else ""
-        )
+        more = "give it learnt codes or maps (query_map=True, document_map=True), or " * isinstance(model, DualEncoder)
         raise TrainingError(
             f"with {', '.join(names)} frozen nothing of this {type(model).__name__} is left to train; {more}freeze less"
         )
@@ -157,19 +143,6 @@ class FrozenOutputs:
             missing = self._missing(missing, side)
         self._compute_and_keep(missing, side, advance)
 
-    def prepare_all(self, texts: Mapping[Side, Iterable[Query]], on_texts: Callable[[str, int, int], None]) -> None:
-        """Prepares both sides; `on_texts` is told what, the number of texts done, and the number of all texts."""
-        for side in SIDES:
-            distinct = list(dict.fromkeys(text if isinstance(text, str) else tuple(text) for text in texts[side]))
-            done = 0
-
-            def advance(number: int, side: Side = side, total: int = len(distinct)) -> None:
-                nonlocal done
-                done += number
-                on_texts({"query": "queries", "document": "documents"}[side], done, total)
-
-            self.prepare(distinct, side, advance)
-
     def features(self, texts: Sequence[str], side: Side) -> dict[str, Any]:
         """Returns what the rest of a side takes, for texts that are cut already; missing outputs are computed."""
         if side not in self.stores:
@@ -236,13 +209,25 @@ def kept_outputs(
     texts: Callable[[], Mapping[Side, Iterable[Query]]],
     on_texts: Callable[[str, int, int], None],
 ) -> Iterator[None]:
-    """Makes a model use kept outputs of the texts, where a frozen transformer makes that worth while."""
+    """Makes a model use kept outputs of the texts, where a frozen transformer makes that worth while.
+
+    `on_texts` is told what is encoded, how many texts are done, and how many there are.
+    """
     outputs = FrozenOutputs(model, bf16=bf16) if isinstance(model, DualEncoder) else None
     if outputs is None or not outputs.useful:
         yield
         return
     with outputs.applied():
-        outputs.prepare_all(texts(), on_texts)
+        for side, some in texts().items():
+            distinct = list(dict.fromkeys(text if isinstance(text, str) else tuple(text) for text in some))
+            done = 0
+
+            def advance(number: int, side: Side = side, total: int = len(distinct)) -> None:
+                nonlocal done
+                done += number
+                on_texts({"query": "queries", "document": "documents"}[side], done, total)
+
+            outputs.prepare(distinct, side, advance)
         yield
 
 

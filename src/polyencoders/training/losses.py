@@ -160,8 +160,7 @@ class DistillationLoss(InBatchCrossEntropy):
         pairwise = model.similarity_pairwise
 
         def score(queries: Tensor, documents: Tensor) -> Tensor:
-            scores: Tensor = pairwise(queries, documents) * self.scale
-            return scores
+            return pairwise(queries, documents) * self.scale
 
         self.margin_mse = MarginMSELoss(model, similarity_fct=score)
         self.kl = DistillKLDivLoss(model, similarity_fct=score, temperature=options.temperature)

@@ -33,14 +33,15 @@ from polyencoders.training.resume import kept_json
 
 QUERIES_AT_ONCE = 256
 
-Pair = tuple[tuple[str, ...], str]
-"""A query and one of its right answers."""
+Pair = tuple[tuple[str, ...], str]  # A query and one of its right answers
 
 
 def mine_hard_negatives(
     model: Any, examples: Sequence[Example], options: HardNegatives | None = None, corpus: Sequence[str] = ()
 ) -> list[Example]:
     """Returns examples with mined negatives before their own, to train any model on, also a cross-encoder.
+
+    There is one for each pair of a query and a right answer; it keeps the candidates where they hold the answer.
 
     Parameters
     ----------
@@ -52,11 +53,6 @@ def mine_hard_negatives(
         How many negatives, from which ranks, and how far below the right answer; `refresh_every` is not used.
     corpus
         More documents to mine, beside the examples' right answers.
-
-    Returns
-    -------
-    list of Example
-        One for each pair of a query and a right answer. It keeps the example's candidates where they hold the answer.
 
     Raises
     ------
@@ -210,7 +206,8 @@ class MinedNegatives(TrainerCallback):
         if step == self._mined_at:
             return
         pairs = [(query, positive) for query, answers in self.miner.right.items() for positive in answers]
-        places = by_the_first(lambda: self._kept_or_mined(step, pairs))
+        file = self.folder / f"negatives-{step}.json"
+        places: list[list[int]] = by_the_first(lambda: kept_json(file, lambda: self._mined(step, pairs)))
         documents = self.miner.documents
         self._found = {
             (text_id(list(query)), text_id(positive)): [documents[place] for place in listed]
@@ -218,15 +215,10 @@ class MinedNegatives(TrainerCallback):
         }
         self._mined_at = step
 
-    def _kept_or_mined(self, step: int, pairs: list[Pair]) -> list[list[int]]:
-        """Returns the places of each pair's negatives; what is mined is kept."""
-
-        def mined() -> list[list[int]]:
-            found = self.miner.mine(step)
-            return [[self.miner.places[text] for text in found[pair]] for pair in pairs]
-
-        places: list[list[int]] = kept_json(self.folder / f"negatives-{step}.json", mined)
-        return places
+    def _mined(self, step: int, pairs: list[Pair]) -> list[list[int]]:
+        """Returns the places of each pair's negatives."""
+        found = self.miner.mine(step)
+        return [[self.miner.places[text] for text in found[pair]] for pair in pairs]
 
     def columns(self, query_ids: torch.Tensor, positive_ids: torch.Tensor) -> list[list[str]]:
         """Returns the texts of the columns to add to a batch, one column for each negative of a query."""

@@ -15,8 +15,7 @@ from transformers import DataCollatorForLanguageModeling
 from polyencoders.encoders.queries import cut
 from polyencoders.errors import TrainingError
 
-IGNORED = -100
-"""The label of a token that is not predicted."""
+IGNORED = -100  # The label of a token that is not predicted
 
 
 class NextUtterancePairs(Dataset[dict[str, Any]]):

@@ -28,6 +28,12 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < inf
 
 
+def check_rate(options: object, name: str) -> None:
+    """Raises a `TrainingError` where an option is not a number above 0."""
+    if not is_number(value := getattr(options, name)) or not value:
+        raise TrainingError(f"{name} must be a number above 0, got {value!r}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class HardNegatives:
     """How the model that is trained mines its own hard negatives; see `negatives.py`.
@@ -198,8 +204,7 @@ class TrainingOptions:
             raise TrainingError(f"learning_rate must be a number above 0, or several, got {rate!r}")
         if isinstance(rate, list):
             object.__setattr__(self, "learning_rate", tuple(rate))
-        if not is_number(self.code_learning_rate) or not self.code_learning_rate:
-            raise TrainingError(f"code_learning_rate must be a number above 0, got {self.code_learning_rate!r}")
+        check_rate(self, "code_learning_rate")
         if not is_number(self.pull) or self.pull >= 1:
             raise TrainingError(f"pull must be a number of at least 0 and below 1, got {self.pull!r}")
         if self.bf16 is not None and not isinstance(self.bf16, bool):

@@ -19,7 +19,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from polyencoders.errors import TrainingError
 from polyencoders.files import whole_directory
 from polyencoders.training.next_utterance import MaskingCollator, NextUtterancePairs
-from polyencoders.training.options import check_whole_numbers, is_number
+from polyencoders.training.options import check_rate, check_whole_numbers
 from polyencoders.training.pretraining_model import load_for_pretraining
 from polyencoders.training.resume import CHECKPOINTS, checkpoint_to_resume, digest
 from polyencoders.training.trainer import ResumableTrainer, trainer_arguments
@@ -36,22 +36,18 @@ class PretrainingOptions:
 
     Parameters
     ----------
-    steps
-        Updates of the weights.
     batch_size
         Pairs in a step, half of them true.
     learning_rate
         The highest rate, reached after a tenth of the steps; it then falls to 0.
     max_length
         The most tokens of a pair.
-    evaluate_every
-        Steps between validations, each with a checkpoint. Default: a tenth of the steps.
     validation_pairs
         The most pairs to validate on.
-    bf16
-        Whether to compute in bf16. Default: where the hardware multiplies it.
     seed
         Seed of new weights, the order of the data, random utterances, masks and dropout.
+    steps, evaluate_every, bf16
+        As for `TrainingOptions`.
     """
 
     steps: int = 10_000
@@ -67,27 +63,16 @@ class PretrainingOptions:
         # Twelve tokens: the special ones and a few words of each side.
         least = {"steps": 1, "batch_size": 2, "max_length": 12, "evaluate_every": 1, "validation_pairs": 2, "seed": 0}
         check_whole_numbers(self, least, ["evaluate_every"])
-        if not is_number(self.learning_rate) or not self.learning_rate:
-            raise TrainingError(f"learning_rate must be a number above 0, got {self.learning_rate!r}")
+        check_rate(self, "learning_rate")
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Measurements on held-out conversations, half of whose pairs are true.
+    """Measurements on held-out conversations, half of whose pairs are true."""
 
-    Attributes
-    ----------
-    loss
-        The sum of both losses.
-    masked_loss
-        Cross-entropy of a masked token, in nats.
-    next_accuracy
-        The fraction of pairs that were told rightly to be true or not; 0.5 by chance.
-    """
-
-    loss: float
-    masked_loss: float
-    next_accuracy: float
+    loss: float  # The sum of both losses
+    masked_loss: float  # Cross-entropy of a masked token, in nats
+    next_accuracy: float  # The fraction of pairs that were told rightly to be true or not; 0.5 by chance
 
 
 @dataclass(frozen=True)
@@ -131,10 +116,6 @@ def pretrain(
         Options of the run. Default: `PretrainingOptions()`.
     callbacks
         `transformers` callbacks.
-
-    Returns
-    -------
-    PretrainingResult
 
     Raises
     ------

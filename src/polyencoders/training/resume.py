@@ -14,8 +14,7 @@ from transformers import TrainerState
 from polyencoders.errors import TrainingError
 from polyencoders.files import whole_file
 
-CHECKPOINTS = "checkpoints"
-"""A folder in a run's output directory, which is there until the run has ended."""
+CHECKPOINTS = "checkpoints"  # A folder in a run's output directory, which is there until the run has ended
 
 
 def checkpoint_to_resume(folder: Path, run: dict[str, Any]) -> str | None:
@@ -53,19 +52,18 @@ def finished_state(checkpoint: Path) -> TrainerState | None:
 
 def _state(path: Path) -> dict[str, Any] | None:
     try:
-        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return state
 
 
 def kept_json(file: Path | None, make: Callable[[], Any]) -> Any:
     """Returns what a file keeps, as JSON; where it is missing, what `make` returns is written there."""
-    if file is not None and file.exists():
+    if file is None:
+        return make()
+    if file.exists():
         return json.loads(file.read_text(encoding="utf-8"))
     content = make()
-    if file is None:
-        return content
     with whole_file(file) as scratch:
         scratch.write_text(json.dumps(content), encoding="utf-8")
     return content

@@ -32,52 +32,26 @@ from polyencoders.training.processes import by_the_first, part_of_batch, process
 from polyencoders.training.resume import CHECKPOINTS, checkpoint_to_resume, digest, restore_weights, trained_weights
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer, trainer_arguments
 
-SCORES = "label"
-"""The column of a teacher's scores, by the name that sentence-transformers' collator and trainer know."""
+SCORES = "label"  # The column of a teacher's scores, by the name that sentence-transformers' collator and trainer know
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The result of a training run.
+    """The result of a training run."""
 
-    Attributes
-    ----------
-    pairs
-        Pairs of a query and a right answer that were trained on.
-    learning_rate
-        The highest learning rate of the run.
-    steps
-        Updates made.
-    best_step
-        The update whose weights were kept. None without validation.
-    metric
-        Name of what validation measured. None without validation.
-    before, after
-        The metric before training, and with the weights that were kept.
-    seconds
-        Time for training, validation and the outputs of a frozen backbone, over all learning rates.
-    history
-        `(step, value)` of each validation.
-    attention_entropy
-        For a poly-encoder: the entropy of a document's attention over the codes, in nats, and its highest value.
-    averaged
-        For a poly-encoder: the metric with the codes averaged into one vector.
-    rates
-        Where several learning rates were tried: the final metric by rate.
-    """
-
-    pairs: int
-    learning_rate: float
-    steps: int
-    best_step: int | None
-    metric: str | None
-    before: float | None
-    after: float | None
-    seconds: float
-    history: list[tuple[int, float]]
+    pairs: int  # Pairs of a query and a right answer that were trained on
+    learning_rate: float  # The highest of the run
+    steps: int  # Updates made
+    best_step: int | None  # The update whose weights were kept; None without validation
+    metric: str | None  # Name of what validation measured; None without validation
+    before: float | None  # The metric before training
+    after: float | None  # The metric with the weights that were kept
+    seconds: float  # For training, validation and the outputs of a frozen backbone, over all learning rates
+    history: list[tuple[int, float]]  # `(step, value)` of each validation
     attention_entropy: tuple[float, float] | None = None
-    averaged: float | None = None
-    rates: Mapping[float, float] = field(default_factory=dict)
+    """For a poly-encoder: the entropy of a document's attention over the codes, in nats, and its highest value."""
+    averaged: float | None = None  # For a poly-encoder: the metric with the codes averaged into one vector
+    rates: Mapping[float, float] = field(default_factory=dict)  # The final metric by rate, where several were tried
 
 
 def train(
@@ -97,7 +71,8 @@ def train(
     best learning rate. An interrupted run, called again with the same arguments, goes on from its last checkpoint and
     ends the same. With a frozen backbone the document map ends folded into the query side, so that document vectors are
     the backbone's own. Half-precision weights become float32. Several processes (`torchrun`, `accelerate launch`) take
-    a part of every batch each, and learn what one would from the whole batch.
+    a part of every batch each, and learn what one would from the whole batch. An example is in the README, "Train on
+    your own pairs".
 
     Parameters
     ----------
@@ -122,19 +97,11 @@ def train(
     loss
         A class of loss, constructed with the model. Default: by the architecture and the options.
 
-    Returns
-    -------
-    TrainingResult
-
     Raises
     ------
     TrainingError
         No examples, too few for a batch, several learning rates without validation, a loss that is not a number, or
         checkpoints of another run.
-
-    Examples
-    --------
-    See the README, "Train on your own pairs".
     """
     if not examples:
         raise TrainingError("no examples to train on")
@@ -163,36 +130,6 @@ def train(
         model.save_pretrained(str(folder))
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return result
-
-
-def best_of_rates(
-    model: nn.Module,
-    rates: Sequence[float],
-    folder: Path,
-    options: TrainingOptions,
-    run: Callable[[Path, TrainingOptions], TrainingResult],
-) -> TrainingResult:
-    """Trains at each rate from the same start, and leaves the model with the best weights; of equals, the first.
-
-    The best rate is a matter of the data: on a frozen backbone, class names need ten times the rate of chit-chat
-    (docs/results.md). Each rate's checkpoints, at most two, stay in their own folder until all rates are done: a
-    resumed run loads the best of the finished rates and goes on with the one it was at.
-    """
-    # The note that these rates are tried tells this run from a run at one rate.
-    checkpoint_to_resume(folder / CHECKPOINTS, {"learning rates": list(rates)})
-    start = trained_weights(model, folder / CHECKPOINTS / "start.safetensors")
-    best, weights, tried, seconds = None, start, {}, 0.0
-    for rate in rates:
-        restore_weights(model, start)
-        result = run(folder / CHECKPOINTS / f"rate-{rate:g}", replace(options, learning_rate=rate))
-        assert result.after is not None, "there is validation: it chooses"
-        tried[rate] = result.after
-        seconds += result.seconds
-        if best is None or result.after > tried[best.learning_rate]:
-            best, weights = result, trained_weights(model)
-    assert best is not None
-    restore_weights(model, weights)
-    return replace(best, rates=tried, seconds=seconds)
 
 
 @dataclass
@@ -237,7 +174,8 @@ class Run:
         if isinstance(options.hard_negatives, HardNegatives):
             miner = Miner(model, self.examples, options.hard_negatives, seed=options.seed)
             assert isinstance(trainer, DualEncoderTrainer), "the miner refuses other models"
-            trainer.use_mined(MinedNegatives(miner, self.folder / CHECKPOINTS))
+            trainer.mined = MinedNegatives(miner, self.folder / CHECKPOINTS)
+            trainer.add_callback(trainer.mined)
         if options.pull:
             trainer.add_callback(L2SP(model, options.pull, self.folder / CHECKPOINTS / "start.safetensors"))
 
@@ -349,6 +287,36 @@ class Run:
         if isinstance(options.distillation, Distillation):
             return DistillationLoss(self.model, options.distillation, options.mini_batch_size, gather)
         return InBatchCrossEntropy(self.model, options.mini_batch_size, gather)
+
+
+def best_of_rates(
+    model: nn.Module,
+    rates: Sequence[float],
+    folder: Path,
+    options: TrainingOptions,
+    run: Callable[[Path, TrainingOptions], TrainingResult],
+) -> TrainingResult:
+    """Trains at each rate from the same start, and leaves the model with the best weights; of equals, the first.
+
+    The best rate is a matter of the data: on a frozen backbone, class names need ten times the rate of chit-chat
+    (docs/results.md). Each rate's checkpoints, at most two, stay in their own folder until all rates are done: a
+    resumed run loads the best of the finished rates and goes on with the one it was at.
+    """
+    # The note that these rates are tried tells this run from a run at one rate.
+    checkpoint_to_resume(folder / CHECKPOINTS, {"learning rates": list(rates)})
+    start = trained_weights(model, folder / CHECKPOINTS / "start.safetensors")
+    best, weights, tried, seconds = None, start, {}, 0.0
+    for rate in rates:
+        restore_weights(model, start)
+        result = run(folder / CHECKPOINTS / f"rate-{rate:g}", replace(options, learning_rate=rate))
+        assert result.after is not None, "there is validation: it chooses"
+        tried[rate] = result.after
+        seconds += result.seconds
+        if best is None or result.after > tried[best.learning_rate]:
+            best, weights = result, trained_weights(model)
+    assert best is not None
+    restore_weights(model, weights)
+    return replace(best, rates=tried, seconds=seconds)
 
 
 def _record(result: TrainingResult, options: TrainingOptions) -> dict[str, Any]:

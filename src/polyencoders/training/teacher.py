@@ -71,27 +71,12 @@ class Teacher:
     def score(
         self, lists: Sequence[Example], advance: Callable[[int, int], None] = lambda done, total: None
     ) -> NDArray[np.float32]:
-        """Scores each query's right answer and negatives, in this order.
+        """Scores each query's right answer and negatives, in this order: `(q, 1 + negatives)`, float32.
 
         A cross-encoder's scores are taken before its activation, which would make all good documents alike. Cosines are
-        multiplied by 20, as in the losses.
-
-        Parameters
-        ----------
-        lists
-            `q` examples of one right answer and equally many negatives each.
-        advance
-            Told how many pairs are done, and of how many.
-
-        Returns
-        -------
-        numpy.ndarray
-            `(q, 1 + negatives)`, float32.
-
-        Raises
-        ------
-        TrainingError
-            A score is not a number.
+        multiplied by 20, as in the losses. `lists` are `q` examples of one right answer and equally many negatives
+        each; `advance` is told how many pairs are done, and of how many. Raises a `TrainingError` where a score is not
+        a number.
         """
         pairs = [(one.query, text) for one in lists for text in (*one.positives, *one.negatives)]
         keys = [self.store.key(*query, "", text) for query, text in pairs]

@@ -189,12 +189,7 @@ class DualEncoderTrainer(_SafeTrainer, SentenceTransformerTrainer):
     def get_data_collator(self, model: Any, args: Any, processing_class: Any = None) -> DualEncoderCollator:
         return DualEncoderCollator(preprocess_fn=partial(_preprocess, model), prompts=args.prompts)
 
-    mined: MinedNegatives | None = None
-
-    def use_mined(self, mined: MinedNegatives) -> None:
-        """Adds mined negatives to each batch."""
-        self.mined = mined
-        self.add_callback(mined)
+    mined: MinedNegatives | None = None  # Added to each batch
 
     def get_default_loss(self, model: Any) -> nn.Module:
         return InBatchCrossEntropy(model)

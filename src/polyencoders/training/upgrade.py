@@ -29,11 +29,9 @@ Model = BiEncoder | PolyEncoder
 VALIDATION, HELD_OUT = 0.2, 0.2
 """Fractions of the pairs that choose the checkpoint, and that decide."""
 
-MOST = 500
-"""The most queries that choose, and that decide: each is searched in the whole index several times."""
+MOST = 500  # The most queries that choose, and that decide: each is searched in the whole index several times
 
-FEWEST = 20
-"""The fewest held-out queries that can confirm anything."""
+FEWEST = 20  # The fewest held-out queries that can confirm anything
 
 
 def ways(freeze: str | Sequence[str] = "backbone", seed: int = 0, steps: int | None = None) -> list[TrainingOptions]:
@@ -56,32 +54,16 @@ def ways(freeze: str | Sequence[str] = "backbone", seed: int = 0, steps: int | N
 
 @dataclass(frozen=True)
 class Upgrade:
-    """The result of an upgrade.
+    """The result of an upgrade; figures by measure, with 95% intervals, on the same held-out queries."""
 
-    Attributes
-    ----------
-    confirmed
-        Whether the index is now searched with the new model: the interval of the difference in MRR is above 0.
-    before, after, difference
-        By measure, with 95% intervals: the old model, the new model, and their difference on the same queries.
-    queries
-        The number of held-out queries.
-    output_dir
-        Where the new model is saved. None where it was refused.
-    training
-        Result of the training that was chosen.
-    model
-        The new model, even where it was refused.
-    """
-
-    confirmed: bool
-    before: Mapping[str, Interval]
-    after: Mapping[str, Interval]
+    confirmed: bool  # Whether the index is now searched with the new model: the difference in MRR is surely above 0
+    before: Mapping[str, Interval]  # With the old model
+    after: Mapping[str, Interval]  # With the new model
     difference: Mapping[str, Interval]
-    queries: int
-    output_dir: Path | None
-    training: TrainingResult
-    model: Model
+    queries: int  # The number of held-out queries
+    output_dir: Path | None  # Where the new model is saved; None where it was refused
+    training: TrainingResult  # Of the training that was chosen
+    model: Model  # The new model, even where it was refused
 
 
 def upgrade(
@@ -96,7 +78,8 @@ def upgrade(
     """Train a better query side for an index, and search the index with it if held-out pairs confirm it.
 
     The new model keeps the document side of the index's own model, so the stored vectors stay valid. Pairs are split by
-    query into three parts: to train on, to choose the checkpoint by, and to decide by.
+    query into three parts: to train on, to choose the checkpoint by, and to decide by. Where the upgrade is refused,
+    index and disk are as before. The README, "Upgrade an index you have", has an example.
 
     Parameters
     ----------
@@ -115,21 +98,12 @@ def upgrade(
     callbacks, on_texts
         As for `train`.
 
-    Returns
-    -------
-    Upgrade
-        Where the upgrade is refused, index and disk are as before.
-
     Raises
     ------
     ModelError
         The model that made the index is not known, or is not where it was.
     TrainingError
         Too few pairs, an empty index, or `output_dir` is not empty.
-
-    Examples
-    --------
-    See the README, "Upgrade an index you have".
     """
     model = index.loaded_model()
     if not isinstance(model, BiEncoder | PolyEncoder):

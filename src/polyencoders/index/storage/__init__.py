@@ -1,7 +1,5 @@
 """Where an index lies: in object storage if its place is `s3://bucket/name`, else in a folder of this machine."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -48,7 +46,7 @@ def is_index(place: Place, options: Mapping[str, str] | None = None) -> bool:
     return _bucket().is_index(where, options) if isinstance(where, str) else Folder.is_index(where)
 
 
-def _bucket() -> type[Bucket]:
+def _bucket() -> "type[Bucket]":
     try:
         from polyencoders.index.storage.bucket import Bucket
     except ImportError:

@@ -7,8 +7,6 @@ An object is written once and whole. `update` alone replaces one, by a put on th
 changed it (`If-None-Match`, `If-Match`).
 """
 
-from __future__ import annotations
-
 import configparser
 import hashlib
 import json
@@ -76,7 +74,7 @@ class Bucket:
         )
 
     @classmethod
-    def existing(cls, place: str, options: Mapping[str, str] | None) -> Bucket:
+    def existing(cls, place: str, options: Mapping[str, str] | None) -> "Bucket":
         try:
             content = cls(place, options).read(_POINTER)
         except FileNotFoundError:
@@ -99,7 +97,7 @@ class Bucket:
 
     @classmethod
     @contextmanager
-    def new(cls, place: str, options: Mapping[str, str] | None) -> Iterator[Bucket]:
+    def new(cls, place: str, options: Mapping[str, str] | None) -> "Iterator[Bucket]":
         """See `storage.new`. What a killed process has begun lies in a folder of its own and bothers nobody."""
         outside = cls(place, options)
         with outside._explained():

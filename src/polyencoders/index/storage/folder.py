@@ -1,7 +1,5 @@
 """An index in a folder of this machine."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -24,7 +22,7 @@ class Folder:
         self.local = place
 
     @classmethod
-    def existing(cls, place: Path) -> Folder:
+    def existing(cls, place: Path) -> "Folder":
         if not place.is_dir():
             raise IndexingError(f"{place}: no such index; `polyencoders index create` makes one")
         if not cls.is_index(place):
@@ -33,7 +31,7 @@ class Folder:
 
     @classmethod
     @contextmanager
-    def new(cls, place: Path) -> Iterator[Folder]:
+    def new(cls, place: Path) -> "Iterator[Folder]":
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             there = "an index; Index.open opens it" if cls.is_index(place) else "not empty"
             raise IndexingError(f"{place} is {there}; a new index wants a folder of its own")

@@ -11,8 +11,7 @@ from polyencoders.serving.errors import TooLargeError
 from polyencoders.serving.loaded import Served
 from polyencoders.serving.settings import Limits
 
-DEEPEST = 32
-"""Levels of a body, at most."""
+DEEPEST = 32  # Levels of a body, at most
 
 
 class Body(BaseModel):

@@ -22,8 +22,7 @@ from polyencoders.serving.routes.search import SearchHit, SearchRequest, check_s
 
 router = APIRouter(tags=["explain"], responses=common.errors(503))
 
-CANDIDATES = 50
-"""Documents that a model reranks when it cannot search the index itself."""
+CANDIDATES = 50  # Documents that a model reranks when it cannot search the index itself
 
 
 class ExplainRequest(SearchRequest):

@@ -1,7 +1,5 @@
 """Searches the index, and changes it."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time
@@ -21,8 +19,7 @@ from polyencoders.serving.settings import Limits
 
 router = APIRouter(tags=["index"], responses=common.errors(404, 503))
 
-DEEPEST = 16
-"""Levels of nested lists and objects in metadata."""
+DEEPEST = 16  # Levels of nested lists and objects in metadata
 
 
 def _library(served: Served) -> Library:
@@ -55,7 +52,7 @@ class SearchRequest(Body):
     )
 
     @model_validator(mode="after")
-    def _share_is_for_fast(self) -> SearchRequest:
+    def _share_is_for_fast(self) -> "SearchRequest":
         if self.share is not None and self.mode != "fast":
             raise ValueError("share is for mode 'fast'")
         return self
@@ -191,7 +188,7 @@ class DeleteRequest(Body):
     where: Text | None = None
 
     @model_validator(mode="after")
-    def _one_of_the_two(self) -> DeleteRequest:
+    def _one_of_the_two(self) -> "DeleteRequest":
         if (self.ids is None) == (self.where is None):
             raise ValueError("give ids, or where: one of the two")
         return self
