@@ -36,14 +36,11 @@ class Settings:
     index: Path | str | None = None
     accept_documents_from: str | None = None
     """The model that made the index, if `model` is another with the same document side."""
-    compare: tuple[str, ...] = ()
-    """More models, whose rankings the page shows for comparison."""
-    rerank: str | None = None
-    """A cross-encoder that reads the best hits of each search."""
+    compare: tuple[str, ...] = ()  # More models, whose rankings the page shows for comparison
+    rerank: str | None = None  # A cross-encoder that reads the best hits of each search
     rerank_top: int | None = None
     rerank_weight: float | None = None
-    rerank_budget: float | None = None
-    """As for `Index.search`; a request may ask for less."""
+    rerank_budget: float | None = None  # As for `Index.search`; a request may ask for less
     host: str = "127.0.0.1"
     port: int = 8080
     key: str | None = field(default=None, repr=False)  # Required for every request except those for health
