@@ -36,27 +36,16 @@ def check_rate(options: object, name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class HardNegatives:
-    """How the model that is trained mines its own hard negatives; see `negatives.py`.
+    """How the model that is trained mines its own hard negatives; see `negatives.py`."""
 
-    Parameters
-    ----------
-    number
-        Negatives a query.
-    ranks
-        `[a, b)`, counted from 0: the wrong documents to draw from, as the model ranks them.
-    margin
-        A negative scores at most this fraction of the right answer's score. None: no limit.
-    absolute_margin
-        Replaces `margin`: a negative scores at least this much less than the right answer.
-    refresh_every
-        Steps between two minings. None: negatives are mined once.
-    """
-
-    number: int = 4
+    number: int = 4  # Negatives a query
     ranks: Sequence[int] = (0, 100)
+    """`[a, b)`, counted from 0: the wrong documents to draw from, as the model ranks them."""
     margin: float | None = 0.95
+    """A negative scores at most this fraction of the right answer's score. None: no limit."""
     absolute_margin: float | None = None
-    refresh_every: int | None = 500
+    """Replaces `margin`: a negative scores at least this much less than the right answer."""
+    refresh_every: int | None = 500  # Steps between two minings; None: negatives are mined once
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, {"number": 1, "refresh_every": 1}, ["refresh_every"], "hard_negatives: ")
@@ -90,28 +79,16 @@ class Distillation:
     """How a model learns from a teacher's scores; `DistillationLoss` has the equations.
 
     The teacher scores a list for each pair: the right answer, then the example's own, hard and random negatives.
-
-    Parameters
-    ----------
-    teacher
-        The teacher's directory, or its name on the hub.
-    kl, margin_mse, cross_entropy
-        Weights of the three losses. `kl` or `margin_mse` must be above 0.
-    temperature
-        Temperature of both softmaxes in the KL divergence.
-    hard_negatives
-        Hard negatives of a list, mined once with the model as it comes. None: none.
-    random_negatives
-        Random negatives of a list, drawn from all documents.
     """
 
-    teacher: str | None = None
-    kl: float = 1.0
+    teacher: str | None = None  # The teacher's directory, or its name on the hub
+    kl: float = 1.0  # The weights of the three losses; `kl` or `margin_mse` must be above 0
     margin_mse: float = 0.0
     cross_entropy: float = 1.0
-    temperature: float = 1.0
+    temperature: float = 1.0  # Of both softmaxes in the KL divergence
     hard_negatives: HardNegatives | Mapping[str, Any] | None = HardNegatives(number=7, ranks=(0, 50), margin=None)
-    random_negatives: int = 8
+    """Hard negatives of a list, mined once with the model as it comes. None: none."""
+    random_negatives: int = 8  # Random negatives of a list, drawn from all documents
 
     def __post_init__(self) -> None:
         if self.teacher is not None and (not isinstance(self.teacher, str) or not self.teacher):
@@ -137,61 +114,32 @@ class Distillation:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """The options of a training run.
+    """The options of a training run."""
 
-    Parameters
-    ----------
-    steps
-        Updates of the weights.
-    batch_size
-        Queries in a step, over all processes. For bi- and poly-encoders a larger batch has more negatives.
-    learning_rate
-        The highest rate, reached after a tenth of the steps; it then falls to 0. Several rates are each tried, and
-        validation chooses. Default: 5e-5. On a frozen backbone: 1e-4, 3e-4 and 1e-3, or 3e-4 without validation.
-    code_learning_rate
-        Learning rate of learnt codes.
-    negatives
-        Wrong documents a query, for a cross-encoder or ARC-II.
-    mini_batch_size
-        Texts encoded at a time, with cached gradients. None: all at once.
-    freeze
-        What is not trained: any of `embeddings`, `all-but-top-K`, `documents`, `backbone`.
-    evaluate_every
-        Steps between validations, each with a checkpoint. Default: a tenth of the steps.
-    patience
-        Training stops after this many validations without improvement. None: never.
-    validation_queries
-        The most queries to validate on.
-    candidates
-        Documents that each of them ranks. Default: 20; for a bi- or poly-encoder all, where there are at most 200.
-    bf16
-        Whether to compute in bf16. Default: where the hardware multiplies it.
-    hard_negatives
-        `HardNegatives` or a mapping of its fields, for bi- and poly-encoders; they join the in-batch negatives.
-    distillation
-        `Distillation` or a mapping of its fields, for `distill`.
-    pull
-        The fraction of its way from the start by which a weight is drawn back in a step (`l2_sp.py`).
-    seed
-        Seed of new weights, the order of the data, dropout and sampled negatives.
-    """
-
-    steps: int = 1000
+    steps: int = 1000  # Updates of the weights
     batch_size: int = 32
+    """Queries in a step, over all processes. For bi- and poly-encoders a larger batch has more negatives."""
     learning_rate: float | Sequence[float] | None = None
-    code_learning_rate: float = 1e-2
-    negatives: int = 15
-    mini_batch_size: int | None = None
+    """The highest rate, reached after a tenth of the steps; it then falls to 0. Several rates are each tried, and
+    validation chooses. Default: 5e-5. On a frozen backbone: 1e-4, 3e-4 and 1e-3, or 3e-4 without validation."""
+    code_learning_rate: float = 1e-2  # Learning rate of learnt codes
+    negatives: int = 15  # Wrong documents a query, for a cross-encoder or ARC-II
+    mini_batch_size: int | None = None  # Texts encoded at a time, with cached gradients; None: all at once
     freeze: str | Sequence[str] = ()
+    """What is not trained: any of `embeddings`, `all-but-top-K`, `documents`, `backbone`."""
     evaluate_every: int | None = None
-    patience: int | None = 5
-    validation_queries: int = 500
+    """Steps between validations, each with a checkpoint. Default: a tenth of the steps."""
+    patience: int | None = 5  # Training stops after this many validations without improvement; None: never
+    validation_queries: int = 500  # The most queries to validate on
     candidates: int | None = None
-    bf16: bool | None = None
+    """Documents that each of them ranks. Default: 20; for a bi- or poly-encoder all, where there are at most 200."""
+    bf16: bool | None = None  # Whether to compute in bf16; None: where the hardware multiplies it
     hard_negatives: HardNegatives | Mapping[str, Any] | None = None
-    distillation: Distillation | Mapping[str, Any] | None = None
+    """For bi- and poly-encoders, also as a mapping of its fields; they join the in-batch negatives."""
+    distillation: Distillation | Mapping[str, Any] | None = None  # For `distill`; also as a mapping of its fields
     pull: float = 0.0
-    seed: int = 0
+    """The fraction of its way from the start by which a weight is drawn back in a step (`l2_sp.py`)."""
+    seed: int = 0  # Of new weights, the order of the data, dropout and sampled negatives
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "batch_size": 1, "negatives": 1, "validation_queries": 1, "seed": 0}

@@ -32,32 +32,16 @@ _PARTS_OF_A_BACKBONE = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingOptions:
-    """The options of a pre-training run.
-
-    Parameters
-    ----------
-    batch_size
-        Pairs in a step, half of them true.
-    learning_rate
-        The highest rate, reached after a tenth of the steps; it then falls to 0.
-    max_length
-        The most tokens of a pair.
-    validation_pairs
-        The most pairs to validate on.
-    seed
-        Seed of new weights, the order of the data, random utterances, masks and dropout.
-    steps, evaluate_every, bf16
-        As for `TrainingOptions`.
-    """
+    """The options of a pre-training run; those not explained are as in `TrainingOptions`."""
 
     steps: int = 10_000
-    batch_size: int = 32
-    learning_rate: float = 5e-5
-    max_length: int = 128
+    batch_size: int = 32  # Pairs in a step, half of them true
+    learning_rate: float = 5e-5  # The highest rate, reached after a tenth of the steps; it then falls to 0
+    max_length: int = 128  # The most tokens of a pair
     evaluate_every: int | None = None
-    validation_pairs: int = 500
+    validation_pairs: int = 500  # The most pairs to validate on
     bf16: bool | None = None
-    seed: int = 0
+    seed: int = 0  # Of new weights, the order of the data, random utterances, masks and dropout
 
     def __post_init__(self) -> None:
         # Twelve tokens: the special ones and a few words of each side.
