@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from polyencoders.models import autocast_to_bf16, bf16_is_native
 from report import CACHE
 
 TEMPERATURE = 0.05
@@ -109,7 +110,8 @@ class TrainedVectors:
             batch = tokenizer(
                 [texts[i] for i in places], padding=True, truncation=True, max_length=TOKENS, return_tensors="pt"
             )
-            with torch.autocast("cpu", torch.bfloat16):
+            # Where bf16 is emulated it takes several times as long.
+            with autocast_to_bf16(model, model.device, bf16_is_native(model.device)):
                 layers = model(**batch, output_hidden_states=True).hidden_states
             # Each layer's outputs have length 1, so that neither outweighs the other side by side.
             outputs = [torch.nn.functional.normalize(layers[i].float(), dim=-1) for i in (3, 6)]
