@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import feather
 
 from polyencoders.errors import IndexingError, MissingExtraError
 from polyencoders.files import whole_directory, whole_file
@@ -101,14 +102,14 @@ class Job:
                     hashes = rows["text_hash"].to_pylist()
                     places = {text_hash: place for place, text_hash in enumerate(hashes) if text_hash in {*self.lent}}
                     lent = with_vectors(pa.table({"text_hash": list(places)}), vectors[list(places.values())])
-                    _write_arrow(scratch / _LENT, lent)
+                    feather.write_feather(lent, str(scratch / _LENT), "uncompressed")
                 (scratch / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
         except OSError as error:
             raise IndexingError(f"{self.folder}: could not be written on {socket.gethostname()}: {error}") from error
         return encoded
 
     def planned(self) -> pa.Table:
-        return _read_arrow(_planned(self.index, self.number))
+        return feather.read_table(_planned(self.index, self.number), memory_map=False)
 
     def write(self, folder: Path, rows: pa.Table, vectors: Vectors) -> Written:
         """Write documents of it, at least one, into a folder of their own."""
@@ -199,7 +200,7 @@ def _jobs(index: Path, plan: Plan, rows: Iterable[Any], maker: str, chunk: int, 
         watch.read(read)
         done.unchanged += read - len(planned)
         if len(planned):
-            _write_arrow(_planned(index, len(sizes)), planned)
+            feather.write_feather(planned, str(_planned(index, len(sizes))), "uncompressed")
             digests.append(_digest(*(planned[name].to_pylist() for name in ("id", "content_hash", BORROWED))))
             sizes.append(len(planned))
     dataset = index / f"{TABLE}.lance"
@@ -223,7 +224,7 @@ def _borrowed(folder: Path, plan: Plan, jobs: list[Job]) -> Iterator[Written]:
     vectors = np.memmap(folder / "planned" / "lent.f32", dtype=np.float32, mode="w+", shape=(number, dimension))
     places: dict[str, int] = {}
     for chunk in plan.lent:
-        rows = _read_arrow(jobs[chunk].folder / _LENT)
+        rows = feather.read_table(jobs[chunk].folder / _LENT, memory_map=False)
         numbers = range(len(places), len(places) + len(rows))
         vectors[numbers.start : numbers.stop] = vectors_in(rows)
         places.update(zip(rows["text_hash"].to_pylist(), numbers, strict=True))
@@ -267,16 +268,6 @@ def _clean(folder: Path) -> None:
 
 def _planned(index: Path, number: int) -> Path:
     return index / FOLDER / "planned" / f"{number}.arrow"
-
-
-def _write_arrow(path: Path, rows: pa.Table) -> None:
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
-        writer.write_table(rows)
-
-
-def _read_arrow(path: Path) -> pa.Table:
-    with pa.OSFile(str(path)) as file:
-        return pa.ipc.open_file(file).read_all()
 
 
 def _digest(*parts: Any) -> str:
