@@ -1,7 +1,5 @@
 """`polyencoders calibrate`: probabilities in place of scores, kept with a model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,7 +55,7 @@ def calibrate(
     )
 
 
-def reliability_table(bins: list[Bin]) -> Table:
+def reliability_table(bins: "list[Bin]") -> Table:
     """What is said and what is right, on queries that did not fit it."""
     table = Table("said to be likely", title="on held-out queries", min_width=40)
     for name in ("documents", "said, on average", "right"):

@@ -7,8 +7,6 @@ a query that has an answer, as many as there were when it was fitted. What nobod
 so probabilities are rather too low than too high.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -22,10 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from polyencoders.errors import DataError, ModelError
 from polyencoders.files import whole_file
 
-CALIBRATION = "calibration.json"
-"""The file of a model's directory that holds it."""
-FEWEST = 20
-"""The fewest queries with a right answer among their candidates: a line through fewer means nothing."""
+CALIBRATION = "calibration.json"  # The file of a model's directory that holds it
+FEWEST = 20  # The fewest queries with a right answer among their candidates: a line through fewer means nothing
 
 
 @dataclass(frozen=True)
@@ -42,24 +38,15 @@ class Calibration:
 
     a: float
     b: float
-    queries: int
-    """Queries that had a right answer among their candidates."""
-    candidates: int
-    """Documents of a query, at most: the first of a search, or the list that it ranked."""
+    queries: int  # Queries that had a right answer among their candidates
+    candidates: int  # Documents of a query, at most: the first of a search, or the list that it ranked
 
     @classmethod
-    def fit(cls, scores: Sequence[NDArray[np.floating]], right: Sequence[NDArray[np.bool_]]) -> Calibration:
-        """Fit a and b by maximum likelihood.
+    def fit(cls, scores: Sequence[NDArray[np.floating]], right: Sequence[NDArray[np.bool_]]) -> "Calibration":
+        """Fit a and b by maximum likelihood to the scores of each query's candidates, and to which of them are right.
 
-        Parameters
-        ----------
-        scores, right
-            For each of q queries the scores of its candidates, and which of them are right.
-
-        Raises
-        ------
-        DataError
-            Too few queries have a right answer among their candidates, or higher scores are not more often right.
+        Raises a `DataError` where too few queries have a right answer among their candidates, or higher scores are not
+        more often right.
         """
         answered = sum(map(bool, map(np.any, right)))
         if answered < FEWEST:
@@ -101,7 +88,7 @@ class Calibration:
             scratch.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
-    def read(cls, folder: str | os.PathLike[str]) -> Calibration | None:
+    def read(cls, folder: str | os.PathLike[str]) -> "Calibration | None":
         """Return what is kept with a model; None where nothing is, ModelError where it is damaged."""
         path = Path(folder) / CALIBRATION
         if not path.is_file():

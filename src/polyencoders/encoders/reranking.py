@@ -7,8 +7,6 @@ read. Of a document that was not read, g counts as the lowest one that was: f an
 those of all others, and so is their sum. What was read stays before what was not, and the others keep their order.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import logging
@@ -30,41 +28,25 @@ from polyencoders.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
-TOP = 20
-"""Documents that are read, unless it is said otherwise."""
-KEPT = 100_000
-"""Scores that are kept in memory."""
-AT_ONCE = 8
-"""Pairs that are read between two looks at the clock."""
+TOP = 20  # Documents that are read, unless it is said otherwise
+KEPT = 100_000  # Scores that are kept in memory
+AT_ONCE = 8  # Pairs that are read between two looks at the clock
 _LONGEST, _OVERHEAD = 2_000, 32  # Characters of a text that cost time, and what every pair costs besides
 
 
 class Reranked(NamedTuple):
     """What a reranker made of the documents of a search."""
 
-    scores: NDArray[np.float64]
-    """`(n,)`: the fused scores, in the order given."""
-    read: NDArray[np.bool_]
-    """`(n,)`: which documents were read."""
+    scores: NDArray[np.float64]  # `(n,)`: the fused scores, in the order given
+    read: NDArray[np.bool_]  # `(n,)`: which documents were read
 
 
 def fused(first: NDArray[np.float64], second: NDArray[np.float64], weight: float | None = None) -> NDArray[np.float64]:
-    """Add a reader's scores to those of a search.
+    """Add a reader's scores g, `second`, to those of a search, f, `first`: `(n,)` each, as is what is returned.
 
-    Parameters
-    ----------
-    first, second
-        `(n,)` each: f and g; g is NaN where a document was not read.
-    weight
-        v. None: the spread of f over that of g among what was read, so that each has as much to say as the other.
+    g is NaN where a document was not read; where nothing was, f is returned. Without a `weight`, v is the spread of f
+    over that of g among what was read, so that each has as much to say as the other.
 
-    Returns
-    -------
-    numpy.ndarray
-        `(n,)`: f where nothing was read.
-
-    Examples
-    --------
     >>> fused(np.array([0.9, 0.8, 0.1]), np.array([1.0, 2.0, np.nan]), weight=0.5).tolist()
     [1.4, 1.8, 0.6]
     """
@@ -129,7 +111,7 @@ class Reranker:
         self._pace = [math.nan]  # Seconds a character; shared by copies
         self._set(top, weight, budget)
 
-    def but(self, top: int | None = None, weight: float | None = None, budget: float | None = None) -> Reranker:
+    def but(self, top: int | None = None, weight: float | None = None, budget: float | None = None) -> "Reranker":
         """Return the same reranker with other settings where they are given. Both keep the same scores."""
         other = copy.copy(self)
         other._set(
@@ -149,16 +131,9 @@ class Reranker:
         self.top, self.weight, self.budget = top, weight, budget
 
     def rerank(self, query: Query, texts: Sequence[str | None], first: NDArray[np.float64]) -> Reranked:
-        """Read the best documents, and fuse the scores.
+        """Read the best of `n` documents for a query, and fuse the scores with those of the search, `first` `(n,)`.
 
-        Parameters
-        ----------
-        query
-            A text, or a list of turns, the oldest first.
-        texts
-            `n` documents. One that is None cannot be read.
-        first
-            `(n,)`: their scores in the search.
+        A document that is None cannot be read.
         """
         best = np.argsort(-first, kind="stable")[: self.top]
         second = np.full(len(first), np.nan)

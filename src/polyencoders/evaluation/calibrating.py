@@ -1,7 +1,5 @@
 """Probabilities for a model's scores: fitted on one part of held-out queries, confirmed on another."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -24,7 +22,7 @@ class Marked(NamedTuple):
     scores: list[NDArray[np.float64]]
     right: list[NDArray[np.bool_]]
 
-    def of(self, places: Sequence[int]) -> Marked:
+    def of(self, places: Sequence[int]) -> "Marked":
         """Return some of the queries."""
         return Marked([self.scores[place] for place in places], [self.right[place] for place in places])
 
@@ -35,10 +33,8 @@ class Bin(NamedTuple):
     least: float
     most: float
     documents: int
-    said: float
-    """The mean of their probabilities; NaN where there are none."""
-    right: float
-    """The fraction that is right."""
+    said: float  # The mean of their probabilities; NaN where there are none
+    right: float  # The fraction that is right
 
 
 def calibrate(model: Any, task: Task, seed: int = 0) -> tuple[Calibration, list[Bin]]:

@@ -1,7 +1,5 @@
 """The second stage of a search: a reranker reads the best of what was found."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

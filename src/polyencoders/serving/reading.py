@@ -1,7 +1,5 @@
 """The reranker of a server: it reads the best of each search, with the pairs of many requests in common batches."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
