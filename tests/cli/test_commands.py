@@ -326,6 +326,9 @@ def test_calibrate_and_export(run: Run, backbone: str, tiny_backbone: str, tmp_p
         for other in things[:number]
     ]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("documents.jsonl").write_text("".join(json.dumps({"text": row["positive"]}) + "\n" for row in rows))
+    unrelated = [{"query": f"question {i}", "positive": rows[-i]["positive"]} for i in range(1, 61)]
+    Path("unrelated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in unrelated))
     BiEncoder(backbone).save_pretrained(str(tmp_path / "model"))
     code, out, err = run("calibrate", "model", "--data", "pairs.jsonl", "--protocol", "corpus")
     assert code == 0, err
@@ -341,6 +344,27 @@ def test_calibrate_and_export(run: Run, backbone: str, tiny_backbone: str, tmp_p
     assert Calibration.read("exported") == Calibration.read("tiny")
     BiEncoder(tiny_backbone).save_pretrained(str(tmp_path / "tiny"))
     assert not Path("tiny", CALIBRATION).exists(), "other weights are not what was calibrated"
+
+    # The same of an index, whose searches then know probabilities.
+    assert run("index", "create", "places", "--data", "documents.jsonl", "--model", "model")[0] == 0
+    assert "`polyencoders tune places --data PAIRS` makes them" in _fails(
+        run, "search", "places", "--query", "where is the tea?", "--min-probability", 0.5
+    )
+    code, out, err = run("tune", "places", "--data", "pairs.jsonl")
+    assert code == 0, err
+    assert "vectors alone" in out
+    assert "is searched so from now on" in out
+    assert "probabilities" in run("index", "info", "places")[1]
+    code, out, err = run("search", "places", "--query", rows[0]["query"], "--json")
+    said = [json.loads(line).get("probability", 0.0) for line in out.splitlines()]
+    least = said[2]
+    code, out, err = run("search", "places", "--query", rows[0]["query"], "--min-probability", least, "--json")
+    assert len(out.splitlines()) == sum(one >= least for one in said)
+    assert "probability" in run("search", "places", "--query", rows[0]["query"])[1]
+    code, out, err = run("tune", "places", "--data", "unrelated.jsonl")
+    assert code == 0, err
+    assert "Nothing was confirmed: places is searched by its vectors alone" in out
+    assert "tuned" not in run("index", "info", "places")[1]
 
     Path("few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:30]))
     assert "at least 20 are needed" in _fails(run, "calibrate", "model", "--data", "few.jsonl")

@@ -7,9 +7,11 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from polyencoders.encoders.calibration import Calibration
 from polyencoders.errors import IndexingError, StorageError
 from polyencoders.index import Index, verify
 from polyencoders.index.storage.bucket import options_for
+from polyencoders.index.tuning import Tuning
 
 obstore = pytest.importorskip("obstore", reason="needs polyencoders[s3]")
 pytest.importorskip("lancedb", reason="needs polyencoders[index]")
@@ -82,6 +84,17 @@ def test_vectors_that_exist(place, tmp_path):
     here, there = (Index.from_vectors(where, vectors, numbered(0, 50)) for where in (tmp_path / "folder", place))
     assert found(there) == found(here)
     assert verify(place) == []
+
+
+def test_how_it_is_searched_is_kept(poly, place):
+    index = Index.create(place, poly)
+    tuning = Tuning(poly.fingerprints.queries, calibration=Calibration(2.0, -1.0, 40, 20))
+    assert index.tuning is None
+    index.set_tuning(tuning)
+    assert Index.open(place, poly).tuning == tuning
+    assert verify(place) == []
+    index.set_tuning(None)
+    assert Index.open(place, poly).tuning is None
 
 
 def test_an_earlier_version(poly, place):

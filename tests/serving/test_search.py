@@ -205,3 +205,28 @@ def test_many_requests_share_a_reranker(serve, shared_index, models):
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda place: search(server, query=queries[place % 4], k=5), range(24)))
     assert [[hit["id"] for hit in one["hits"]] for one in found] == [expected[queries[i % 4]] for i in range(24)]
+
+
+def test_a_tuned_index_is_searched_as_it_was_tuned(serve, index, models):
+    from polyencoders.encoders import Reranker
+    from polyencoders.encoders.calibration import Calibration
+    from polyencoders.index.tuning import Tuning
+
+    tuned, cross = Index.open(index), str(models / "cross")
+    fingerprint = Reranker(cross).model.fingerprint
+    calibration = Calibration(0.8, -1.0, 40, 20)
+    queries = tuned.loaded_model().fingerprints.queries
+    tuned.set_tuning(Tuning(queries, None, cross, fingerprint, 15, 0.5, calibration, 40))
+    server = serve(index=index)
+    assert server.client.get("/info").json()["reranker"] == "cross"
+    expected, found = tuned.search(QUERY, 5), search(server, k=5)
+    assert found["read"] == expected.read == 15
+    assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in expected]
+    said = [hit.probability for hit in expected]
+    np.testing.assert_allclose([hit["probability"] for hit in found["hits"]], said, atol=1e-5)
+    likely = search(server, k=5, min_probability=said[1] - 1e-6)
+    assert [hit["id"] for hit in likely["hits"]] == [hit.id for hit in expected[:2]]
+    asked = {"query": QUERY, "rerank": False, "min_probability": 0.5}
+    assert server.client.post("/search", json=asked).status_code == 422
+    assert {hit["probability"] for hit in search(server, rerank=False)["hits"]} == {None}
+    assert serve(index=index, rerank=False).client.get("/info").json()["reranker"] is None

@@ -18,6 +18,7 @@ from polyencoders.cli.rank import rank
 from polyencoders.cli.search import search
 from polyencoders.cli.serve import serve
 from polyencoders.cli.train import train
+from polyencoders.cli.tune import tune
 from polyencoders.cli.upgrade import upgrade
 from polyencoders.errors import TrainingError
 
@@ -25,7 +26,7 @@ IN_SEVERAL_PROCESSES = ("train", "distill")
 COMMANDS = {
     "Start": (demo,),
     "Train": (train, distill, pretrain, upgrade),
-    "Measure": (evaluate, compare, calibrate),
+    "Measure": (evaluate, compare, calibrate, tune),
     "Use": (rank, search, serve, export),
 }
 """Commands by the panel of the help that lists them. Commands import what is slow when they run: `--help` is quick."""

@@ -20,6 +20,7 @@ from polyencoders.errors import DataError, IndexingError
 
 if TYPE_CHECKING:
     from polyencoders.index import Added, Index
+    from polyencoders.index.tuning import Tuning
 
 BUILT_IN = "chitchat"
 
@@ -146,6 +147,8 @@ def info(path: IndexPath) -> None:
     table.add_row("version", f"{about.version} ({about.versions} kept)")
     table.add_row("made by", escape(about.maker.label) if about.maker else "unknown: it was made of vectors alone")
     table.add_row("filters", escape(", ".join(f"{name} ({kind})" for name, kind in about.metadata.items())) or "–")
+    if about.tuning is not None:
+        table.add_row("tuned", escape(_tuned(about.tuning)))
     table.add_row("laid out for fast search", f"{about.laid_out:,}")
     table.add_row("size", f"{about.bytes / 1e6:,.1f} MB")
     console.print(table)
@@ -177,6 +180,16 @@ def compact(
     with resumable(), document_progress() as bar:
         index.compact(timedelta(days=keep_days), advancing(bar, "laying out", 3 * len(index)))
     console.print(f"{path}: {before / 1e6:,.1f} MB before, {index.info().bytes / 1e6:,.1f} MB now")
+
+
+def _tuned(tuning: Tuning) -> str:
+    """What a search does unless it is told otherwise."""
+    words = [f"words at {tuning.words:g}"] if tuning.words is not None else []
+    reads = f"{tuning.rerank} reads the best {tuning.rerank_top} at {tuning.rerank_weight:.3g}"
+    likely = ["probabilities"] if tuning.calibration is not None else []
+    parts = [*words, *[reads] * (tuning.rerank is not None), *likely]
+    measured = ", ".join(f"{name} {value:.3f}" for name, value in tuning.measures.items())
+    return f"{'; '.join(parts)} ({measured} on {tuning.held_out:,} held-out queries)"
 
 
 def search_models(model: str | None, accept: str | None) -> tuple[str | None, str | None]:

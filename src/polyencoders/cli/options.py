@@ -3,7 +3,7 @@
 import re
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Argument, BadParameter, Option
 
@@ -81,7 +81,24 @@ def _milliseconds(given: str) -> float:
 of_the_reranker = partial(Option, rich_help_panel="Reranker")
 Rerank = Annotated[
     str | None,
-    of_the_reranker(help="A cross-encoder that reads the best of what was found: a directory, or a name on the hub."),
+    of_the_reranker(
+        help="A cross-encoder that reads the best of what was found: a directory, or a name on the hub; `none`: no "
+        "reader. [default: what `polyencoders tune` has found]",
+        show_default=False,
+    ),
+]
+
+
+def reranker_of(given: str | None) -> str | Literal[False] | None:
+    """What --rerank asks for, as `Index.search` takes it."""
+    return False if given == "none" else given
+
+
+MinProbability = Annotated[
+    float | None,
+    Option(
+        help="Leave out hits that are less probable; for an index that was tuned.", min=0, max=1, show_default=False
+    ),
 ]
 RerankTop = Annotated[int | None, of_the_reranker(help="How many it reads. [default: 20]", min=1)]
 RerankWeight = Annotated[

@@ -17,6 +17,7 @@ from polyencoders.cli.options import (
     AsJson,
     IndexModel,
     IndexPath,
+    MinProbability,
     Query,
     Ray,
     Rerank,
@@ -26,6 +27,7 @@ from polyencoders.cli.options import (
     Shards,
     TopK,
     Where,
+    reranker_of,
 )
 from polyencoders.errors import DataError
 
@@ -46,6 +48,7 @@ def search(
     rerank_top: RerankTop = None,
     rerank_weight: RerankWeight = None,
     rerank_budget: RerankBudget = None,
+    min_probability: MinProbability = None,
     as_json: AsJson = False,
     ray: Ray = None,
     shards: Shards = None,
@@ -70,19 +73,33 @@ def search(
         opened = closing(ShardedIndex.on(ray, path, *models, shards=shards))
     with opened as index:
         try:
-            reranker = index.reranker(rerank, rerank_top, rerank_weight, rerank_budget)
-            (answer,) = index.search([query], k, where, mode, share, rerank=reranker)
+            (answer,) = index.search(
+                [query],
+                k,
+                where,
+                mode,
+                share,
+                rerank=reranker_of(rerank),
+                rerank_top=rerank_top,
+                rerank_weight=rerank_weight,
+                rerank_budget=rerank_budget,
+                min_probability=min_probability,
+            )
         except ValueError as error:
             raise DataError(str(error)) from None
         if as_json:
             for hit in answer:
-                print(json.dumps(hit._asdict(), ensure_ascii=False, default=str))
+                fields = {name: value for name, value in hit._asdict().items() if name != "probability" or value}
+                print(json.dumps(fields, ensure_ascii=False, default=str))
             return
-        table = Table("", "score", "id", "document", title=f"{len(index):,} documents, version {answer.version}")
+        likely = any(hit.probability is not None for hit in answer)
+        columns = ("", "score", *["probability"] * likely, "id", "document")
+        table = Table(*columns, title=f"{len(index):,} documents, version {answer.version}")
         for place, hit in enumerate(answer, start=1):
             metadata = "  ".join(f"{name}={value}" for name, value in hit.metadata.items())
             shown = f"{shortened(hit.text or '–', 200)}  {shortened(metadata, 100)}".strip()
-            table.add_row(str(place), f"{hit.score:.3f}", escape(shortened(hit.id, 12)), escape(shown))
+            said = ["–" if hit.probability is None else f"{hit.probability:.0%}"] * likely
+            table.add_row(str(place), f"{hit.score:.3f}", *said, escape(shortened(hit.id, 12)), escape(shown))
         console.print(table)
         console.print(_promise(answer, len(index)), highlight=False)
 

@@ -24,6 +24,7 @@ from polyencoders.cli.options import (
     RerankWeight,
     Shards,
     on_ray,
+    reranker_of,
 )
 from polyencoders.errors import DataError, MissingExtraError
 
@@ -126,7 +127,7 @@ def serve(
         index=index,
         accept_documents_from=resolve_backbone(accept_documents_from) if accept_documents_from else None,
         compare=tuple(resolve_backbone(name) for name in compare or ()),
-        rerank=rerank,
+        rerank=reranker_of(rerank),
         rerank_top=rerank_top,
         rerank_weight=rerank_weight,
         rerank_budget=rerank_budget,

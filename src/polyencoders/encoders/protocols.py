@@ -115,6 +115,10 @@ class QueryReader(Encoder, Protocol):
 class PairScorer(Scorer, Protocol):
     """A model that reads a query and a document together. Nothing of a pair can be computed before it is seen."""
 
+    @property
+    def fingerprint(self) -> str:
+        """The name of what scores pairs: the same weights and settings give the same, others another."""
+
     def score_pairs(self, pairs: Sequence[tuple[Query, str]], batch_size: int = 32) -> Vectors:
         """Scores of pairs, `(n,)`; equal pairs get equal scores."""
 

@@ -106,6 +106,7 @@ class Reranker:
                 "document together: a reranker is a cross-encoder, or another model with score_pairs"
             )
         self.model = found
+        self.name = os.fspath(model) if isinstance(model, str | os.PathLike) else type(model).__name__
         self._kept: OrderedDict[bytes, float] = OrderedDict()
         self._lock = threading.Lock()
         self._pace = [math.nan]  # Seconds a character; shared by copies

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.encoders import Encoder, PairScorer, Query, Reranker
+from polyencoders.encoders.calibration import Calibration
 from polyencoders.errors import IndexingError, ModelError
 from polyencoders.index import searching
 from polyencoders.index.arrays import as_array
 from polyencoders.index.documents import OWN_COLUMNS, columns_of, json_columns, metadata_of, text_hash_of
 from polyencoders.index.layout import newest
 from polyencoders.index.provenance import Maker, check_model, loaded
-from polyencoders.index.reranking import reranked
+from polyencoders.index.reranking import at_least, reranked, with_probabilities
 from polyencoders.index.searching import Answer, Wanted, hits_of
 from polyencoders.index.snapshot import Snapshot
 from polyencoders.index.table import Table, vectors_in
+from polyencoders.index.tuning import TUNING, Tuning
+
+logger = logging.getLogger(__name__)
 
 MODES = ("exact", "fast")
+
+GivenReranker = Reranker | PairScorer | str | os.PathLike[str] | Literal[False] | None
+"""A reranker, or what one is made of; None: what the index was tuned with; False: none."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class IndexInfo:
     metadata: dict[str, str]  # The types of the metadata by name: what can be filtered by
     laid_out: int  # Documents that lie in the order of their neighbours; the others are searched beside them
     bytes: int  # The size of its files
+    tuning: Tuning | None = None  # How it is searched unless it is said otherwise
 
 
 class Reader:
@@ -52,6 +61,7 @@ class Reader:
         self._snapshot: Snapshot | None = None
         self._pinned: int | None = None
         self._reranker: tuple[Any, Reranker] | None = None  # The last one, and what it was made of
+        self._tuning: tuple[Tuning | None] | None = None  # None: not read yet
 
     def __len__(self) -> int:
         return self.snapshot.size
@@ -126,6 +136,7 @@ class Reader:
             metadata={field.name: str(field.type) for field in snapshot.table.schema if field.name not in OWN_COLUMNS},
             laid_out=snapshot.size - snapshot.beside,
             bytes=sum(file.size for file in self._writer.storage.files().values()),
+            tuning=self.tuning,
         )
 
     def loaded_model(self) -> Encoder:
@@ -153,10 +164,12 @@ class Reader:
         share: float | None = None,
         temperature: float | None = None,
         *,
-        rerank: Reranker | PairScorer | str | os.PathLike[str] | None = None,
+        texts: Sequence[Query] | None = None,
+        rerank: GivenReranker = None,
         rerank_top: int | None = None,
         rerank_weight: float | None = None,
         rerank_budget: float | None = None,
+        min_probability: float | None = None,
     ) -> Any:
         """Find the documents with the highest scores for a query, or for each of several.
 
@@ -176,10 +189,16 @@ class Reader:
             The fraction of the documents that `fast` looks at; by default 0.07, and at least 40,000 documents.
         temperature
             Of the softmax over query codes that are given as such; by default the model's, or 1.
+        texts
+            The queries as texts or conversations, for a reranker, where `queries` are codes.
         rerank
-            A cross-encoder, or where to load it from, that reads the best of the hits, for queries given as texts.
+            A cross-encoder, or where to load it from, that reads the best of the hits. None: as `polyencoders tune` has
+            found, where the texts of the queries are given; False: none.
         rerank_top, rerank_weight, rerank_budget
             How many it reads (20), how much its score counts, and its milliseconds; as for `Reranker`.
+        min_probability
+            Hits that are less probable are left out. Only an index that was tuned knows probabilities, of searches as
+            it was tuned for.
 
         Returns
         -------
@@ -204,35 +223,82 @@ class Reader:
             raise ValueError(f"k, how many documents to find, must be a whole number of at least 1, got {k!r}")
         fraction = (searching.FRACTION if share is None else share) if mode == "fast" else None
         least = searching.LEAST if share is None else 0
-        reranker = self.reranker(rerank, rerank_top, rerank_weight, rerank_budget)
-        if reranker is not None and _is_array(queries):
-            raise ValueError("rerank: a reranker reads texts; give the queries as texts, not as codes")
+        asked = self._texts(queries, texts)
+        if rerank and asked is None:
+            raise ValueError("rerank: a reranker reads texts; give the queries as texts, or texts=[...] beside codes")
+        reranker = self.reranker(rerank, rerank_top, rerank_weight, rerank_budget) if asked is not None else None
+        calibration = self.calibration(reranker, min_probability) if asked is not None else None
         codes = self._codes(queries)
         if temperature is None:
             temperature = self.model.temperature if self.model is not None else 1.0
         # One snapshot for all of it: another thread may refresh meanwhile.
         depth = k if reranker is None else max(k, reranker.top)
         answers = self._find(self.snapshot, codes, Wanted(depth, temperature, where, fraction, least))
-        if reranker is not None:
-            asked: list[Query] = [queries] if isinstance(queries, str) else list(queries)
-            answers = [reranked(answer, query, k, reranker) for answer, query in zip(answers, asked, strict=True)]
+        if reranker is not None and asked is not None:
+            pairs = zip(answers, asked, strict=True)
+            answers = [reranked(answer, query, k, reranker, calibration) for answer, query in pairs]
+        elif calibration is not None:
+            answers = [with_probabilities(answer, calibration) for answer in answers]
+        if min_probability is not None:
+            answers = [at_least(answer, min_probability) for answer in answers]
         return answers[0] if isinstance(queries, str) else answers
 
     def reranker(
         self,
-        model: Reranker | PairScorer | str | os.PathLike[str] | None,
+        model: GivenReranker = None,
         top: int | None = None,
         weight: float | None = None,
         budget: float | None = None,
     ) -> Reranker | None:
-        """Return a reranker of a model, as `search` takes it; the last one is kept, with the scores it made."""
-        if model is None:
+        """Return a reranker, as `search` takes it; the last one is kept, with the scores it made."""
+        tuned = self.tuning if model is None else None
+        if not model and (tuned is None or tuned.rerank is None):
             return None
         if isinstance(model, Reranker):
             return model.but(top, weight, budget)
         if self._reranker is None or self._reranker[0] != model:
-            self._reranker = model, Reranker(model)
+            made = tuned.reranker() if tuned is not None else Reranker(model)  # type: ignore[arg-type]
+            assert made is not None
+            self._reranker = model, made
         return self._reranker[1].but(top, weight, budget)
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """What `polyencoders tune` has found for this model; read once. None where it was not tuned."""
+        if self._tuning is None:
+            found = Tuning.read(self._writer.storage)
+            if found is not None:
+                model = self.model.fingerprints.queries if self.model is not None else None
+                if found.queries != (model or (self.maker.queries if self.maker is not None else "")):
+                    logger.warning("%s was tuned for another model: tune it again", self.path)
+                    found = None
+            self._tuning = (found,)
+        return self._tuning[0]
+
+    def set_tuning(self, tuning: Tuning | None) -> None:
+        """Keep how the index is searched unless it is said otherwise; None: by its vectors alone."""
+        self._check_writable()
+        if tuning is None:
+            self._writer.storage.remove(TUNING)
+        else:
+            tuning.write(self._writer.storage)
+        self._tuning = self._reranker = None
+
+    def calibration(self, reranker: Reranker | None, min_probability: float | None = None) -> Calibration | None:
+        """Return what makes probabilities of such a search; IndexingError where they are asked for and not known."""
+        found = self.tuning.probabilities(None, reranker) if self.tuning is not None else None
+        if min_probability is not None and found is None:
+            raise IndexingError(
+                f"{self.path} knows no probabilities for such a search: `polyencoders tune {self.path} --data PAIRS` "
+                "makes them, for searches as it chooses them"
+            )
+        return found
+
+    def _texts(self, queries: Any, texts: Sequence[Query] | None) -> Sequence[Query] | None:
+        """The queries as texts, where they are known."""
+        if texts is not None or _is_array(queries):
+            return texts
+        return [queries] if isinstance(queries, str) else list(queries)
 
     def _codes(self, queries: Any) -> NDArray[np.float64]:
         dimension = self._writer.dimension

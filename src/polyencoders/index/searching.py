@@ -244,6 +244,8 @@ class IndexHit(NamedTuple):
     score: float
     text: str | None
     metadata: dict[str, Any]
+    probability: float | None = None
+    """That it is right, where the index was tuned for such a search (`polyencoders tune`)."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from polyencoders.encoders.locks import lock_of
@@ -37,14 +38,9 @@ def search(
     model = index.loaded_model()
     with lock_of(model):
         codes = model.encode_queries([check_query(query)])
-    depth = k if reranker is None else max(k, reranker.top)
-    answer: Answer = index.search(codes, depth, where, mode)[0]
-    if reranker is None:
-        return answer
-    from polyencoders.index.reranking import reranked
-
-    with lock_of(reranker.model):
-        return reranked(answer, query, k, reranker)
+    with lock_of(reranker.model) if reranker is not None else nullcontext():
+        answer: Answer = index.search(codes, k, where, mode, texts=[query], rerank=reranker or False)[0]
+    return answer
 
 
 def turns(query: Any, message: type, text_of: Callable[[Any], str | None]) -> Any:

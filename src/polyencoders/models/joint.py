@@ -16,6 +16,7 @@ from sentence_transformers.util import import_from_string
 from polyencoders.encoders.queries import Query, join_turns
 from polyencoders.encoders.ranking import as_pairs, check_lists, check_ranking, distinct, is_pair
 from polyencoders.models.base import SavedModel
+from polyencoders.models.fingerprint import fingerprint
 
 
 class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
@@ -116,6 +117,11 @@ class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
     def cosine(self) -> bool:
         """Whether scores are cosines."""
         return False
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the weights and settings."""
+        return fingerprint(self, self.configuration)
 
     def score_pairs(self, pairs: Sequence[tuple[Query, str]], batch_size: int = 32) -> np.ndarray:
         """Score pairs: `(n,)`, float32. Equal pairs get equal scores."""

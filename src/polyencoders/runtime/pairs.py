@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ class ExportedPairScorer(PairRanking):
 
     def __repr__(self) -> str:
         return f"ExportedPairScorer({self.architecture}, {self.manifest.engine}, {self.manifest.precision['pair']})"
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the graph and its settings."""
+        return hashlib.blake2b(repr(self.manifest).encode(), digest_size=16).hexdigest()
 
     def score_distinct_pairs(self, pairs: list[tuple[Query, str]], advance: Callable[[int], object]) -> Vectors:
         """Score distinct pairs, `(n,)`."""

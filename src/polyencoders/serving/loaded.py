@@ -81,7 +81,7 @@ class Served:
         engine.calibration = Calibration.read(name)
         reading = None
         if reranker is not None:
-            reader = Engine(reranker.model, called(settings.rerank or ""), settings, watch=watch)
+            reader = Engine(reranker.model, called(reranker.name), settings, watch=watch)
             reading = Reading(reranker, reader)
         return cls(engine, library, [Engine(*other, settings) for other in compared], reading)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from polyencoders.encoders import Query, Reranker, Vectors
+from polyencoders.encoders.calibration import Calibration
 from polyencoders.index import Answer
 from polyencoders.index.reranking import reranked
 from polyencoders.serving.engine import Engine
@@ -22,11 +23,15 @@ class Reading:
     def __init__(self, reranker: Reranker, engine: Engine) -> None:
         self.engine = engine
         self.reranker = Reranker(_Pairs(engine), reranker.top, reranker.weight, reranker.budget)  # type: ignore[arg-type]
+        self.reranker.name = reranker.name
         self._threads = ThreadPoolExecutor(_THREADS, "reranking")
 
-    async def rerank(self, answer: Answer, query: Query, k: int, reranker: Reranker) -> Answer:
+    async def rerank(
+        self, answer: Answer, query: Query, k: int, reranker: Reranker, calibration: Calibration | None
+    ) -> Answer:
         """Return the k best of an answer by a reranker that is `self.reranker` with settings of the request's own."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, reranked, answer, query, k, reranker)
+        asked = (answer, query, k, reranker, calibration)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, reranked, *asked)
 
     def close(self) -> None:
         """Finish the work that waits, and release everything."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 GRACE = 30  # Seconds that requests in progress have to finish when the server stops
 KEEP_ALIVE = 75
@@ -37,7 +38,8 @@ class Settings:
     accept_documents_from: str | None = None
     """The model that made the index, if `model` is another with the same document side."""
     compare: tuple[str, ...] = ()  # More models, whose rankings the page shows for comparison
-    rerank: str | None = None  # A cross-encoder that reads the best hits of each search
+    rerank: str | Literal[False] | None = None
+    """A cross-encoder that reads the best hits of each search. None: what the index was tuned with; False: none."""
     rerank_top: int | None = None
     rerank_weight: float | None = None
     rerank_budget: float | None = None  # As for `Index.search`; a request may ask for less

@@ -149,10 +149,12 @@ async def _rank(
         how = (request.where, request.mode, request.share, temperature)
         reranker = reranker_for(request, reading_of) if reading_of is not None else None
         depth = k if reranker is None else max(k, reranker.top)
-        (got,) = await asyncio.to_thread(source.index.search, codes, depth, *how)
+        asked = None if averaged else [request.query]
+        (got,) = await asyncio.to_thread(source.index.search, codes, depth, *how, texts=asked, rerank=False)
         done("search")
         if reranker is not None and reading_of is not None and reading_of.reading is not None:
-            got = await reading_of.reading.rerank(got, request.query, k, reranker)
+            calibration = source.index.calibration(reranker)
+            got = await reading_of.reading.rerank(got, request.query, k, reranker, calibration)
             done(f"{got.read} read by {reading_of.reading.engine.name}")
         ranking.looked_at, ranking.not_looked_at = got.looked_at, got.not_looked_at
         ranking.read = got.read

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from polyencoders.encoders import Reranker
 from polyencoders.index import IndexHit
+from polyencoders.index.reranking import at_least
 from polyencoders.serving.errors import TooLargeError
 from polyencoders.serving.library import Library
 from polyencoders.serving.loaded import Served
@@ -50,6 +51,9 @@ class SearchRequest(Body):
     rerank_budget: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="Milliseconds in which it reads as many as fit."
     )
+    min_probability: float | None = Field(
+        None, ge=0, le=1, description="Less probable hits are left out; needs an index that was tuned."
+    )
 
     @model_validator(mode="after")
     def _share_is_for_fast(self) -> "SearchRequest":
@@ -65,6 +69,9 @@ class SearchHit(BaseModel):
     score: float
     text: str | None
     metadata: dict[str, Any]
+    probability: float | None = Field(
+        default=None, description="That it is right; null where the index was not tuned for such a search."
+    )
 
 
 class SearchAnswer(BaseModel):
@@ -92,14 +99,18 @@ async def search(request: SearchRequest, served: ServedNow, limits: TheLimits) -
     index = _library(served).index
     check_search(request, limits)
     reranker = reranker_for(request, served)
+    calibration = index.calibration(reranker, request.min_probability)
     depth = request.k if reranker is None else max(request.k, reranker.top)
     started = time.perf_counter()
     codes = await served.engine.query_vectors([request.query])
     encoded = time.perf_counter()
-    (answer,) = await asyncio.to_thread(index.search, codes, depth, request.where, request.mode, request.share)
+    how = (request.where, request.mode, request.share)
+    (answer,) = await asyncio.to_thread(index.search, codes, depth, *how, texts=[request.query], rerank=False)
     searched = time.perf_counter()
     if reranker is not None and served.reading is not None:
-        answer = await served.reading.rerank(answer, request.query, request.k, reranker)
+        answer = await served.reading.rerank(answer, request.query, request.k, reranker, calibration)
+    if request.min_probability is not None:
+        answer = at_least(answer, request.min_probability)
     return SearchAnswer(
         hits=[SearchHit(**shown(hit)) for hit in answer],
         certified=answer.certified,
