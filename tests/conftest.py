@@ -167,6 +167,7 @@ BUILD = {
     "poly-last-and-first": ("PolyEncoder", {"m": 3, "codes": "last-and-first", "document_map": True}),
     "cross": ("CrossEncoder", {}),
     "cross-warm": ("WarmCrossEncoder", {}),
+    "cross-one-way": ("OneWayCrossEncoder", {}),
     "arc-ii": ("ArcII", {}),
 }
 DUAL = [name for name in BUILD if name.startswith(("bi", "poly"))]

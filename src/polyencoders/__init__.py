@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polyencoders.encoders import load
-    from polyencoders.models import ArcII, BiEncoder, CrossEncoder, PolyEncoder, WarmCrossEncoder
+    from polyencoders.models import ArcII, BiEncoder, CrossEncoder, OneWayCrossEncoder, PolyEncoder, WarmCrossEncoder
 
 __version__ = "0.1.0"
 
@@ -23,6 +23,7 @@ __all__ = [
     "ArcII",
     "BiEncoder",
     "CrossEncoder",
+    "OneWayCrossEncoder",
     "PolyEncoder",
     "WarmCrossEncoder",
     "__version__",

@@ -72,12 +72,12 @@ def test_training_dataset(caplog):
         {"query": ["Hi!", "Tea?"], "positive": "Sure.", "negative_1": "No.", "negative_2": "Never."},
         {"query": ["2?"], "positive": "two", "negative_1": "1", "negative_2": "3"},
     ]
-    assert "1 negatives are not used" in caplog.text
+    assert "1 negatives are not in the table" in caplog.text
 
 
 def test_training_dataset_has_no_negatives_unless_every_example_does(caplog):
     table = training_dataset([Example("a", "b", "c"), Example("d", "e")])
     assert table.column_names == ["query", "positive"]
-    assert "1 negatives are not used" in caplog.text
+    assert "1 negatives are not in the table" in caplog.text
     with pytest.raises(DataError, match="no examples"):
         training_dataset([])

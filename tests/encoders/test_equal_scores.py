@@ -20,7 +20,7 @@ from polyencoders.evaluation.ranking import rank_task
 TEXTS = ["", "x", "In Oslo.", "I am a nurse.", "Since 1998, or so.", "Pancakes, with syrup. " * 3, "the hills " * 9]
 QUERIES = ["What do you eat?", ["Hi!", "Hello, who are you?", "And where do you live?"], "x"]
 BUILT = ["bi", "bi-attention", "poly-learnt", "poly-first", "poly-last", "poly-last-and-first", "cross", "cross-warm",
-         "arc-ii"]  # fmt: skip
+         "cross-one-way", "arc-ii"]  # fmt: skip
 PROCESSORS = {
     # What PyTorch computes with, and the nearest of what NumPy's own library of matrix products does.
     "default": {"ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "Prescott"},

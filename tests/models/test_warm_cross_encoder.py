@@ -1,4 +1,5 @@
-"""A cross-encoder with a warm start: a bi-encoder where texts do not see each other, the equation where they do."""
+"""Cross-encoders with a warm start, both ways and one way: a bi-encoder where texts do not see each other, the equation
+where they do."""
 
 import math
 
@@ -16,29 +17,32 @@ from transformers import (
     RobertaConfig,
 )
 
-from polyencoders import BiEncoder, WarmCrossEncoder
+from polyencoders import BiEncoder, OneWayCrossEncoder, WarmCrossEncoder
 from polyencoders.errors import ModelError
 
 CONVERSATION = ["Any plans for the weekend?", "Hiking, if it stays dry."]
 PAIRS = [(CONVERSATION, "Which trail?"), ("tea", "I like tea, and more tea. " * 9), ("a", ""), ("", "b")]
 CLOSED = -1e30
+both = pytest.mark.parametrize("architecture", [WarmCrossEncoder, OneWayCrossEncoder])
 
 
-def test_of_texts_that_do_not_see_each_other_the_score_is_the_bi_encoders(backbone, tiny_backbone):
+@both
+def test_of_texts_that_do_not_see_each_other_the_score_is_the_bi_encoders(architecture, backbone, tiny_backbone):
     for path in (backbone, tiny_backbone):
         expected = BiEncoder(path).predict(PAIRS)
-        assert WarmCrossEncoder(path, cross_bias=CLOSED).predict(PAIRS) == pytest.approx(expected, rel=1e-4, abs=1e-5)
-        assert WarmCrossEncoder(path, cross_bias=0).predict(PAIRS) != pytest.approx(expected, abs=1e-2)
+        assert architecture(path, cross_bias=CLOSED).predict(PAIRS) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+        assert architecture(path, cross_bias=0).predict(PAIRS) != pytest.approx(expected, abs=1e-2)
 
 
-def test_at_its_start_it_ranks_as_the_bi_encoder_does(backbone):
+@both
+def test_at_its_start_it_ranks_as_the_bi_encoder_does(architecture, backbone):
     documents = [
         "Send us a photo of the lid.",
         "Hold the power button for ten seconds.",
         "Invoices are in your account.",
     ]
     queries = ["it does not start", "where is my bill?", "the cover is broken"]
-    model, start = WarmCrossEncoder(backbone), BiEncoder(backbone)
+    model, start = architecture(backbone), BiEncoder(backbone)
     assert model.cross_bias == -2
     for query in queries:
         assert model.rank(query, documents)[0]["corpus_id"] == start.rank(query, documents)[0]["corpus_id"]
@@ -58,6 +62,8 @@ def by_hand(model, query, document):
         + embeddings.token_type_embeddings(torch.zeros_like(ids))
     )
     bias = torch.where(side[:, None] == side[None, :], 0.0, model.cross_bias)
+    if isinstance(model, OneWayCrossEncoder):
+        bias[(side[:, None] == 0) & (side[None, :] == 1)] = -math.inf
     heads, width = bert.config.num_attention_heads, bert.config.hidden_size // bert.config.num_attention_heads
     for layer in bert.encoder.layer:
         of = layer.attention.self
@@ -73,9 +79,10 @@ def by_hand(model, query, document):
 
 
 @torch.no_grad()
+@both
 @pytest.mark.parametrize("bias", [-2.0, -0.5, 0.0])
-def test_it_is_its_equation(tiny_backbone, bias):
-    model = WarmCrossEncoder(tiny_backbone, cross_bias=bias)
+def test_it_is_its_equation(tiny_backbone, architecture, bias):
+    model = architecture(tiny_backbone, cross_bias=bias)
     pairs = [("what is tea", "a drink"), ("so", "the hills and the lake"), ("I see", "you")]
     expected = [by_hand(model, *pair) for pair in pairs]
     assert model.predict(pairs) == pytest.approx(expected, rel=1e-4, abs=1e-4)
@@ -131,23 +138,38 @@ def saved(config, path, backbone):
     return str(path)
 
 
+@both
 @pytest.mark.parametrize("name", OTHERS)
-def test_any_encoder_begins_where_its_bi_encoder_is(name, tmp_path, backbone):
+def test_any_encoder_begins_where_its_bi_encoder_is(name, architecture, tmp_path, backbone):
     path = saved(OTHERS[name], tmp_path / "encoder", backbone)
     lengths = {"query_length": 100, "document_length": 100}
+    if architecture is OneWayCrossEncoder and name == "MPNet":
+        with pytest.raises(ModelError, match=r"a MPNetModel cannot be given the words .* use a WarmCrossEncoder"):
+            architecture(path)
+        return
     expected = BiEncoder(path, **lengths).predict(PAIRS[:1] + PAIRS[2:])
-    model = WarmCrossEncoder(path, cross_bias=CLOSED, **lengths)
+    model = architecture(path, cross_bias=CLOSED, **lengths)
     assert model.predict(PAIRS[:1] + PAIRS[2:]) == pytest.approx(expected, rel=1e-3, abs=1e-3)
     model.save_pretrained(tmp_path / "saved")
-    again = WarmCrossEncoder(tmp_path / "saved")
+    again = architecture(tmp_path / "saved")
     assert (again.cross_bias, again.query_length, again.document_length) == (CLOSED, 100, 100)
     assert list(again.predict(PAIRS)) == list(model.predict(PAIRS))
+
+
+def test_one_way_a_text_beyond_the_window_of_local_layers_begins_as_the_bi_encoder_too(tmp_path, backbone):
+    """Each text is read with the masks that it has alone."""
+    path = saved(ModernBertConfig(**SMALL, local_attention=8), tmp_path / "encoder", backbone)
+    pairs = [("tea and the hills " * 9, "I see " * 20)]
+    expected = BiEncoder(path).predict(pairs)
+    assert OneWayCrossEncoder(path, cross_bias=CLOSED).predict(pairs) == pytest.approx(expected, rel=1e-4)
 
 
 def test_an_encoder_that_cannot_be_told_what_to_see_is_refused(tmp_path, backbone):
     path = saved(DebertaV2Config(**SMALL), tmp_path / "encoder", backbone)
     with pytest.raises(ModelError, match=r"a DebertaV2Model cannot be told which words .* use a CrossEncoder"):
         WarmCrossEncoder(path)
+    with pytest.raises(ModelError, match=r"a DebertaV2Model cannot be given the words of another text"):
+        OneWayCrossEncoder(path)
 
 
 @pytest.mark.parametrize("bias", [0.5, math.nan, -math.inf, True, "low"])
@@ -156,14 +178,17 @@ def test_a_bias_is_a_number_of_0_or_below(tiny_backbone, bias):
         WarmCrossEncoder(tiny_backbone, cross_bias=bias)
 
 
-def test_the_backbones_precision_is_kept(tiny_backbone):
-    model = WarmCrossEncoder(tiny_backbone, model_kwargs={"torch_dtype": torch.bfloat16})
-    assert model.preprocess(PAIRS)["attention_mask"].dtype == torch.bfloat16
-    expected = WarmCrossEncoder(tiny_backbone).predict(PAIRS[:2])
+@both
+def test_the_backbones_precision_is_kept(architecture, tiny_backbone):
+    model = architecture(tiny_backbone, model_kwargs={"torch_dtype": torch.bfloat16})
+    if architecture is WarmCrossEncoder:
+        assert model.preprocess(PAIRS)["attention_mask"].dtype == torch.bfloat16
+    expected = architecture(tiny_backbone).predict(PAIRS[:2])
     assert model.predict(PAIRS[:2]) == pytest.approx(expected, rel=0.05)
 
 
-def test_no_weights_are_added(tiny_backbone):
-    model = WarmCrossEncoder(tiny_backbone)
+@both
+def test_no_weights_are_added(architecture, tiny_backbone):
+    model = architecture(tiny_backbone)
     added = {name for name, _ in model.named_parameters()} - {f"0.{name}" for name, _ in model[0].named_parameters()}
     assert not added

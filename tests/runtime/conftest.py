@@ -5,7 +5,7 @@ import pytest
 from polyencoders.export import export_model
 
 NAMES = ["bi", "bi-attention", "poly-learnt", "poly-first", "poly-last", "poly-last-and-first"]
-NAMES += ["cross", "cross-warm", "arc-ii"]
+NAMES += ["cross", "cross-warm", "cross-one-way", "arc-ii"]
 
 
 @pytest.fixture(scope="session")

@@ -225,7 +225,7 @@ def test_int8_is_near_float32_and_does_not_depend_on_the_batch(built, tmp_path):
     assert model.fingerprints.documents != whole.fingerprints.documents
 
 
-@pytest.mark.parametrize("name", ["poly-learnt", "cross", "cross-warm", "arc-ii"])
+@pytest.mark.parametrize("name", ["poly-learnt", "cross", "cross-warm", "cross-one-way", "arc-ii"])
 def test_int8_of_every_architecture(name, built, tmp_path):
     from polyencoders.export import export_model
 

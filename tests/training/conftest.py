@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import set_seed
 
-from polyencoders import ArcII, BiEncoder, CrossEncoder, PolyEncoder, WarmCrossEncoder
+from polyencoders import ArcII, BiEncoder, CrossEncoder, OneWayCrossEncoder, PolyEncoder, WarmCrossEncoder
 from polyencoders.data import Example
 from polyencoders.training.evaluators import RankingEvaluator
 
@@ -35,6 +35,7 @@ def build(tiny_backbone):
             "poly": PolyEncoder,
             "cross": CrossEncoder,
             "cross-warm": WarmCrossEncoder,
+            "cross-one-way": OneWayCrossEncoder,
             "arc-ii": ArcII,
         }
         set_seed(seed)

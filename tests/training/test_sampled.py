@@ -11,7 +11,14 @@ ANIMALS = ["a cat", "a dog", "a cow", "a hen", "a pig"]
 EXAMPLES = [Example(["hello", animal], [f"I see {animal}", f"{animal}!"]) for animal in ANIMALS]
 
 
-@pytest.fixture(params=[("cross", {}), ("cross-warm", {}), ("arc-ii", {"query_length": 16, "document_length": 16})])
+@pytest.fixture(
+    params=[
+        ("cross", {}),
+        ("cross-warm", {}),
+        ("cross-one-way", {}),
+        ("arc-ii", {"query_length": 16, "document_length": 16}),
+    ]
+)
 def model(request, build):
     architecture, settings = request.param
     return build(architecture, **settings).eval()
@@ -97,3 +104,11 @@ def test_too_few_documents_is_a_clear_error(model):
     SampledCrossEntropy(model, EXAMPLES, negatives=8)
     with pytest.raises(TrainingError, match="negatives must be at least 1"):
         SampledCrossEntropy(model, EXAMPLES, negatives=0)
+
+
+def test_negatives_that_the_table_has_no_column_for_are_read_too(model, pairs_read):
+    """A table has as many columns of negatives as the example with the fewest."""
+    cat = Example(["hello", "a cat"], ["a cat!"], ["no", "never", "nor this"])
+    loss = SampledCrossEntropy(model, [cat, *EXAMPLES[1:]], negatives=4)
+    loss(columns((["hello", "a cat"], "a cat!", "no")))
+    assert [text for _, text in pairs_read][:4] == ["a cat!", "no", "never", "nor this"]

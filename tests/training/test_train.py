@@ -83,7 +83,7 @@ def test_a_loss_of_ones_own(build, examples, weights, assert_same):
     assert_same(before, weights(model))
 
 
-@pytest.mark.parametrize("architecture", ["bi", "poly", "cross", "cross-warm", "arc-ii"])
+@pytest.mark.parametrize("architecture", ["bi", "poly", "cross", "cross-warm", "cross-one-way", "arc-ii"])
 def test_a_saved_model_is_whole_and_nothing_in_it_is_pickled(architecture, build, examples, tmp_path):
     model = build(architecture)
     (tmp_path / "run").mkdir()

@@ -9,7 +9,7 @@ from polyencoders.errors import ModelError
 
 NAMES = (
     "bi, bi-attention, poly-M, poly-first-M, poly-last-M, poly-last-and-first-M (as in poly-16), cross, cross-warm, "
-    "arc-ii"
+    "cross-one-way, arc-ii"
 )
 
 DEFAULT_ARCHITECTURE = "bi-attention"
@@ -17,6 +17,14 @@ DEFAULT_ARCHITECTURE = "bi-attention"
 (docs/results.md)."""
 
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
+
+_PLAIN = {
+    "bi": "BiEncoder",
+    "cross": "CrossEncoder",
+    "cross-warm": "WarmCrossEncoder",
+    "cross-one-way": "OneWayCrossEncoder",
+    "arc-ii": "ArcII",
+}
 
 
 def resolve_backbone(name: str) -> str:
@@ -43,10 +51,9 @@ def parse_architecture(name: str) -> tuple[str, dict[str, Any]]:
         if match[3]:
             settings["m"] = int(match[3])
         return ("BiEncoder" if bi else "PolyEncoder"), settings
-    plain = {"bi": "BiEncoder", "cross": "CrossEncoder", "cross-warm": "WarmCrossEncoder", "arc-ii": "ArcII"}
-    if name in plain:
-        return plain[name], {}
-    known = ["bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "cross", "cross-warm", "arc-ii"]
+    if name in _PLAIN:
+        return _PLAIN[name], {}
+    known = [*_PLAIN, "bi-attention", "poly-4", "poly-16", "poly-first-16"]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else "."
     raise ModelError(f"no architecture {name!r}{hint} There are {NAMES}")
@@ -54,7 +61,7 @@ def parse_architecture(name: str) -> tuple[str, dict[str, Any]]:
 
 def reads_pairs(name: str) -> bool:
     """Tell whether a short name stands for a model that reads every query with every document."""
-    return parse_architecture(name)[0] in ("CrossEncoder", "WarmCrossEncoder", "ArcII")
+    return parse_architecture(name)[0] not in ("BiEncoder", "PolyEncoder")
 
 
 def build_model(architecture: str, backbone: str, settings: dict[str, Any], frozen: bool = False) -> Any:

@@ -1,7 +1,7 @@
 """Recipes: a training run in a short YAML file, checked before anything is loaded.
 
 model:
-  architecture: bi-attention    # the default; bi, poly-M, poly-first-M, ..., cross, cross-warm, arc-ii
+  architecture: bi-attention    # the default; bi, poly-M, poly-first-M, ..., cross, cross-warm, cross-one-way, arc-ii
   backbone: sentence-transformers/all-MiniLM-L6-v2
   shared_tower: true            # and any other setting of the class
 data:

@@ -40,7 +40,8 @@ def train(
     batch_size: Annotated[
         int | None,
         options.in_training(
-            help="Queries in a step. [default: 32; cross, cross-warm, arc-ii: 8, with 7 wrong documents each]"
+            help="Queries in a step. [default: 32; cross, cross-warm, cross-one-way and arc-ii: 8, with 7 wrong "
+            "documents each]"
         ),
     ] = None,
     learning_rate: Annotated[

@@ -146,7 +146,7 @@ def training_dataset(examples: Sequence[Example]) -> "datasets.Dataset":
     k = min(len(example.negatives) for example in examples)
     unused = sum(len(example.negatives) - k for example in examples)
     if unused:
-        logger.warning("%d negatives are not used: every example must have as many, and one has %d", unused, k)
+        logger.warning("%d negatives are not in the table: every row has as many, and one example has %d", unused, k)
     rows = [(example, positive) for example in examples for positive in example.positives]
     columns: dict[str, list[Any]] = {
         "query": [list(example.query) for example, _ in rows],

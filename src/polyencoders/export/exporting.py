@@ -12,10 +12,10 @@ import torch
 
 from polyencoders.encoders import Query, distinct
 from polyencoders.errors import ModelError
-from polyencoders.export.graphs import Interaction, Pair, Sides, WarmPair, move_weights, write_graph
+from polyencoders.export.graphs import Interaction, OneWay, Pair, Sides, WarmPair, move_weights, write_graph
 from polyencoders.export.quantise import quantise
 from polyencoders.files import whole_directory
-from polyencoders.models import ArcII, CrossEncoder, DualEncoder, WarmCrossEncoder
+from polyencoders.models import ArcII, CrossEncoder, DualEncoder, OneWayCrossEncoder, WarmCrossEncoder
 from polyencoders.runtime import load_model
 from polyencoders.runtime.manifest import ENGINES, MANIFEST, TOKENIZER, Manifest, digest
 
@@ -154,8 +154,11 @@ def _write_graphs(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Write the graphs, and return the file and the precision of each."""
     if not isinstance(model, DualEncoder):
-        module, inputs = _pair_graph(model)
-        write_graph(module, inputs, {"scores": {0: "b"}}, folder / "pair.onnx")
+        if isinstance(model, OneWayCrossEncoder):
+            _write_one_way(model, folder / "pair.onnx")
+        else:
+            module, inputs = _pair_graph(model)
+            write_graph(module, inputs, {"scores": {0: "b"}}, folder / "pair.onnx")
         quantise(folder / "pair.onnx", precision)
         move_weights(folder / "pair.onnx")
         return {"pair": "pair.onnx"}, {"pair": precision}
@@ -175,6 +178,39 @@ def _write_graphs(
         quantise(folder / file, precisions[sides[0]])
         move_weights(folder / file)
     return files, precisions
+
+
+def _write_one_way(model: OneWayCrossEncoder, file: Path) -> None:
+    """Write one graph for queries and documents, so that the weights are there once."""
+    layers, heads, width, dimension = _shape(model)
+    inputs = {
+        "input_ids": torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]]),
+        "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]),
+        "query": torch.zeros(1, dimension),
+        "query_mask": torch.tensor([[1, 1, 0]]),
+        "query_keys": torch.zeros(layers, heads, 3, width),
+        "query_values": torch.zeros(layers, heads, 3, width),
+    }
+    of_query = {"query": {}, "query_mask": {1: "q"}, "query_keys": {2: "q"}, "query_values": {2: "q"}}
+    kept = {1: "b", 3: "t"}
+    outputs = {"scores": {0: "b"}, "vectors": {0: "b"}, "keys": kept, "values": kept}
+    write_graph(OneWay(model), inputs, outputs, file, of_query)
+
+
+@torch.no_grad()
+def _shape(model: OneWayCrossEncoder) -> tuple[int, int, int, int]:
+    """The layers, their heads, the numbers of a key, and those of a vector."""
+    ids = torch.tensor([[5]], device=model.device)
+    vectors, memory = model.read(ids, torch.ones_like(ids))
+    _, heads, _, width = memory.layers[0][0].shape
+    return len(memory.layers), heads, width, vectors.shape[1]
+
+
+def _settings(model: Any) -> dict[str, Any]:
+    """What only one architecture has."""
+    if isinstance(model, OneWayCrossEncoder):
+        return {"shape": _shape(model)}
+    return {"first_position": model.saved_settings["first_position"]} if isinstance(model, WarmCrossEncoder) else {}
 
 
 def _pair_graph(model: Any) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
@@ -215,7 +251,7 @@ def _manifest(model: Any, folder: Path, graphs: dict[str, str], precisions: dict
         prompts={side: text for side, text in model.prompts.items() if text},
         fingerprints=made_by,
         codes=dual and model.has_query_codes,
-        settings={"first_position": model.first_position} if isinstance(model, WarmCrossEncoder) else {},
+        settings=_settings(model),
     )
 
 

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from polyencoders.encoders.queries import DOCUMENT, PADDING, QUERY
 from polyencoders.errors import ModelError
-from polyencoders.models import ArcII, CrossEncoder, DualEncoder, QueryCodes, WarmCrossEncoder
+from polyencoders.models import ArcII, CrossEncoder, DualEncoder, OneWayCrossEncoder, QueryCodes, WarmCrossEncoder
+from polyencoders.models.reading_attention import Memory
 
 OPSET = 17
 """Version of the operators: the first with layer normalisation, which ONNX Runtime has had since 1.12."""
@@ -104,6 +105,37 @@ class WarmPair(nn.Module):
         return reduced
 
 
+class OneWay(nn.Module):
+    """A text in sight of one query: a document, or a query itself, in sight of nothing.
+
+    The query is given by its vector, a mask of its words, and its keys and values of each layer. What reads a query
+    gives one word that is masked.
+    """
+
+    def __init__(self, model: OneWayCrossEncoder) -> None:
+        super().__init__()
+        self.model = model
+        self.activation: Any = model.activation_fn
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        query: Tensor,
+        query_mask: Tensor,
+        query_keys: Tensor,
+        query_values: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Scores `(n,)`, vectors `(n, d)`, keys and values `(layers, n, heads, t, d)` of texts `(n, t)`.
+
+        The query's vector and mask are `(1, d)` and `(1, q)`, its keys and values `(layers, heads, q, d)`.
+        """
+        layers = [(query_keys[i][None], query_values[i][None]) for i in range(query_keys.shape[0])]
+        vectors, kept = self.model.read(input_ids, attention_mask, Memory(layers, query_mask))
+        scores = self.activation((query * vectors).sum(-1))
+        return scores, vectors, *(torch.stack(part) for part in zip(*kept.layers, strict=True))
+
+
 class Interaction(nn.Module):
     """ARC-II: the ids of both texts, padded to fixed lengths."""
 
@@ -125,7 +157,11 @@ class Interaction(nn.Module):
 
 
 def write_graph(
-    module: nn.Module, inputs: Mapping[str, Tensor], outputs: Mapping[str, dict[int, str]], file: Path
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    outputs: Mapping[str, dict[int, str]],
+    file: Path,
+    others: Mapping[str, dict[int, str]] | None = None,
 ) -> None:
     """Write a module as an ONNX graph.
 
@@ -139,6 +175,8 @@ def write_graph(
         The axes of each output that vary, by name, in order.
     file
         Where to write it.
+    others
+        The axes that vary of inputs that are not `(b, t)`.
 
     Raises
     ------
@@ -156,7 +194,7 @@ def write_graph(
                 str(file),
                 input_names=list(inputs),
                 output_names=list(outputs),
-                dynamic_axes={**dict.fromkeys(inputs, varying), **outputs},
+                dynamic_axes={**dict.fromkeys(inputs, varying), **(others or {}), **outputs},
                 opset_version=OPSET,
                 dynamo=False,
             )

@@ -7,6 +7,7 @@ from polyencoders.models.dual import SIDES, DualEncoder, Side
 from polyencoders.models.encoding import encode_documents
 from polyencoders.models.joint import JointEncoder
 from polyencoders.models.loading import load_model
+from polyencoders.models.one_way_cross_encoder import OneWayCrossEncoder
 from polyencoders.models.poly_encoder import PolyEncoder
 from polyencoders.models.precision import autocast_to_bf16, bf16_is_native, in_full_precision
 from polyencoders.models.query_codes import QueryCodes
@@ -20,6 +21,7 @@ __all__ = [
     "CrossEncoder",
     "DualEncoder",
     "JointEncoder",
+    "OneWayCrossEncoder",
     "PolyEncoder",
     "QueryCodes",
     "Side",

@@ -68,8 +68,12 @@ class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
         if is_pair(inputs):
             return super().predict(inputs, *args, **kwargs)
         pairs, places = distinct(as_pairs(inputs))
-        scores = super().predict(pairs, *args, **kwargs)
+        scores = self._predict_distinct(pairs, *args, **kwargs)
         return [scores[place] for place in places] if isinstance(scores, list) else scores[places]
+
+    def _predict_distinct(self, pairs: list[tuple[Query, str]], *args: Any, **kwargs: Any) -> Any:
+        """Score distinct pairs."""
+        return super().predict(pairs, *args, **kwargs)
 
     def rank(
         self,

@@ -13,10 +13,14 @@ from polyencoders.models.arc_ii import ArcII
 from polyencoders.models.bi_encoder import BiEncoder
 from polyencoders.models.cross_encoder import CrossEncoder
 from polyencoders.models.directory import ARCHITECTURE_KEY, hub_arguments, read_config
+from polyencoders.models.one_way_cross_encoder import OneWayCrossEncoder
 from polyencoders.models.poly_encoder import PolyEncoder
 from polyencoders.models.warm_cross_encoder import WarmCrossEncoder
 
-ARCHITECTURES = {model.__name__: model for model in (BiEncoder, PolyEncoder, CrossEncoder, WarmCrossEncoder, ArcII)}
+ARCHITECTURES = {
+    model.__name__: model
+    for model in (BiEncoder, PolyEncoder, CrossEncoder, WarmCrossEncoder, OneWayCrossEncoder, ArcII)
+}
 
 
 def load_model(

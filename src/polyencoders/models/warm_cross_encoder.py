@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from polyencoders.encoders.queries import DOCUMENT, PADDING, QUERY, query_text
+from polyencoders.encoders.queries import DOCUMENT, PADDING, QUERY, Query, query_text
 from polyencoders.encoders.ranking import as_pairs, distinct
 from polyencoders.errors import ModelError
 from polyencoders.models.bi_encoder import BiEncoder
@@ -60,14 +60,18 @@ class ScoreOfSides(Module):
         features["scores"] = (query * document).sum(-1, keepdim=True)
         return features
 
+    def vector(self, outputs: Tensor, mask: Tensor) -> Tensor:
+        """Reduce outputs `(b, t, d)` of texts to vectors `(b, d)`; the mask `(b, t)` is 1 for words, 0 for padding."""
+        reduced = self.reduce({"token_embeddings": outputs.float(), "attention_mask": mask})
+        vector: Tensor = reduced["sentence_embedding"]
+        return functional.normalize(vector, dim=-1) if self.normalize else vector
+
     def _vector(self, features: Mapping[str, Tensor], side: int) -> Tensor:
-        mask, outputs = features["sides"] == side, features["token_embeddings"].float()
+        mask, outputs = features["sides"] == side, features["token_embeddings"]
         # A side's outputs moved to the left, where a reduction expects them.
         places = mask.long().argsort(dim=1, descending=True, stable=True)[:, : int(mask.sum(1).max())]
         outputs = outputs.gather(1, places[..., None].expand(-1, -1, outputs.shape[-1]))
-        reduced = self.reduce({"token_embeddings": outputs, "attention_mask": mask.gather(1, places).long()})
-        vector: Tensor = reduced["sentence_embedding"]
-        return functional.normalize(vector, dim=-1) if self.normalize else vector
+        return self.vector(outputs, mask.gather(1, places).long())
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Write the settings; there are no weights."""
@@ -138,11 +142,6 @@ class WarmCrossEncoder(JointEncoder):
         return float(self.saved_settings["cross_bias"])
 
     @property
-    def first_position(self) -> int:
-        """The number of a text's first position: 0, or what the backbone begins with."""
-        return int(self.saved_settings["first_position"])
-
-    @property
     def query_length(self) -> int | None:
         """The most tokens of a query; None: as many as the backbone reads."""
         return self._transformer.query_length
@@ -201,6 +200,20 @@ class WarmCrossEncoder(JointEncoder):
         pairs = as_pairs(list(inputs))
         if not pairs:
             return {}
+        queries, places, documents = self._token_ids(pairs, prompt)
+        return pair_features(
+            [queries[place] for place in places],
+            documents,
+            self.cross_bias,
+            self.saved_settings["first_position"],
+            self._padding,
+            next(self.parameters()).dtype,
+        )
+
+    def _token_ids(
+        self, pairs: list[tuple[Query, str]], prompt: str | None
+    ) -> tuple[list[list[int]], list[int], list[list[int]]]:
+        """Return the tokens of each distinct query, each pair's place in that list, and the tokens of its document."""
         transformer, tokenizer = self._transformer, cast(Any, self.tokenizer)
         longest = transformer.query_length or transformer.max_seq_length
         separator = self.turn_separator
@@ -208,14 +221,12 @@ class WarmCrossEncoder(JointEncoder):
         texts = [(prompt or "") + query_text(query, separator, tokenizer, longest, prompt) for query in asked]
         queries = _ids(tokenizer, texts, longest)
         longest = transformer.document_length or transformer.max_seq_length
-        return pair_features(
-            [queries[place] for place in places],
-            _ids(tokenizer, [document for _, document in pairs], longest),
-            self.cross_bias,
-            self.saved_settings["first_position"],
-            tokenizer.pad_token_id or 0,
-            next(self.parameters()).dtype,
-        )
+        return queries, places, _ids(tokenizer, [document for _, document in pairs], longest)
+
+    @property
+    def _padding(self) -> int:
+        """The id of padding."""
+        return int(cast(Any, self.tokenizer).pad_token_id or 0)
 
     def _build(
         self, name: str, config: dict[str, Any], arguments: dict[str, Any]
@@ -228,9 +239,13 @@ class WarmCrossEncoder(JointEncoder):
         transformer = start.route("document")[0]
         assert isinstance(transformer, Transformer)
         self._start(transformer.tokenizer)
-        self.saved_settings |= {"cross_bias": float(bias), "first_position": _first_position(transformer)}
+        self.saved_settings |= {"cross_bias": float(bias), **self._learnt_of(transformer)}
         score = ScoreOfSides(transformer.get_embedding_dimension(), start.document_reduction, start.normalize)
         return [transformer, score], {}
+
+    def _learnt_of(self, transformer: Transformer) -> dict[str, Any]:
+        """Return the settings that are found by trying the backbone; refuse one that cannot do what is asked of it."""
+        return {"first_position": _first_position(transformer)}
 
 
 def pair_features(
@@ -254,10 +269,6 @@ def pair_features(
             [ 0.,  0., -2.],
             [-2., -2.,  0.]]))
     """
-
-    def padded(rows: list[list[int]], value: int) -> Tensor:
-        return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
-
     pairs = list(zip(queries, documents, strict=True))
     sides = padded([[QUERY] * len(query) + [DOCUMENT] * len(document) for query, document in pairs], PADDING)
     positions = [[first_position + i for text in pair for i in range(len(text))] for pair in pairs]
@@ -271,6 +282,11 @@ def pair_features(
         "sides": sides,
         "attention_mask": mask[:, None],
     }
+
+
+def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Put rows into one tensor `(b, t)`, filled up with a value."""
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
 
 
 def _ids(tokenizer: Any, texts: list[str], longest: int | None) -> list[list[int]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from polyencoders.errors import ModelError
 from polyencoders.runtime.encoder import ExportedEncoder
 from polyencoders.runtime.manifest import Manifest
+from polyencoders.runtime.one_way import ExportedOneWayScorer
 from polyencoders.runtime.pairs import ExportedPairScorer
 
 
@@ -31,4 +32,7 @@ def load_model(path: str | os.PathLike[str], **arguments: object) -> ExportedEnc
         raise ModelError(f"{os.fspath(path)} is an exported model, which takes no {', '.join(given)}")
     folder = Path(path)
     manifest = Manifest.read(folder)
-    return (ExportedPairScorer if "pair" in manifest.graphs else ExportedEncoder)(folder, manifest)
+    if "pair" not in manifest.graphs:
+        return ExportedEncoder(folder, manifest)
+    one_way = manifest.architecture == "OneWayCrossEncoder"
+    return (ExportedOneWayScorer if one_way else ExportedPairScorer)(folder, manifest)

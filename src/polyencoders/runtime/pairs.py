@@ -86,15 +86,8 @@ class ExportedPairScorer(PairRanking):
 
     def _apart(self, pairs: list[tuple[Query, str]]) -> tuple[list[int], Callable[[list[int]], Inputs]]:
         """Each text with the special tokens and positions it has alone, in one sequence."""
-        settings, first = self.manifest, int(self.manifest.settings["first_position"])
-        prompt = settings.prompts.get("query") or ""
-        queries, of_pair = distinct([query for query, _ in pairs])
-        texts = [
-            prompt + query_text(query, settings.turn_separator, self.tokens, settings.query_length, prompt or None)
-            for query in queries
-        ]
-        asked = [one.ids for one in self.tokens.encode(texts, settings.query_length)]
-        given = [one.ids for one in self.tokens.encode([text for _, text in pairs], settings.document_length)]
+        first = int(self.manifest.settings["first_position"])
+        asked, of_pair, given = self._ids_apart(pairs)
         both = [(asked[place], ids) for place, ids in zip(of_pair, given, strict=True)]
 
         def inputs(places: list[int]) -> Inputs:
@@ -108,6 +101,19 @@ class ExportedPairScorer(PairRanking):
             }
 
         return [len(query) + len(document) for query, document in both], inputs
+
+    def _ids_apart(self, pairs: list[tuple[Query, str]]) -> tuple[list[list[int]], list[int], list[list[int]]]:
+        """The tokens of each distinct query, each pair's place in that list, and the tokens of its document."""
+        settings = self.manifest
+        prompt = settings.prompts.get("query") or ""
+        queries, of_pair = distinct([query for query, _ in pairs])
+        texts = [
+            prompt + query_text(query, settings.turn_separator, self.tokens, settings.query_length, prompt or None)
+            for query in queries
+        ]
+        asked = [one.ids for one in self.tokens.encode(texts, settings.query_length)]
+        given = [one.ids for one in self.tokens.encode([text for _, text in pairs], settings.document_length)]
+        return asked, of_pair, given
 
     def _fixed(self, pairs: list[tuple[Query, str]]) -> tuple[list[int], Callable[[list[int]], Inputs]]:
         """Fixed lengths, without special tokens: the newest of a query, the first of a document."""

@@ -225,12 +225,12 @@ class SampledCrossEntropy(nn.Module):
     Parameters
     ----------
     model
-        A `CrossEncoder`, `WarmCrossEncoder` or `ArcII`.
+        A `CrossEncoder`, `WarmCrossEncoder`, `OneWayCrossEncoder` or `ArcII`.
     examples
         The training set. Negatives are drawn from its documents, never a right one of the query.
     negatives
-        n. Explicit negatives come first, and drawn ones fill up. They are drawn with PyTorch's generator, so that a
-        seed or a resumed run draws the same.
+        n. Explicit negatives come first, those of the columns and then the example's others, and drawn ones fill up.
+        They are drawn with PyTorch's generator, so that a seed or a resumed run draws the same.
 
     Raises
     ------
@@ -248,6 +248,9 @@ class SampledCrossEntropy(nn.Module):
         self.negatives = negatives
         self.documents = list(dict.fromkeys(text for example in examples for text in example.positives))
         self.right = right_answers(examples)
+        self.own = {  # a table has only as many columns as every example has negatives
+            (tuple(example.query), text): example.negatives for example in examples for text in example.positives
+        }
         most = max((len(answers) for answers in self.right.values()), default=0)
         if len(self.documents) - most < negatives:
             raise TrainingError(
@@ -262,7 +265,8 @@ class SampledCrossEntropy(nn.Module):
         seed = int(torch.randint(1 << 62, ())) + get_rank() * len(queries)
         for row, (query, positive) in enumerate(zip(queries, positives, strict=True)):
             drawing = torch.Generator().manual_seed(seed + row)
-            wrong = self._wrong(tuple(query), positive, [column[row] for column in explicit], drawing)
+            own = self.own.get((tuple(query), positive), ())
+            wrong = self._wrong(tuple(query), positive, [*(column[row] for column in explicit), *own], drawing)
             pairs.extend((query, document) for document in (positive, *wrong))
         scores = self._score(pairs).view(len(queries), -1) * self.scale
         return functional.cross_entropy(scores, torch.zeros(len(queries), dtype=torch.long, device=scores.device))
