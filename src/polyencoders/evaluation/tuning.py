@@ -27,18 +27,15 @@ from polyencoders.index.tuning import Tuning
 
 MEASURES = ("R@1", "nDCG@10", "MRR")
 DECIDES = "nDCG@10"
-DEPTHS = (10, TOP, 50)
-"""Numbers of documents that a reranker reads, that are tried."""
+DEPTHS = (10, TOP, 50)  # Numbers of documents that a reranker reads, that are tried
 SAYS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0)
 """How much the reader's score says beside the first one, in spreads of the two, that is tried."""
-WORTH = 0.002
-"""What reading more has to add to nDCG@10."""
+WORTH = 0.002  # What reading more has to add to nDCG@10
 MOST, FEWEST = 200, 20
 """Queries that choose, and as many that confirm: at most, and at least."""
 _TIMED = 20  # Queries whose time is taken
 
-Values = dict[str, NDArray[np.float64]]
-"""Each query's value of each measure, by name."""
+Values = dict[str, NDArray[np.float64]]  # Each query's value of each measure, by name
 
 
 class Listed(NamedTuple):
@@ -55,11 +52,9 @@ class Step:
 
     name: str
     measures: dict[str, Interval]
-    gain: Interval | None
-    """Of nDCG@10, over what was kept before; None for the vectors alone."""
+    gain: Interval | None  # Of nDCG@10, over what was kept before; None for the vectors alone
     kept: bool
-    milliseconds: float
-    """Of a whole search, from a text to hits."""
+    milliseconds: float  # Of a whole search, from a text to hits
 
 
 @dataclass(frozen=True)
@@ -70,8 +65,7 @@ class Tuned:
     steps: list[Step]
     reliability: list[Bin]
     """How well the probabilities did on queries that did not fit them; empty where there are none."""
-    no_probabilities: str = ""
-    """Why there are none."""
+    no_probabilities: str = ""  # Why there are none
 
 
 class Part:

@@ -3,8 +3,6 @@
 `polyencoders tune` writes it. It holds for the model and the reranker that it names by their fingerprints.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,24 +20,18 @@ FORMAT = 1
 class Tuning:
     """What is searched with."""
 
-    queries: str
-    """The fingerprint of the model's query side."""
-    words: float | None = None
-    """The weight of the words beside the vectors; None: vectors alone."""
-    rerank: str | None = None
-    """Where the reranker is loaded from; None: there is none."""
+    queries: str  # The fingerprint of the model's query side
+    words: float | None = None  # The weight of the words beside the vectors; None: vectors alone
+    rerank: str | None = None  # Where the reranker is loaded from; None: there is none
     rerank_fingerprint: str = ""
     rerank_top: int = 0
     rerank_weight: float = 0.0
-    calibration: Calibration | None = None
-    """Probabilities of the scores of such a search."""
-    held_out: int = 0
-    """Queries that confirmed it."""
-    measures: dict[str, float] = field(default_factory=dict)
-    """What they measured, by name."""
+    calibration: Calibration | None = None  # Probabilities of the scores of such a search
+    held_out: int = 0  # Queries that confirmed it
+    measures: dict[str, float] = field(default_factory=dict)  # What they measured, by name
 
     @classmethod
-    def read(cls, storage: Storage) -> Tuning | None:
+    def read(cls, storage: Storage) -> "Tuning | None":
         """Return what is kept with an index; None where nothing is, IndexingError where it cannot be read."""
         try:
             content = storage.read(TUNING)

@@ -4,8 +4,6 @@ A `JointEncoder` is a `CrossEncoder` of sentence-transformers, so its trainer an
 conversations.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,8 +23,7 @@ class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
     `predict` and `rank` are sentence-transformers' own, with their arguments. Equal pairs are read once.
     """
 
-    score_scale = 1.0
-    """The factor of scores in a loss."""
+    score_scale = 1.0  # The factor of scores in a loss
 
     def _saved_arguments(self, config: dict[str, Any]) -> dict[str, Any]:
         activation = config.get("activation_fn") or ""

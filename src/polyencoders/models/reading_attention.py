@@ -4,8 +4,6 @@ transformers lets attention functions be registered by name. It calls them in ev
 called with by keyword. One such argument, `reading`, keeps what queries are in each layer, and gives it to documents.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -15,19 +13,16 @@ from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
-READING = "polyencoders-reading"
-"""The attention's name in transformers."""
+READING = "polyencoders-reading"  # The attention's name in transformers
 
 
 class Memory(NamedTuple):
     """What documents need of queries: the keys and values of every layer, and which of them are words."""
 
-    layers: list[tuple[Tensor, Tensor]]
-    """Keys and values `(q, heads, t, d)` of each layer, in order."""
-    mask: Tensor
-    """1 for words, 0 for padding: `(q, t)`."""
+    layers: list[tuple[Tensor, Tensor]]  # Keys and values `(q, heads, t, d)` of each layer, in order
+    mask: Tensor  # 1 for words, 0 for padding: `(q, t)`
 
-    def of(self, query_of: Tensor) -> Memory:
+    def of(self, query_of: Tensor) -> "Memory":
         """Return the memory of the query of each of n documents; one query stays one, which all of them share."""
         if self.mask.shape[0] == 1:
             return self

@@ -4,8 +4,6 @@ Query and document stand in one sequence, each with the special tokens and posit
 reduced to the backbone's vector of a text. They attend to each other, weakly at first, which a bi-encoder's do not.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -21,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from polyencoders.encoders.queries import DOCUMENT, PADDING, QUERY, Query, query_text
 from polyencoders.encoders.ranking import as_pairs, distinct
 from polyencoders.errors import ModelError
+from polyencoders.models.base import settings_among
 from polyencoders.models.bi_encoder import BiEncoder
 from polyencoders.models.directory import loading_arguments
 from polyencoders.models.joint import JointEncoder
@@ -127,12 +126,7 @@ class WarmCrossEncoder(JointEncoder):
         turn_separator: str | None = None,
         **cross_encoder_arguments: Any,
     ) -> None:
-        settings = {
-            "cross_bias": cross_bias,
-            "query_length": query_length,
-            "document_length": document_length,
-            "turn_separator": turn_separator,
-        }
+        settings = settings_among(locals())
         cross_encoder_arguments.setdefault("activation_fn", nn.Identity())
         super().__init__(model_name_or_path, settings=settings, **cross_encoder_arguments)
 
