@@ -156,6 +156,15 @@ def test_several_threads_at_once(exports):
     assert not wrong
 
 
+def test_one_way_each_query_is_read_once_whatever_is_asked_for(exports, monkeypatch):
+    exported, read = load(exports("cross-one-way")), []
+    reads = type(exported)._read_query
+    monkeypatch.setattr(type(exported), "_read_query", lambda self, ids: read.append(ids) or reads(self, ids))
+    monkeypatch.setattr("polyencoders.runtime.one_way.TOKENS_AT_ONCE", 8)  # so that each document is a batch
+    exported.score_lists(QUERIES[:2] + QUERIES[:1], [DOCUMENTS] * 3)
+    assert len(read) == 2
+
+
 def spoilt(folder, name, how):
     file = folder / name
     file.write_bytes(how(file.read_bytes()))

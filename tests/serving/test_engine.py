@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from polyencoders import ArcII, CrossEncoder, PolyEncoder, WarmCrossEncoder
+from polyencoders import ArcII, CrossEncoder, OneWayCrossEncoder, PolyEncoder, WarmCrossEncoder
 from polyencoders.errors import ModelError
 from polyencoders.models import load_model
 from polyencoders.serving.batching import BusyError
@@ -22,9 +22,13 @@ def documents(replies):
     return [reply["text"] for reply in replies] + ["a long one, " * 80]
 
 
-@pytest.mark.parametrize("name", ["poly", "bi", "cross", "raw", "arc", "warm"])
+@pytest.mark.parametrize("name", ["poly", "bi", "cross", "raw", "arc", "warm", "one-way"])
 def test_scores_are_the_models(models, documents, name, backbone, tiny_backbone):
-    built = {"arc": lambda: ArcII(tiny_backbone), "warm": lambda: WarmCrossEncoder(backbone, query_length=32)}
+    built = {
+        "arc": lambda: ArcII(tiny_backbone),
+        "warm": lambda: WarmCrossEncoder(backbone, query_length=32),
+        "one-way": lambda: OneWayCrossEncoder(tiny_backbone),
+    }
     model = built[name]() if name in built else load_model(models / name)
     if name == "warm":  # its backbone is a real one
         documents = documents[::5]
