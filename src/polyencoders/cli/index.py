@@ -15,7 +15,7 @@ from typer import Option
 
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, resolve_backbone
 from polyencoders.cli.display import advancing, console, document_progress, resumable
-from polyencoders.cli.options import AcceptDocumentsFrom, IndexModel, IndexPath, Ray, Where
+from polyencoders.cli.options import AcceptDocumentsFrom, IndexModel, IndexPath, Ray, Where, WordsLanguage
 from polyencoders.errors import DataError, IndexingError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def create(
     vector_column: Annotated[str, Option(help="The column of --vectors that holds them.")] = "vector",
     text: TextField = "text",
     id: IdField = None,
+    words_language: WordsLanguage = "none",
     ray: Ray = None,
 ) -> None:
     """Make an index; interrupted, the same command goes on where it stopped.
@@ -63,6 +64,7 @@ def create(
 
         polyencoders index create papers --data papers.jsonl.gz --text abstract --model models/mine
     """
+    from polyencoders.encoders.words import check_language
     from polyencoders.index import Index, is_index
 
     if data is not None and vectors is not None:
@@ -70,6 +72,10 @@ def create(
     if ray is not None and data is None:
         raise DataError("--ray goes with --data: the documents that the cluster is to encode")
     name = resolve_backbone(model)
+    try:
+        check_language(words_language)
+    except ValueError as error:
+        raise DataError(f"--words-language: {error}") from None
     if vectors is not None:
         with document_progress() as bar:
             index = Index.from_vectors(
@@ -79,6 +85,7 @@ def create(
                 vector_column=vector_column,
                 text_column=text,
                 id_column=id or "id",
+                words_language=words_language,
                 advance=advancing(bar, "adopting", None),
             )
         console.print(f"{path}: {len(index):,} documents, as they were.")
@@ -89,7 +96,7 @@ def create(
             index = Index.open(path, name)
             console.print(f"{path} is there already, with {len(index):,} documents: going on with it.")
         else:
-            index = Index.create(path, name)
+            index = Index.create(path, name, words_language=words_language)
         if rows is None:
             console.print(f"{path}: an empty index; `polyencoders index add {path} --data FILE` fills it.")
             return

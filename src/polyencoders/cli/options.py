@@ -77,6 +77,31 @@ def _milliseconds(given: str) -> float:
     return float(found[1]) * (1000 if found[2] == "s" else 1)
 
 
+# Words beside vectors.
+of_words = partial(Option, rich_help_panel="Words")
+UseWords = Annotated[bool, of_words("--words", help="Look for the query's words as well (BM25).")]
+WordsWeight = Annotated[
+    float | None,
+    of_words(
+        help="What a document that has all of them gets on top; implies --words. [default: see docs/index.md]",
+        min=0,
+        show_default=False,
+    ),
+]
+WordsLanguage = Annotated[
+    str,
+    of_words(
+        help="Whose stop words are left out and whose endings are cut off, such as `english`. `none`: all words of any "
+        "language, as they stand."
+    ),
+]
+
+
+def words_of(use: bool, weight: float | None) -> bool | float | None:
+    """What --words and --words-weight ask for together; None: nothing."""
+    return weight if weight is not None else use or None
+
+
 # A second stage.
 of_the_reranker = partial(Option, rich_help_panel="Reranker")
 Rerank = Annotated[

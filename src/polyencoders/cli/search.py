@@ -26,8 +26,11 @@ from polyencoders.cli.options import (
     RerankWeight,
     Shards,
     TopK,
+    UseWords,
     Where,
+    WordsWeight,
     reranker_of,
+    words_of,
 )
 from polyencoders.errors import DataError
 
@@ -44,6 +47,8 @@ def search(
     share: Annotated[float | None, Option(help="The fraction that `fast` looks at. [default: 0.07]")] = None,
     model: IndexModel = None,
     accept_documents_from: AcceptDocumentsFrom = None,
+    words: UseWords = False,
+    words_weight: WordsWeight = None,
     rerank: Rerank = None,
     rerank_top: RerankTop = None,
     rerank_weight: RerankWeight = None,
@@ -79,6 +84,7 @@ def search(
                 where,
                 mode,
                 share,
+                words=words_of(words, words_weight),
                 rerank=reranker_of(rerank),
                 rerank_top=rerank_top,
                 rerank_weight=rerank_weight,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from polyencoders.encoders.words import Totals
 from polyencoders.errors import IndexingError, StorageError
 from polyencoders.index import storage
 from polyencoders.index.searching import Found, Promises, Wanted
@@ -63,9 +64,13 @@ class Shard:
         tiles = len(slice.segments[0].everything.tiles) if slice.layout is not None else 0
         return Loaded(slice.size, slice.beside, tiles)
 
-    def promises(self, view: View, codes: Codes, where: str | None, most: int | None) -> Promises:
+    def totals(self, view: View, words: list[str]) -> Totals:
+        """Return what BM25 needs to know of its documents."""
+        return self._slice(view).totals(words)
+
+    def promises(self, view: View, codes: Codes, wanted: Wanted, most: int | None) -> Promises:
         """Return how promising its tiles are for each query."""
-        return self._slice(view).promises(codes.astype(np.float64), where, most)
+        return self._slice(view).promises(codes.astype(np.float64), wanted, most)
 
     def search(self, view: View, codes: Codes, wanted: Wanted, numbers: NDArray[np.int64] | None = None) -> Part:
         """Return the best documents of its slice for each query, as `Slice.find` does.

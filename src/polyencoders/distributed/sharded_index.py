@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from polyencoders.distributed.cluster import connect, the_ray
 from polyencoders.distributed.replicas import Shards
 from polyencoders.distributed.shard import Loaded, Part, StaleViewError
+from polyencoders.encoders.words import Totals
 from polyencoders.errors import ClusterError, IndexingError
 from polyencoders.index.index import Index
 from polyencoders.index.provenance import GivenModel
@@ -185,8 +186,12 @@ class ShardedIndex(Index):
 
     def _find(self, snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Answer]:
         # A few queries at a time, as on one machine: a shard that has many would seem lost.
-        some = [codes[start : start + QUERIES_AT_ONCE] for start in range(0, len(codes), QUERIES_AT_ONCE)]
-        return [answer for few in some for answer in self._find_few(snapshot, few, wanted)]
+        answers = []
+        for start in range(0, len(codes), QUERIES_AT_ONCE):
+            words = wanted.words.some(start, start + QUERIES_AT_ONCE) if wanted.words is not None else None
+            few = codes[start : start + QUERIES_AT_ONCE]
+            answers += self._find_few(snapshot, few, wanted._replace(words=words))
+        return answers
 
     def _find_few(self, snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Answer]:
         assert isinstance(snapshot, ShardedSnapshot)
@@ -213,16 +218,22 @@ class ShardedIndex(Index):
             self.shards.tend("load", snapshot.view, wait=0)
         lost: set[int] = set()
         numbers = None
+        if wanted.words is not None:
+            told = self.shards.ask("totals", snapshot.view, sorted(wanted.words.words))
+            self._check_complete(told, self.partial)
+            lost = {part for part, one in enumerate(told) if one is None}
+            totals = Totals.sum(one for one in told if one is not None)
+            wanted = wanted._replace(words=wanted.words._replace(totals=totals))
         half = codes.astype(np.float32)  # models make float32, which is half as much to send
         asked = half if (half == codes).all() else codes
         if wanted.fraction is not None:
             # A fast search looks at the most promising tiles of the whole layout, as on one machine. Without a filter
             # their number is known beforehand.
-            where, most = wanted.where, wanted.number_of_tiles(snapshot.tiles, snapshot.size - snapshot.beside)
-            if most is not None or where is not None:
-                told = self.shards.ask("promises", snapshot.view, asked, where, most if not where else None)
+            most = wanted.number_of_tiles(snapshot.tiles, snapshot.size - snapshot.beside)
+            if most is not None or wanted.where is not None:
+                told = self.shards.ask("promises", snapshot.view, asked, wanted, most if not wanted.where else None)
                 self._check_complete(told, self.partial)
-                lost = {part for part, one in enumerate(told) if one is None}
+                lost |= {part for part, one in enumerate(told) if one is None}
                 numbers = _numbers(told, len(codes), wanted)
         parts = self.shards.ask("search", snapshot.view, asked, wanted, numbers)
         self._check_complete(parts, self.partial)

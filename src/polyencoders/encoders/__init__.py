@@ -7,6 +7,7 @@ from polyencoders.encoders.protocols import Encoder, Fingerprints, PairScorer, Q
 from polyencoders.encoders.queries import Query
 from polyencoders.encoders.ranking import distinct, hits
 from polyencoders.encoders.reranking import Reranker
+from polyencoders.encoders.words import Words
 
 __all__ = [
     "CachedRanking",
@@ -18,6 +19,7 @@ __all__ = [
     "QueryReading",
     "Reranker",
     "Vectors",
+    "Words",
     "distinct",
     "hits",
     "load",

@@ -202,6 +202,10 @@ class Records:
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
+    def texts(self) -> list[str]:
+        """The text of each document; an empty one where there is none."""
+        return [text or "" for batch in self._batches for text in batch["text"].to_pylist()]
+
     def read(self, number: int) -> Record:
         """Id, text and metadata of a document."""
         batch = int(np.searchsorted(self._ends, number, side="right"))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polyencoders.encoders.words import check_language
 from polyencoders.errors import DataError, IndexingError, ModelError, StorageError
 from polyencoders.index import adopting, jobs, layout, storage
 from polyencoders.index.adding import CHUNK, Added, Encode, add
@@ -42,7 +43,11 @@ class Index(Reader):
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str], model: GivenModel, storage_options: Mapping[str, str] | None = None
+        cls,
+        path: str | os.PathLike[str],
+        model: GivenModel,
+        storage_options: Mapping[str, str] | None = None,
+        words_language: str = "none",
     ) -> Index:
         """Make a new, empty index.
 
@@ -55,6 +60,9 @@ class Index(Reader):
         storage_options
             How object storage is reached, by LanceDB's names (`aws_endpoint`, `aws_access_key_id`, ...); by default
             from the environment and Amazon's own files. They are not stored.
+        words_language
+            Whose stop words are left out and whose endings are cut off when `search` looks for words, one of
+            `encoders.words.LANGUAGES`; by default all words of any language count, as they stand.
 
         Raises
         ------
@@ -62,11 +70,14 @@ class Index(Reader):
             There is something at the path.
         ModelError
             The model cannot be loaded, or is no bi- or poly-encoder.
+        ValueError
+            The language is not known.
         """
+        check_language(words_language)
         found, name = loaded(model)
         maker = Maker.of(found, name)
         with storage.new(path, storage_options) as scratch:
-            Table.create(scratch, maker.dimension, str(maker))
+            Table.create(scratch, maker.dimension, str(maker), words_language)
         return cls(Table.open(storage.existing(path, storage_options)), found, maker)
 
     @classmethod
@@ -130,13 +141,14 @@ class Index(Reader):
         text_column: str = "text",
         id_column: str = "id",
         storage_options: Mapping[str, str] | None = None,
+        words_language: str = "none",
         advance: Callable[[int], object] = lambda documents: None,
     ) -> Index:
         """Make a new index of vectors that exist already.
 
         Parameters
         ----------
-        path, storage_options
+        path, storage_options, words_language
             As for `create`.
         vectors
             An array or tensor `(n, d)`; the path of a `.npy` or `.parquet` file or of a LanceDB table
@@ -160,6 +172,7 @@ class Index(Reader):
         IndexingError
             There is something at the path.
         """
+        check_language(words_language)
         found, name = loaded(model) if model is not None else (None, None)
         stream = adopting.batches(vectors, documents, vector_column, text_column, id_column)
         if (head := next(stream, None)) is None:
@@ -174,7 +187,7 @@ class Index(Reader):
                 )
             check_vectors(found, maker, [one.text for one in some], head[1])
         with storage.new(path, storage_options) as scratch:
-            table = Table.create(scratch, dimension, str(maker) if maker is not None else None)
+            table = Table.create(scratch, dimension, str(maker) if maker is not None else None, words_language)
             for chunk, chunk_vectors in chain([head], stream):
                 adopting.put(table, chunk, chunk_vectors)
                 advance(len(chunk))

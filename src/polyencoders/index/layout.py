@@ -6,8 +6,6 @@ objects and their checksums is there; readers map a copy that this machine keeps
 """
 
 import json
-import mmap
-import os
 import re
 import shutil
 import tempfile
@@ -27,10 +25,12 @@ from polyencoders.files import whole_directory
 from polyencoders.index import neighbourhoods
 from polyencoders.index.checksums import ABANDONED_AFTER, Checksums, checksum
 from polyencoders.index.documents import Records, columns_of
+from polyencoders.index.mapped import Written, release
 from polyencoders.index.neighbourhoods import Tiles
 from polyencoders.index.storage import Storage
 from polyencoders.index.storage.folder import Folder
 from polyencoders.index.table import LAYOUTS, Table, vectors_in
+from polyencoders.index.words import Collected, kept_postings
 from polyencoders.scoring import PreparedDocuments
 from polyencoders.scoring.selection import TILE
 
@@ -39,7 +39,6 @@ _ABOUT = "layout.json"
 
 _RECORDS = "records.arrow"
 _PREPARED_AT_ONCE = 256 * TILE
-_ROWS_AT_ONCE = 32_768
 _ROWS_IN_MEMORY = 2_000
 """Vectors that searches read before their memory is released: each may bring 64 KB of its neighbours along."""
 
@@ -65,6 +64,7 @@ class Layout:
         numbers = {len(self.row_ids), len(self.numbers), len(self.vectors), len(self.tiles.centres) * TILE}
         if len(numbers) > 1:
             raise ValueError("its files are of different lengths")
+        self.postings = kept_postings(folder, rows)  # None in a layout that was made before there were any
         largest = np.abs(self.tiles.centres).max(1, initial=0).astype(np.float64)
         self.centre_lost: NDArray[np.float64] = np.sqrt(self.vectors.shape[1]) * largest / 254
         """By tile: the most by which its centre, of length 1, differs from its 8 bits: half a step a dimension."""
@@ -74,7 +74,7 @@ class Layout:
         self._rows_read += number
         if self._rows_read > _ROWS_IN_MEMORY:
             self._rows_read = 0
-            _release(self.vectors)
+            release(self.vectors)
 
 
 def build(table: Table, folder: Path, advance: Callable[[int], object]) -> None:
@@ -85,14 +85,16 @@ def build(table: Table, folder: Path, advance: Callable[[int], object]) -> None:
     index = neighbourhoods.clustering(_sample(table, n, wanted, advance), clusters)
 
     # First in the order of the table, to be read again cluster by cluster.
-    unsorted = _Matrix(folder / "unsorted.npy", n, d)
+    unsorted = Written(folder / "unsorted.npy", (n, d))
     row_ids, cluster = np.empty(n, dtype=np.uint64), np.empty(n, dtype=np.int32)
     start = 0
+    words = Collected(folder, table.language)
     columns = columns_of(table.schema)
     kept = pa.schema([table.schema.field(name) for name in columns])
     with pa.OSFile(str(folder / _RECORDS), "wb") as file, pa.ipc.new_file(file, kept) as records:
         for batch in table.batches(["vector", *columns]):
             vectors = vectors_in(batch)
+            words.add(batch["text"].to_pylist())
             records.write_batch(batch.select(columns).cast(kept))
             stop = start + len(batch)
             unsorted.array[start:stop], row_ids[start:stop] = vectors, batch["_rowid"].to_numpy()
@@ -104,7 +106,7 @@ def build(table: Table, folder: Path, advance: Callable[[int], object]) -> None:
     order = np.argsort(cluster, kind="stable")
     ends = np.cumsum(np.bincount(cluster, minlength=clusters))
     places = int(sum(-(-size // TILE) * TILE for size in np.diff(ends, prepend=0)))
-    laid_out = _Matrix(folder / "vectors.npy", places, d)
+    laid_out = Written(folder / "vectors.npy", (places, d))
     ids_there, numbers = np.full(places, NOBODY, dtype=np.uint64), np.full(places, -1, dtype=np.int64)
     tiles: list[Tiles] = []
     at = 0
@@ -120,6 +122,7 @@ def build(table: Table, folder: Path, advance: Callable[[int], object]) -> None:
         unsorted.touched(len(members))
         laid_out.touched(len(members))
     unsorted.remove()
+    words.write(numbers)
 
     for start in range(0, places, _PREPARED_AT_ONCE):
         some = np.array(laid_out.array[start : start + _PREPARED_AT_ONCE])
@@ -142,36 +145,6 @@ def _sample(table: Table, n: int, wanted: int, advance: Callable[[int], object])
         seen += len(batch)
         advance(len(batch))
     return np.concatenate(picked)
-
-
-class _Matrix:
-    """An array `(n, d)` in a file as it is written; what was written need not stay in memory."""
-
-    def __init__(self, path: Path, n: int, d: int) -> None:
-        self.path = path
-        self._rows = 0
-        self.array: Any = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, d))
-        if hasattr(os, "posix_fallocate"):  # a full disk is an error here; while writing to memory it would be a crash
-            with path.open("r+b") as stream:
-                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-
-    def touched(self, rows: int) -> None:
-        """Tell that so many rows were read or written: now and then the system takes back their memory."""
-        self._rows += rows
-        if self._rows >= _ROWS_AT_ONCE:
-            self._rows = 0
-            self.array.flush()
-            _release(self.array)
-
-    def remove(self) -> None:
-        self.array = None
-        self.path.unlink()
-
-
-def _release(mapped: Any) -> None:
-    """Have the system take back the memory of a mapped file."""
-    if hasattr(mmap, "MADV_DONTNEED"):
-        mapped._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def latest(storage: Storage) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from polyencoders.encoders import Encoder, PairScorer, Query, Reranker
+from polyencoders.encoders import Encoder, PairScorer, Query, Reranker, Words
 from polyencoders.encoders.calibration import Calibration
 from polyencoders.errors import IndexingError, ModelError
 from polyencoders.index import searching
@@ -25,6 +25,7 @@ from polyencoders.index.searching import Answer, Wanted, hits_of
 from polyencoders.index.snapshot import Snapshot
 from polyencoders.index.table import Table, vectors_in
 from polyencoders.index.tuning import TUNING, Tuning
+from polyencoders.index.words import Asked
 
 logger = logging.getLogger(__name__)
 
@@ -164,6 +165,7 @@ class Reader:
         share: float | None = None,
         temperature: float | None = None,
         *,
+        words: bool | float | Words | None = None,
         texts: Sequence[Query] | None = None,
         rerank: GivenReranker = None,
         rerank_top: int | None = None,
@@ -189,8 +191,12 @@ class Reader:
             The fraction of the documents that `fast` looks at; by default 0.07, and at least 40,000 documents.
         temperature
             Of the softmax over query codes that are given as such; by default the model's, or 1.
+        words
+            What the words of the queries count beside their vectors: True or a weight (`encoders.words`). The score of
+            a document is then that of its vector plus the weight times its BM25, as a fraction of the most that the
+            words of the query could give.
         texts
-            The queries as texts or conversations, for a reranker, where `queries` are codes.
+            The queries as texts or conversations, for their words and a reranker, where `queries` are codes.
         rerank
             A cross-encoder, or where to load it from, that reads the best of the hits. None: as `polyencoders tune` has
             found, where the texts of the queries are given; False: none.
@@ -209,7 +215,7 @@ class Reader:
         ------
         ValueError
             k is below 1, the mode another one, the share not between 0 and 1, or the codes do not fit; a reranker is
-            given codes in place of texts.
+            given codes in place of texts; the words' weight is below 0, or there are no texts to find words in.
         ModelError
             Texts are given, the index was opened without a model, and its own cannot be loaded; or the reranker cannot.
         IndexingError
@@ -228,12 +234,15 @@ class Reader:
             raise ValueError("rerank: a reranker reads texts; give the queries as texts, or texts=[...] beside codes")
         reranker = self.reranker(rerank, rerank_top, rerank_weight, rerank_budget) if asked is not None else None
         calibration = self.calibration(reranker, min_probability) if asked is not None else None
+        asked_words = self._words(asked, Words.of(words))
         codes = self._codes(queries)
+        if asked_words is not None and len(asked_words.queries) != len(codes):
+            raise ValueError(f"texts: {len(asked_words.queries)} for {len(codes)} queries; expected one for each")
         if temperature is None:
             temperature = self.model.temperature if self.model is not None else 1.0
         # One snapshot for all of it: another thread may refresh meanwhile.
         depth = k if reranker is None else max(k, reranker.top)
-        answers = self._find(self.snapshot, codes, Wanted(depth, temperature, where, fraction, least))
+        answers = self._find(self.snapshot, codes, Wanted(depth, temperature, where, fraction, least, asked_words))
         if reranker is not None and asked is not None:
             pairs = zip(answers, asked, strict=True)
             answers = [reranked(answer, query, k, reranker, calibration) for answer, query in pairs]
@@ -317,7 +326,17 @@ class Reader:
             )
         return codes
 
+    def _words(self, texts: Sequence[Query] | None, words: Words | None) -> Asked | None:
+        if words is None:
+            return None
+        if texts is None:
+            raise ValueError("words: codes have none; give the queries as texts, or texts=[...] beside their codes")
+        return Asked(words.weight, words.asked(texts, self._writer.language))
+
     def _find(self, snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Answer]:
+        if wanted.words is not None:
+            totals = snapshot.totals(wanted.words.words)
+            wanted = wanted._replace(words=wanted.words._replace(totals=totals))
         return [
             Answer(hits_of(one, snapshot.read), one.certified, one.bound, one.looked_at, snapshot.version)
             for one in searching.find(snapshot, codes, wanted)

@@ -3,7 +3,8 @@
 Exact: the kernel finds the k best of all documents, proven. Fast: only the tiles are searched whose centres have the
 largest products with the mean code. Every other tile lies in a known cone about its centre, which bounds every score in
 it: `score <= max_i y_i . c <= mean(y) . c + max_i |y_i - mean(y)| |c|`. When that bound is below the k-th score found,
-the answer is certified.
+the answer is certified. Words add to the score of each document, and to the bound of a tile the most that they add to
+one of its documents.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from polyencoders.index.documents import Record
 from polyencoders.index.layout import Layout
 from polyencoders.index.neighbourhoods import reach
 from polyencoders.index.snapshot import Segment, Snapshot
+from polyencoders.index.words import Asked
 from polyencoders.scoring import Selection
+from polyencoders.scoring.selection import TILE
 
 FRACTION = 0.07  # Of the documents, that a fast search looks at by default
 LEAST = 40_000
 """Documents that a fast search looks at unless it is given a fraction: of fewer it would miss more than it saves."""
 QUERIES_AT_ONCE = 32  # Queries that are searched in one pass over the documents
+ADDENDS_AT_ONCE = 1 << 23  # What words add, of several queries to all documents of a segment (32 MB)
 
 
 class Found(NamedTuple):
@@ -56,6 +60,7 @@ class Wanted(NamedTuple):
     where: str | None = None  # A filter
     fraction: float | None = None  # Of the documents that could be found, to look at; None: all, by an exact search
     least: int = 0  # Documents to look at if the fraction is fewer; k in any case
+    words: Asked | None = None  # What the words of the queries are worth; None: nothing
 
     def number_of_tiles(self, tiles: int, there: int) -> int | None:
         """How many of its tiles, with `there` documents that could be found, to look at; None: search exactly."""
@@ -97,10 +102,20 @@ def in_segments(
     return parts
 
 
-def promises(layout: Layout, selection: Selection, codes: NDArray[np.float64], most: int | None = None) -> Promises:
+def promises(
+    segment: Segment,
+    selection: Selection,
+    codes: NDArray[np.float64],
+    words: Asked | None = None,
+    most: int | None = None,
+) -> Promises:
     """How promising each tile with documents of a `selection` is; `most`: only so many of the best are told."""
-    means, _ = _means(codes)
-    ranks = layout.centres.estimate(means)[:, selection.tiles] * layout.tiles.lengths[selection.tiles]
+    assert segment.layout is not None
+    products = segment.layout.centres.estimate(_means(codes)[0])
+    ranks = np.empty((len(codes), len(selection.tiles)), dtype=np.float32)
+    for query in range(len(codes)):
+        added = _most_added(_addends(segment, words, query, query + 1), products.shape[1])
+        ranks[query] = _ranks(segment.layout, selection.tiles, products[query], added)
     if most is not None and (rest := ranks.shape[1] - most) > 0:
         ranks = np.partition(ranks, rest, axis=1)[:, rest:]
     return Promises(ranks, len(selection.tiles), len(selection))
@@ -129,6 +144,22 @@ def _most_promising(ranks: NDArray[np.float32], number: int) -> NDArray[np.int64
     return chosen[np.argsort(-ranks[chosen], kind="stable")]
 
 
+def _ranks(
+    layout: Layout, tiles: NDArray[np.int32], products: NDArray[np.float32], added: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """How promising each tile is, from the products of all tiles' centres with the mean code."""
+    return np.asarray(products[tiles] * layout.tiles.lengths[tiles] + added[tiles])
+
+
+def _addends(segment: Segment, words: Asked | None, start: int, stop: int) -> NDArray[np.float32] | None:
+    return segment.addends(words.some(start, stop)) if words is not None else None
+
+
+def _most_added(addends: NDArray[np.float32] | None, tiles: int) -> NDArray[np.float32]:
+    """The most that words add to a document of each tile, for one query."""
+    return addends.reshape(-1, TILE).max(1) if addends is not None else np.zeros(tiles, dtype=np.float32)
+
+
 def _means(codes: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The mean code of each query, and which of its codes are present."""
     present = (codes != 0).any(-1)
@@ -138,9 +169,13 @@ def _means(codes: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.
 def _exactly(segment: Segment, selection: Selection, codes: NDArray[np.float64], wanted: Wanted) -> list[Found]:
     there = len(selection)
     found = []
-    for start in range(0, len(codes), QUERIES_AT_ONCE):
-        some = codes[start : start + QUERIES_AT_ONCE]
-        best = segment.documents.search(some, wanted.k, wanted.temperature, selection)
+    at_once = QUERIES_AT_ONCE
+    if wanted.words is not None:
+        at_once = max(1, min(at_once, ADDENDS_AT_ONCE // max(1, len(segment.live))))
+    for start in range(0, len(codes), at_once):
+        some = codes[start : start + at_once]
+        addends = _addends(segment, wanted.words, start, start + at_once)
+        best = segment.documents.search(some, wanted.k, wanted.temperature, selection, addends)
         if segment.layout is not None:
             segment.layout.read_rows(segment.documents.work["screened"])
         found += [
@@ -162,14 +197,17 @@ def _among_neighbours(
     estimates = layout.centres.estimate(means)
     tiles = selection.tiles
     found = []
-    for query, mean, products, has, number in zip(codes, means, estimates, present, numbers, strict=True):
-        chosen = _most_promising(products[tiles] * layout.tiles.lengths[tiles], int(number))
+    queries = zip(codes, means, estimates, present, numbers, strict=True)
+    for place, (query, mean, products, has, number) in enumerate(queries):
+        addends = _addends(segment, wanted.words, place, place + 1)
+        added = _most_added(addends, len(products))
+        chosen = _most_promising(_ranks(layout, tiles, products, added), int(number))
         nearby = selection.within(tiles[chosen])
-        scores, places = segment.documents.search(query[None], wanted.k, wanted.temperature, nearby)
+        scores, places = segment.documents.search(query[None], wanted.k, wanted.temperature, nearby, addends)
         layout.read_rows(segment.documents.work["screened"])
         left = np.ones(len(tiles), dtype=bool)
         left[chosen] = False
-        bound = _bound(layout, tiles[left], products, mean, query[has])
+        bound = _bound(layout, tiles[left], products, mean, query[has], added)
         found.append(Found(scores[0], places[0], places[0], bound, False, len(nearby), len(selection)))
     return found
 
@@ -180,17 +218,19 @@ def _bound(
     products: NDArray[np.float32],
     mean: NDArray[np.float64],
     codes: NDArray[np.float64],
+    added: NDArray[np.float32],
 ) -> float:
-    """No document of these tiles scores above it."""
+    """No document of these tiles scores above it, with the most that is added in each tile."""
     if not len(tiles):
         return -np.inf
+    most = added[tiles].astype(np.float64)
     if not len(codes):
-        return 0.0
+        return float(most.max())
     length = float(np.linalg.norm(mean))
     longest = layout.tiles.longest[tiles].astype(np.float64)
     by_length = float(np.linalg.norm(codes, axis=1).max()) * longest
     if length == 0:
-        return float(by_length.max())
+        return float((by_length + most).max())
     # What 8 bits may lose of the mean: at most half a step, of 1/63 of its largest number, in each dimension.
     mean_lost = np.sqrt(len(mean)) * np.abs(mean).max() / 126
     centre_lost = layout.centre_lost[tiles]
@@ -200,7 +240,7 @@ def _bound(
     apart = float(np.linalg.norm(codes - mean, axis=1).max())
     by_cones = reach(part, cosines, length) + apart * longest
     # Tile by tile: the bound of all tiles is then the highest of the bounds of any parts of them.
-    return float(np.minimum(by_length, by_cones).max()) * (1 + 1e-9)
+    return float((np.minimum(by_length, by_cones) * (1 + 1e-9) + most).max())
 
 
 def concluded(found: Found, k: int) -> Found:

@@ -45,11 +45,11 @@ class Slice(Snapshot):
                 held = Layout(folder, tiles)
         super().__init__(table, held, part, parts)
 
-    def promises(self, codes: NDArray[np.float64], where: str | None = None, most: int | None = None) -> Promises:
+    def promises(self, codes: NDArray[np.float64], wanted: Wanted, most: int | None = None) -> Promises:
         """How promising its tiles are to each query; see `searching.promises`."""
         if self.layout is None:
             return Promises(np.empty((len(codes), 0), dtype=np.float32), 0, 0)
-        return searching.promises(self.layout, self.selections(where)[0], codes, most)
+        return searching.promises(self.segments[0], self.selections(wanted.where)[0], codes, wanted.words, most)
 
     def find(
         self, codes: NDArray[np.float64], wanted: Wanted, number: NDArray[np.int64] | None = None

@@ -2,14 +2,18 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from polyencoders.encoders.words import Postings, Totals
 from polyencoders.index.documents import Record, Records, columns_of
 from polyencoders.index.layout import NOBODY, Layout
 from polyencoders.index.table import Table, vectors_in
+from polyencoders.index.words import Asked
 from polyencoders.scoring import PreparedDocuments, Selection
 from polyencoders.scoring.selection import TILE
 
@@ -31,10 +35,37 @@ class Segment:
     number: int  # LAID_OUT or BESIDE
     first: int = 0  # The place of its first document in the whole index, of which a slice holds a part
     layout: Layout | None = None  # The layout that holds them, whose tiles can be searched apart
+    language: str = "none"  # Of the documents' words
     everything: Selection = field(init=False)
 
     def __post_init__(self) -> None:
         self.everything = Selection(self.live)
+        self._reading = threading.Lock()
+        self._postings = self.layout.postings if self.layout is not None else None
+
+    @property
+    def postings(self) -> Postings:
+        """The words of its documents; read when they are first asked for, if the layout does not keep them."""
+        with self._reading:
+            if self._postings is None:
+                texts = [*self.records.texts(), ""]  # a number of -1, nobody's, finds the last
+                self._postings = Postings.of((texts[number] for number in self.numbers), self.language)
+            return self._postings
+
+    @cached_property
+    def _length(self) -> int:
+        """Words of all documents that are there."""
+        return int(self.postings.lengths[self.live].sum(dtype=np.int64))
+
+    def totals(self, words: Iterable[str]) -> Totals:
+        """What BM25 needs to know of the documents that are there."""
+        having = {word: int(np.count_nonzero(self.live[self.postings.having(word)[0]])) for word in words}
+        return Totals(len(self.everything), self._length, having)
+
+    def addends(self, asked: Asked) -> NDArray[np.float32]:
+        """What words add to the score of each document for each query, `(q, n)`."""
+        assert asked.totals is not None
+        return np.float32(asked.weight) * self.postings.fit(asked.queries, asked.totals)
 
 
 class Snapshot:
@@ -57,7 +88,17 @@ class Snapshot:
                 live = np.setdiff1d(live, everyone)
             first = layout.held.start * TILE if layout.held is not None else 0
             self.segments.append(
-                Segment(layout.documents, ids, there, layout.records, layout.numbers, LAID_OUT, first, layout)
+                Segment(
+                    layout.documents,
+                    ids,
+                    there,
+                    layout.records,
+                    layout.numbers,
+                    LAID_OUT,
+                    first,
+                    layout,
+                    table.language,
+                )
             )
         self.beside = 0  # Documents that the layout does not hold
         if live is not None:
@@ -79,6 +120,10 @@ class Snapshot:
         """Id, text and metadata of a document."""
         found = self.segments[segment]
         return found.records.read(int(found.numbers[place]))
+
+    def totals(self, words: Iterable[str]) -> Totals:
+        """What BM25 needs to know of all documents."""
+        return Totals.sum(segment.totals(words) for segment in self.segments)
 
     def selections(self, where: str | None) -> list[Selection]:
         """By segment: the documents that a filter finds; all that are there without one."""
@@ -122,4 +167,4 @@ def _read(table: Table, row_ids: NDArray[np.uint64], first: int) -> Segment:
         batches += rows.select(columns).to_batches()
     there, numbers = np.ones(len(row_ids), dtype=bool), np.arange(len(row_ids))
     records = Records(batches, table.schema)
-    return Segment(PreparedDocuments(vectors), row_ids, there, records, numbers, BESIDE, first)
+    return Segment(PreparedDocuments(vectors), row_ids, there, records, numbers, BESIDE, first, language=table.language)

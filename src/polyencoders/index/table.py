@@ -24,7 +24,7 @@ from polyencoders.index.storage import TABLE, OvertakenError, Storage
 
 FORMAT = 1
 LAYOUTS = "search"  # The folder of an index that its layouts are in
-_FORMAT_KEY, _MAKER_KEY = b"polyencoders.format", b"polyencoders.maker"
+_FORMAT_KEY, _MAKER_KEY, _LANGUAGE_KEY = b"polyencoders.format", b"polyencoders.maker", b"polyencoders.words"
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 """Marks the id as the key: of two writers that add the same id at the same time the second is told."""
 _LISTED_AT_ONCE = 10_000
@@ -52,8 +52,8 @@ class Table:
         self.checksums = checksums_of(storage)
 
     @classmethod
-    def create(cls, storage: Storage, dimension: int, maker: str | None) -> Table:
-        """A new, empty table in empty storage."""
+    def create(cls, storage: Storage, dimension: int, maker: str | None, language: str = "none") -> Table:
+        """A new, empty table in empty storage; `language` is that of its words."""
         schema = pa.schema(
             [
                 pa.field("id", pa.string(), nullable=False, metadata=_KEY if storage.shared else None),
@@ -62,7 +62,7 @@ class Table:
                 pa.field("content_hash", pa.string()),
                 pa.field("vector", pa.list_(pa.float32(), dimension)),
             ],
-            metadata={_FORMAT_KEY: str(FORMAT), _MAKER_KEY: maker or ""},
+            metadata={_FORMAT_KEY: str(FORMAT), _MAKER_KEY: maker or "", _LANGUAGE_KEY: language},
         )
         with _explained(storage):
             made = cls(storage, connect(*storage.engine()).create_table(TABLE, schema=schema))
@@ -106,6 +106,11 @@ class Table:
         """What was kept of the model: with the table, or with the vectors when the query model was changed later."""
         later = (self.schema.field("vector").metadata or {}).get(_MAKER_KEY)
         return (self.schema.metadata[_MAKER_KEY] if later is None else later).decode() or None
+
+    @property
+    def language(self) -> str:
+        """How the words of documents and queries are told apart; see `encoders.words.LANGUAGES`."""
+        return str((self.schema.metadata.get(_LANGUAGE_KEY) or b"none").decode())
 
     @property
     def dimension(self) -> int:
