@@ -12,6 +12,7 @@ from polyencoders.index.searching import Wanted
 from polyencoders.index.slices import View
 
 CODES = np.random.default_rng(1).normal(size=(9, 3, 16))
+TEXTS = [f"birch {word} {number}" for number, word in enumerate(["amber", "cedar", "replaced"] * 3)]
 FILTERS = (None, "year > 1950 AND odd", "odd", "year = 5000", "id = 'd8'")
 
 
@@ -29,13 +30,15 @@ def spread(index, in_process):
     share=st.sampled_from([None, "default", 0.001, 0.05, 0.2, 0.5, 1.0]),
     temperature=st.sampled_from([0.05, 1.0, 20.0]),
     first=st.integers(0, 8),
+    words=st.sampled_from([None, 0.4, 50.0]),
 )
-def test_answers_are_those_of_one_machine(index, spread, parts, k, where, share, temperature, first):
+def test_answers_are_those_of_one_machine(index, spread, parts, k, where, share, temperature, first, words):
+    how = {"words": words, "texts": TEXTS[first:], "temperature": temperature}
     mode = {"mode": "fast", "share": None if share == "default" else share} if share is not None else {}
     asked = np.array(CODES[first:])
     asked[0] *= first % 3  # all codes absent, now and then
-    expected = index.search(asked, k, where, temperature=temperature, **mode)
-    assert spread[parts].search(asked, k, where, temperature=temperature, **mode) == expected
+    expected = index.search(asked, k, where, **how, **mode)
+    assert spread[parts].search(asked, k, where, **how, **mode) == expected
 
 
 def test_fast_search_left_something_out(index, spread):
@@ -56,6 +59,9 @@ def test_many_queries_are_put_a_few_at_a_time(index, spread, monkeypatch):
     many = np.tile(CODES, (8, 1, 1)) * np.arange(1, 73)[:, None, None] / 20
     assert spread[2].search(many, 4) == index.search(many, 4)
     assert asked == [32, 32, 8]
+    monkeypatch.undo()
+    words = {"words": True, "texts": TEXTS * 8}
+    assert spread[2].search(many, 4, **words) == index.search(many, 4, **words)
 
 
 @pytest.mark.parametrize("share", [None, 0.1, 0.4])

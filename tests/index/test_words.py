@@ -161,3 +161,21 @@ def test_texts_of_a_query_and_of_codes(tmp_path, bi):
         index.search("syrups", words=-1)
     with pytest.raises(ValueError, match="must be one of none, danish"):
         Index.create(tmp_path / "other", bi, words_language="latin")
+
+
+def test_a_bucket_and_adding_in_steps_are_as_a_folder_at_once(
+    place, tmp_path, bi, texts, small, object_storage, monkeypatch
+):
+    monkeypatch.setenv("POLYENCODERS_CACHE", str(tmp_path / "cache"))
+    rows = rows_of(texts, 1)
+
+    def found(where, steps):
+        index = Index.create(where, bi)
+        for start in range(0, len(rows), len(rows) // steps):
+            index.add(rows[start : start + len(rows) // steps], bf16=False)
+        answers = index.search(codes_of(5), 20, words=3.0, texts=QUERIES)
+        return [[(hit.id, hit.score) for hit in answer] for answer in answers]
+
+    at_once = found(tmp_path / "folder", 1)
+    assert found(tmp_path / "steps", 4) == at_once
+    assert found(place, 2) == at_once

@@ -98,3 +98,15 @@ def test_every_librarys_retriever_reranks(index, models, library, module):
     assert [hit.id for hit in expected] != [hit.id for hit in index.search("music", 5)]
     place = str(index.path) if library == "haystack" else index
     assert retrieved(library, place, **options) == [hit.id for hit in expected]
+
+
+@pytest.mark.parametrize(
+    ("library", "module"),
+    [("langchain", "langchain_core"), ("haystack", "haystack"), ("llama_index", "llama_index.core")],
+)
+def test_every_librarys_retriever_looks_for_words(index, library, module):
+    pytest.importorskip(module)
+    expected = index.search("music", 5, words=20.0)
+    assert [hit.id for hit in expected] != [hit.id for hit in index.search("music", 5)]
+    place = str(index.path) if library == "haystack" else index
+    assert retrieved(library, place, words=20.0) == [hit.id for hit in expected]

@@ -19,7 +19,15 @@ def search(server, **body):
 
 
 @pytest.mark.parametrize(
-    "asked", [{}, {"k": 3}, {"where": "lang = 'de' AND year > 2010"}, {"mode": "fast", "share": 0.5}]
+    "asked",
+    [
+        {},
+        {"k": 3},
+        {"where": "lang = 'de' AND year > 2010"},
+        {"mode": "fast", "share": 0.5},
+        {"words": True},
+        {"words": 7.5, "mode": "fast", "share": 0.5},
+    ],
 )
 def test_hits_are_the_indexs(shared_searching, shared_index, asked):
     found, expected = search(shared_searching, **asked), Index.open(shared_index).search(QUERY, **asked)

@@ -10,7 +10,20 @@ from typer import Option
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console
-from polyencoders.cli.options import Candidates, Data, Model, Queries, Rerank, RerankTop, RerankWeight, Seed
+from polyencoders.cli.options import (
+    Candidates,
+    Data,
+    Model,
+    Queries,
+    Rerank,
+    RerankTop,
+    RerankWeight,
+    Seed,
+    UseWords,
+    WordsLanguage,
+    WordsWeight,
+    words_of,
+)
 from polyencoders.errors import DataError
 from polyencoders.files import whole_file
 
@@ -36,6 +49,9 @@ def evaluate(
     measure: Annotated[
         list[str] | None, Option(help="`R@k`, `MRR`, `MAP`, `nDCG@k`. Can be given several times. [default: R@1, MRR]")
     ] = None,
+    words: UseWords = False,
+    words_weight: WordsWeight = None,
+    words_language: WordsLanguage = "none",
     rerank: Rerank = None,
     rerank_top: RerankTop = None,
     rerank_weight: RerankWeight = None,
@@ -61,7 +77,8 @@ def evaluate(
 
     loaded = load(resolve_backbone(model))
     reranker = Reranker(rerank).but(rerank_top, rerank_weight) if rerank is not None else None
-    report = evaluation.evaluate(loaded, task, measure or ("R@1", "MRR"), show_progress_bar=True, reranker=reranker)
+    second = {"reranker": reranker, "words": words_of(words, words_weight, words_language)}
+    report = evaluation.evaluate(loaded, task, measure or ("R@1", "MRR"), show_progress_bar=True, **second)
     console.print(report.table())
     if reranker is not None:
         console.print(f"{rerank} has read the best {reranker.top} of each query.", highlight=False, soft_wrap=True)

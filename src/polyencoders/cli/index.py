@@ -15,7 +15,7 @@ from typer import Option
 
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, resolve_backbone
 from polyencoders.cli.display import advancing, console, document_progress, resumable
-from polyencoders.cli.options import AcceptDocumentsFrom, IndexModel, IndexPath, Ray, Where, WordsLanguage
+from polyencoders.cli.options import AcceptDocumentsFrom, IndexModel, IndexPath, Ray, Where, WordsLanguage, words_of
 from polyencoders.errors import DataError, IndexingError
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ def create(
 
         polyencoders index create papers --data papers.jsonl.gz --text abstract --model models/mine
     """
-    from polyencoders.encoders.words import check_language
     from polyencoders.index import Index, is_index
 
     if data is not None and vectors is not None:
@@ -72,10 +71,7 @@ def create(
     if ray is not None and data is None:
         raise DataError("--ray goes with --data: the documents that the cluster is to encode")
     name = resolve_backbone(model)
-    try:
-        check_language(words_language)
-    except ValueError as error:
-        raise DataError(f"--words-language: {error}") from None
+    words_of(False, None, words_language)  # checks it
     if vectors is not None:
         with document_progress() as bar:
             index = Index.from_vectors(

@@ -3,11 +3,15 @@
 import re
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, BadParameter, Option
 
 from polyencoders.cli.architectures import NAMES
+from polyencoders.errors import DataError
+
+if TYPE_CHECKING:
+    from polyencoders.encoders.words import Words
 
 of_the_model = partial(Option, rich_help_panel="Model")
 in_training = partial(Option, rich_help_panel="Training")
@@ -97,9 +101,16 @@ WordsLanguage = Annotated[
 ]
 
 
-def words_of(use: bool, weight: float | None) -> bool | float | None:
-    """What --words and --words-weight ask for together; None: nothing."""
-    return weight if weight is not None else use or None
+def words_of(use: bool, weight: float | None, language: str = "none") -> Words | None:
+    """What the options for words ask for together; None: nothing."""
+    from polyencoders.encoders.words import Words, check_language
+
+    try:
+        check_language(language)
+    except ValueError as error:
+        raise DataError(f"--words-language: {error}") from None
+    found = Words.of(use if weight is None else weight)
+    return found._replace(language=language) if found is not None else None
 
 
 # A second stage.

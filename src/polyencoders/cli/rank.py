@@ -10,7 +10,7 @@ from typer import Option
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console
-from polyencoders.cli.options import AsJson, Model, Query, TopK
+from polyencoders.cli.options import AsJson, Model, Query, TopK, UseWords, WordsLanguage, WordsWeight, words_of
 from polyencoders.errors import DataError
 
 
@@ -21,6 +21,9 @@ def rank(
         Path, Option(help="A text file with a document on each line, or JSON Lines of texts; plain or gzipped.")
     ],
     top_k: TopK = 10,
+    words: UseWords = False,
+    words_weight: WordsWeight = None,
+    words_language: WordsLanguage = "none",
     as_json: AsJson = False,
 ) -> None:
     """Rank the documents of a file for a query."""
@@ -31,10 +34,14 @@ def rank(
     texts = read_texts(documents)  # before the model, which takes seconds
 
     from polyencoders.encoders import hits, load
+    from polyencoders.encoders.words import fits
 
+    asked = words_of(words, words_weight, words_language)
     loaded = load(resolve_backbone(model))
     bar = not as_json and len(texts) > 500
     (scores,) = loaded.score_lists([query], [texts], batch_size=64, show_progress_bar=bar)
+    if asked is not None:
+        scores = scores + next(fits(asked, [query], texts))
     ranked = hits(scores, texts, top_k, return_documents=True)
     if as_json:
         for hit in ranked:

@@ -10,6 +10,7 @@ import numpy as np
 from polyencoders.checks import shown
 from polyencoders.encoders.protocols import Vectors
 from polyencoders.encoders.queries import Query, check_document, check_query
+from polyencoders.encoders.words import Words, fits
 from polyencoders.scoring import score_all_pairs
 
 T = TypeVar("T")
@@ -133,6 +134,7 @@ class Ranking:
         return_documents: bool = False,
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
+        words: bool | float | Words | None = None,
     ) -> list[Hit]:
         """Rank documents by their score for one query, best first.
 
@@ -148,6 +150,8 @@ class Ranking:
             Whether each hit carries its text.
         batch_size, show_progress_bar
             As for `score_lists`.
+        words
+            What the words of the query count beside the model's score, as for `Index.search`; BM25 over `documents`.
 
         Returns
         -------
@@ -159,10 +163,13 @@ class Ranking:
         TypeError
             The query is not one, or the documents are not a list of texts.
         ValueError
-            `top_k` is below 1, or a query of turns has none.
+            `top_k` is below 1, the words' weight below 0, or a query of turns has none.
         """
         check_ranking(documents, top_k)
+        asked = Words.of(words)
         scores = self.score_lists([query], [documents], batch_size, bool(show_progress_bar))[0]
+        if asked is not None:
+            scores = scores + next(fits(asked, [query], documents))
         return hits(scores, documents, top_k, return_documents)
 
     def score_lists(

@@ -29,8 +29,10 @@ K1, B = 1.5, 0.75
 WEIGHT = 0.5  # chosen on validation queries, see docs/index.md
 TURNS = 2
 
-LANGUAGES = ("none", "danish", "dutch", "english", "french", "german", "italian", "norwegian", "portuguese", "russian")
-LANGUAGES += ("spanish", "swedish", "turkish")
+LANGUAGES = (
+    *("none", "danish", "dutch", "english", "french", "german", "italian", "norwegian", "portuguese", "russian"),
+    *("spanish", "swedish", "turkish"),
+)
 """Whose stop words are left out and whose endings are cut off; `none`: all words, as they stand."""
 
 _WORD = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+"
@@ -40,12 +42,13 @@ _WORD = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W\u3040-\u30ff\u3400-\u4d
 class Words(NamedTuple):
     """What words count beside vectors.
 
-    >>> Words.of(True) == Words(), Words.of(0.2), Words.of(None)
-    (True, Words(weight=0.2, turns=2), None)
+    >>> Words.of(True) == Words(), Words.of(0.2).weight, Words.of(None)
+    (True, 0.2, None)
     """
 
     weight: float = WEIGHT  # What is added for a document that has all that was asked for
     turns: int = TURNS  # Last turns of a conversation whose words are looked for
+    language: str = "none"  # One of `LANGUAGES`; an index has its own
 
     @classmethod
     def of(cls, given: bool | float | Words | None) -> Words | None:
@@ -196,16 +199,17 @@ def check_language(language: str) -> str:
     return language
 
 
-def fits(words: Words, queries: Sequence[Query], texts: Sequence[str], language: str = "none") -> NDArray[np.float32]:
-    """What the words of some texts add to their scores for each query, `(q, n)`.
+def fits(words: Words, queries: Sequence[Query], texts: Sequence[str]) -> Iterator[NDArray[np.float32]]:
+    """What the words of some texts add to their scores, `(n,)`, for one query after another.
 
-    >>> fits(Words(0.5), ["green tea"], ["Tea.", "Green tea!", "Milk."]).round(2)
-    array([[0.07, 0.16, 0.  ]], dtype=float32)
+    >>> [row.round(2).tolist() for row in fits(Words(0.5), ["green tea"], ["Tea.", "Green tea!", "Milk."])]
+    [[0.07, 0.16, 0.0]]
     """
-    asked = words.asked(queries, language)
-    postings = Postings.of(texts, language)
+    asked = words.asked(queries, words.language)
+    postings = Postings.of(texts, words.language)
     totals = postings.totals({word for some in asked for word in some})
-    return np.float32(words.weight) * postings.fit(asked, totals)
+    for one in asked:
+        yield np.float32(words.weight) * postings.fit([one], totals)[0]
 
 
 _TEXTS_AT_ONCE = 4096

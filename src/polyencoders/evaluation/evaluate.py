@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyencoders.encoders import Reranker
+from polyencoders.encoders import Reranker, Words
 from polyencoders.evaluation.intervals import CONFIDENCE, Interval, bootstrap_interval
 from polyencoders.evaluation.metrics import CORPUS_DEPTH, check_measures, measure_ranks
 from polyencoders.evaluation.ranking import rank_task
@@ -76,6 +76,7 @@ def evaluate(
     batch_size: int = 64,
     show_progress_bar: bool = False,
     reranker: Reranker | None = None,
+    words: bool | float | Words | None = None,
 ) -> Report:
     """Measures how well a model ranks: means with 95% bootstrap intervals.
 
@@ -94,6 +95,9 @@ def evaluate(
         Texts, or pairs, that the model reads at a time. The result does not depend on it.
     reranker
         Reads the best documents of each query, as in a search; the ranks are those of the fused scores.
+    words
+        What the words of a query count beside the model's score, as for `Index.search`; BM25 over the documents that
+        the query ranks.
 
     Raises
     ------
@@ -111,7 +115,7 @@ def evaluate(
     >>> {name: interval.mean for name, interval in report.metrics.items()}
     {'R@1/2-3': 0.5, 'MRR': 0.75}
     """
-    values = task_values(model, task, measures, batch_size, show_progress_bar, reranker)
+    values = task_values(model, task, measures, batch_size, show_progress_bar, reranker, Words.of(words))
     metrics = {name: bootstrap_interval(per_query) for name, per_query in values.items()}
     return Report(task.protocol, task.candidates, len(task.queries), task.seed, metrics, values)
 
@@ -123,10 +127,11 @@ def task_values(
     batch_size: int,
     show_progress_bar: bool,
     reranker: Reranker | None = None,
+    words: Words | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Return each query's value of each measure, `(q,)`, by name as in a report."""
     check_measures(measures)  # before the model works for an hour
-    ranks = rank_task(model, task, batch_size, show_progress_bar, reranker)
+    ranks = rank_task(model, task, batch_size, show_progress_bar, reranker, words)
     values = measure_ranks(ranks, measures, depth=CORPUS_DEPTH if isinstance(task, CorpusTask) else None)
     return {metric_name(measure, task): per_query for measure, per_query in values.items()}
 

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.data.examples import Query, shortened
-from polyencoders.encoders import Encoder, Reranker, distinct
+from polyencoders.encoders import Encoder, Reranker, Words, distinct
 from polyencoders.encoders.protocols import is_encoder
 from polyencoders.encoders.ranking import progress
+from polyencoders.encoders.words import fits
 from polyencoders.errors import PolyencodersError
 from polyencoders.evaluation.metrics import pessimistic_ranks
 from polyencoders.evaluation.tasks import CandidateTask, CorpusTask, Task
@@ -25,6 +26,7 @@ def rank_task(
     batch_size: int = 64,
     show_progress_bar: bool = False,
     reranker: Reranker | None = None,
+    words: Words | None = None,
 ) -> list[NDArray[np.int64]]:
     """Return for each query the ranks of its right answers, from 1, ascending. Ties count against the model.
 
@@ -32,7 +34,7 @@ def rank_task(
     `encode_query`, `encode_document` and `similarity`. Raises `PolyencodersError` if the model cannot do the task, or
     returns NaN or the wrong number of scores. The arguments are those of `evaluate`.
     """
-    scored = task_scores(model, task, batch_size, show_progress_bar)
+    scored = task_scores(model, task, batch_size, show_progress_bar, words)
     if reranker is not None:
         scored = _reranked(reranker, task, scored)
     lengths = [len(documents_of(task, i)) for i in range(len(task.queries))]
@@ -48,9 +50,14 @@ def documents_of(task: Task, i: int) -> Sequence[str]:
 
 
 def task_scores(
-    model: Any, task: Task, batch_size: int = 64, show_progress_bar: bool = False
+    model: Any, task: Task, batch_size: int = 64, show_progress_bar: bool = False, words: Words | None = None
 ) -> Iterator[NDArray[Any]]:
     """Yield each query's scores of its documents; as for `rank_task`."""
+    if words is not None:
+        alone = task_scores(model, task, batch_size, show_progress_bar)
+        for scores, added in zip(alone, _word_scores(words, task), strict=True):
+            yield scores + added if scores.shape == added.shape else scores
+        return
     if isinstance(task, CorpusTask):
         yield from _corpus_scores(model, task, batch_size, show_progress_bar)
         return
@@ -61,6 +68,15 @@ def task_scores(
         name = type(model).__name__
         raise PolyencodersError(f"{name} gave {len(scored)} lists of scores for {len(task.queries)} queries")
     yield from map(_array, scored)
+
+
+def _word_scores(words: Words, task: Task) -> Iterator[NDArray[np.float32]]:
+    """Yield what words add to each query's scores."""
+    if isinstance(task, CorpusTask):
+        yield from fits(words, task.queries, task.corpus)
+        return
+    for query, texts in zip(task.queries, task.documents, strict=True):
+        yield from fits(words, [query], texts)
 
 
 def _reranked(reranker: Reranker, task: Task, scored: Iterator[NDArray[Any]]) -> Iterator[NDArray[np.float64]]:

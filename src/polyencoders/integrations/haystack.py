@@ -95,8 +95,8 @@ class PolyencodersRetriever:
     ----------
     index
         The folder of an index, or an open one. Only with the former can a pipeline be saved.
-    top_k, where, mode
-        As `k`, `where` and `mode` of `polyencoders.index.Index.search`.
+    top_k, where, mode, words
+        As `k`, `where`, `mode` and `words` of `polyencoders.index.Index.search`.
     model
         For a folder: the model that made the index, or where to load it from; by default where it was then.
     rerank, rerank_top, rerank_weight, rerank_budget
@@ -124,6 +124,7 @@ class PolyencodersRetriever:
         rerank_top: int | None = None,
         rerank_weight: float | None = None,
         rerank_budget: float | None = None,
+        words: bool | float | None = None,
     ) -> None:
         self.index = index
         self.top_k = top_k
@@ -131,6 +132,7 @@ class PolyencodersRetriever:
         self.mode = mode
         self.model = model
         self.rerank = rerank
+        self.words = words
         self.reading = {"rerank_top": rerank_top, "rerank_weight": rerank_weight, "rerank_budget": rerank_budget}
         self._opened: Any = None
         self._reranker: Any = None
@@ -152,6 +154,7 @@ class PolyencodersRetriever:
             top_k=self.top_k,
             where=self.where,
             mode=self.mode,
+            words=self.words,
             **{name: None if model is None else _place(name, model) for name, model in models.items()},
             **self.reading,
         )
@@ -173,7 +176,7 @@ class PolyencodersRetriever:
         self.warm_up()
         k = self.top_k if top_k is None else top_k
         where = self.where if where is None else where
-        answer = search(self._opened, _turns(query), k, where, mode or self.mode, self._reranker)
+        answer = search(self._opened, _turns(query), k, where, mode or self.mode, self._reranker, self.words)
         found = [
             Document(id=hit.id, content=hit.text, score=hit.score, meta={**hit.metadata, "certified": answer.certified})
             for hit in answer

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, Literal
 
+from polyencoders.encoders import Words
 from polyencoders.encoders.cached_ranking import CachedRanking
 from polyencoders.errors import MissingExtraError
 from polyencoders.integrations.searching import opened, search, turns
@@ -81,7 +82,7 @@ class PolyencodersRetriever(BaseRetriever):
     ----------
     index
         An open index, or its folder.
-    k, where, mode
+    k, where, mode, words
         As for `polyencoders.index.Index.search`.
     model
         For a folder: the model that made the index, or where to load it from; by default where it was then.
@@ -104,6 +105,7 @@ class PolyencodersRetriever(BaseRetriever):
     k: int = Field(default=10, ge=1)
     where: str | None = None
     mode: Mode = "exact"
+    words: Any = None
     _index: Any = PrivateAttr()
     _reranker: Any = PrivateAttr()
 
@@ -118,9 +120,10 @@ class PolyencodersRetriever(BaseRetriever):
         rerank_top: int | None = None,
         rerank_weight: float | None = None,
         rerank_budget: float | None = None,
+        words: bool | float | Words | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(k=k, where=where, mode=mode, **options)  # type: ignore[call-arg]
+        super().__init__(k=k, where=where, mode=mode, words=words, **options)  # type: ignore[call-arg]
         self._index = opened(index, model)
         self._reranker = self._index.reranker(rerank, rerank_top, rerank_weight, rerank_budget)
 
@@ -135,7 +138,7 @@ class PolyencodersRetriever(BaseRetriever):
     ) -> list[Document]:
         k = self.k if k is None else k
         where = self.where if where is None else where
-        answer = search(self._index, _turns(query), k, where, mode or self.mode, self._reranker)
+        answer = search(self._index, _turns(query), k, where, mode or self.mode, self._reranker, self.words)
         return [
             Document(
                 id=hit.id,

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from polyencoders.encoders import Words
 from polyencoders.encoders.cached_ranking import CachedRanking
 from polyencoders.encoders.queries import Query
 from polyencoders.errors import MissingExtraError
@@ -108,7 +109,7 @@ class PolyencodersRetriever(BaseRetriever):
     ----------
     index
         An open index, or its folder.
-    k, where, mode
+    k, where, mode, words
         As for `polyencoders.index.Index.search`.
     model
         For a folder: the model that made the index, or where to load it from; by default where it was then.
@@ -139,6 +140,7 @@ class PolyencodersRetriever(BaseRetriever):
         rerank_top: int | None = None,
         rerank_weight: float | None = None,
         rerank_budget: float | None = None,
+        words: bool | float | Words | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -147,9 +149,10 @@ class PolyencodersRetriever(BaseRetriever):
         self.k = k
         self.where = where
         self.mode = mode
+        self.words = words
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        answer = search(self.index, _query(query_bundle), self.k, self.where, self.mode, self.reranker)
+        answer = search(self.index, _query(query_bundle), self.k, self.where, self.mode, self.reranker, self.words)
         return [
             NodeWithScore(
                 node=TextNode(

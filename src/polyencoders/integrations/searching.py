@@ -12,7 +12,7 @@ from polyencoders.encoders.queries import Query, check_query
 from polyencoders.errors import ModelError
 
 if TYPE_CHECKING:
-    from polyencoders.encoders import Reranker
+    from polyencoders.encoders import Reranker, Words
     from polyencoders.index import Answer, Index
 
 
@@ -32,14 +32,21 @@ def opened(index: Index | str | os.PathLike[str], model: Any = None) -> Index:
 
 
 def search(
-    index: Index, query: Query, k: int, where: str | None, mode: str, reranker: Reranker | None = None
+    index: Index,
+    query: Query,
+    k: int,
+    where: str | None,
+    mode: str,
+    reranker: Reranker | None = None,
+    words: bool | float | Words | None = None,
 ) -> Answer:
     """Search an index for one query. One thread at a time uses each model."""
     model = index.loaded_model()
     with lock_of(model):
         codes = model.encode_queries([check_query(query)])
     with lock_of(reranker.model) if reranker is not None else nullcontext():
-        answer: Answer = index.search(codes, k, where, mode, texts=[query], rerank=reranker or False)[0]
+        found = index.search(codes, k, where, mode, words=words, texts=[query], rerank=reranker or False)
+        answer: Answer = found[0]
     return answer
 
 

@@ -149,8 +149,8 @@ async def _rank(
         how = (request.where, request.mode, request.share, temperature)
         reranker = reranker_for(request, reading_of) if reading_of is not None else None
         depth = k if reranker is None else max(k, reranker.top)
-        asked = None if averaged else [request.query]
-        (got,) = await asyncio.to_thread(source.index.search, codes, depth, *how, texts=asked, rerank=False)
+        asked = {"words": request.words, "texts": None if averaged and not request.words else [request.query]}
+        (got,) = await asyncio.to_thread(source.index.search, codes, depth, *how, rerank=False, **asked)
         done("search")
         if reranker is not None and reading_of is not None and reading_of.reading is not None:
             calibration = source.index.calibration(reranker)

@@ -46,6 +46,9 @@ class SearchRequest(Body):
         description="Fraction of documents that `fast` searches; default 0.07.",
     )
 
+    words: bool | Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        False, description="Whether the query's words count beside its vectors (BM25), or how much."
+    )
     rerank: bool = Field(True, description="Whether the server's reranker, where it has one, reads the best hits.")
     rerank_top: int | None = Field(None, ge=1, description="How many it reads; default: the server's.")
     rerank_budget: float | None = Field(
@@ -105,7 +108,8 @@ async def search(request: SearchRequest, served: ServedNow, limits: TheLimits) -
     codes = await served.engine.query_vectors([request.query])
     encoded = time.perf_counter()
     how = (request.where, request.mode, request.share)
-    (answer,) = await asyncio.to_thread(index.search, codes, depth, *how, texts=[request.query], rerank=False)
+    words = {"words": request.words, "texts": [request.query]}
+    (answer,) = await asyncio.to_thread(index.search, codes, depth, *how, rerank=False, **words)
     searched = time.perf_counter()
     if reranker is not None and served.reading is not None:
         answer = await served.reading.rerank(answer, request.query, request.k, reranker, calibration)
