@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from polyencoders.encoders import VectorRanking, Words
+from polyencoders.encoders import Words
+from polyencoders.encoders.ranking import VectorRanking
 from polyencoders.encoders.words import fits, split
 from polyencoders.evaluation import CandidateTask, evaluate
 from polyencoders.evaluation.tasks import CorpusTask

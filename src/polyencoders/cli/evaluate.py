@@ -77,8 +77,9 @@ def evaluate(
 
     loaded = load(resolve_backbone(model))
     reranker = Reranker(rerank).but(rerank_top, rerank_weight) if rerank is not None else None
-    second = {"reranker": reranker, "words": words_of(words, words_weight, words_language)}
-    report = evaluation.evaluate(loaded, task, measure or ("R@1", "MRR"), show_progress_bar=True, **second)
+    asked = words_of(words, words_weight, words_language)
+    names = measure or ("R@1", "MRR")
+    report = evaluation.evaluate(loaded, task, names, show_progress_bar=True, reranker=reranker, words=asked)
     console.print(report.table())
     if reranker is not None:
         console.print(f"{rerank} has read the best {reranker.top} of each query.", highlight=False, soft_wrap=True)

@@ -202,8 +202,8 @@ def check_language(language: str) -> str:
 def fits(words: Words, queries: Sequence[Query], texts: Sequence[str]) -> Iterator[NDArray[np.float32]]:
     """What the words of some texts add to their scores, `(n,)`, for one query after another.
 
-    >>> [row.round(2).tolist() for row in fits(Words(0.5), ["green tea"], ["Tea.", "Green tea!", "Milk."])]
-    [[0.07, 0.16, 0.0]]
+    >>> next(fits(Words(0.5), ["green tea"], ["Tea.", "Green tea!", "Milk."])).round(2)
+    array([0.07, 0.16, 0.  ], dtype=float32)
     """
     asked = words.asked(queries, words.language)
     postings = Postings.of(texts, words.language)

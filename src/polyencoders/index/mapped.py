@@ -1,7 +1,5 @@
 """Arrays in files that are larger than the memory they take: written and read through a mapping."""
 
-from __future__ import annotations
-
 import mmap
 import os
 from pathlib import Path
