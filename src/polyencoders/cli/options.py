@@ -101,8 +101,8 @@ WordsLanguage = Annotated[
 ]
 
 
-def words_of(use: bool, weight: float | None, language: str = "none") -> Words | None:
-    """What the options for words ask for together; None: nothing."""
+def words_of(use: bool, weight: float | None, language: str = "none") -> Words | Literal[False] | None:
+    """What the options for words ask for together; None: nothing was said, False: none, which is a weight of 0."""
     from polyencoders.encoders.words import Words, check_language
 
     try:
@@ -110,7 +110,9 @@ def words_of(use: bool, weight: float | None, language: str = "none") -> Words |
     except ValueError as error:
         raise DataError(f"--words-language: {error}") from None
     found = Words.of(use if weight is None else weight)
-    return found._replace(language=language) if found is not None else None
+    if found is None:
+        return None if weight is None else False
+    return found._replace(language=language)
 
 
 # A second stage.

@@ -40,7 +40,7 @@ def rank(
     loaded = load(resolve_backbone(model))
     bar = not as_json and len(texts) > 500
     (scores,) = loaded.score_lists([query], [texts], batch_size=64, show_progress_bar=bar)
-    if asked is not None:
+    if asked:
         scores = scores + next(fits(asked, [query], texts))
     ranked = hits(scores, texts, top_k, return_documents=True)
     if as_json:

@@ -194,7 +194,7 @@ class Reader:
         words
             What the words of the queries count beside their vectors: True or a weight (`encoders.words`). The score of
             a document is then that of its vector plus the weight times its BM25, as a fraction of the most that the
-            words of the query could give.
+            words of the query could give. None: as `polyencoders tune` has found; False: nothing.
         texts
             The queries as texts or conversations, for their words and a reranker, where `queries` are codes.
         rerank
@@ -233,8 +233,9 @@ class Reader:
         if rerank and asked is None:
             raise ValueError("rerank: a reranker reads texts; give the queries as texts, or texts=[...] beside codes")
         reranker = self.reranker(rerank, rerank_top, rerank_weight, rerank_budget) if asked is not None else None
-        calibration = self.calibration(reranker, min_probability) if asked is not None else None
-        asked_words = self._words(asked, Words.of(words))
+        chosen = self.words(words) if asked is not None or words else None
+        calibration = self.calibration(reranker, chosen, min_probability) if asked is not None else None
+        asked_words = self._words(asked, chosen)
         codes = self._codes(queries)
         if asked_words is not None and len(asked_words.queries) != len(codes):
             raise ValueError(f"texts: {len(asked_words.queries)} for {len(codes)} queries; expected one for each")
@@ -293,9 +294,18 @@ class Reader:
             tuning.write(self._writer.storage)
         self._tuning = self._reranker = None
 
-    def calibration(self, reranker: Reranker | None, min_probability: float | None = None) -> Calibration | None:
+    def words(self, given: bool | float | Words | None) -> Words | None:
+        """Return what words count in a search that asks for them so."""
+        if given is None and self.tuning is not None:
+            given = self.tuning.words
+        return Words.of(given)
+
+    def calibration(
+        self, reranker: Reranker | None, words: Words | None = None, min_probability: float | None = None
+    ) -> Calibration | None:
         """Return what makes probabilities of such a search; IndexingError where they are asked for and not known."""
-        found = self.tuning.probabilities(None, reranker) if self.tuning is not None else None
+        weight = words.weight if words is not None else None
+        found = self.tuning.probabilities(weight, reranker) if self.tuning is not None else None
         if min_probability is not None and found is None:
             raise IndexingError(
                 f"{self.path} knows no probabilities for such a search: `polyencoders tune {self.path} --data PAIRS` "

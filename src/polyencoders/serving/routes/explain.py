@@ -149,11 +149,13 @@ async def _rank(
         how = (request.where, request.mode, request.share, temperature)
         reranker = reranker_for(request, reading_of) if reading_of is not None else None
         depth = k if reranker is None else max(k, reranker.top)
-        asked = {"words": request.words, "texts": None if averaged and not request.words else [request.query]}
+        words = source.index.words(request.words)
+        known = words is not None or not averaged
+        asked: dict[str, Any] = {"words": words or False, "texts": [request.query] if known else None}
         (got,) = await asyncio.to_thread(source.index.search, codes, depth, *how, rerank=False, **asked)
         done("search")
         if reranker is not None and reading_of is not None and reading_of.reading is not None:
-            calibration = source.index.calibration(reranker)
+            calibration = source.index.calibration(reranker, words)
             got = await reading_of.reading.rerank(got, request.query, k, reranker, calibration)
             done(f"{got.read} read by {reading_of.reading.engine.name}")
         ranking.looked_at, ranking.not_looked_at = got.looked_at, got.not_looked_at

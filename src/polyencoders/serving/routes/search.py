@@ -46,8 +46,8 @@ class SearchRequest(Body):
         description="Fraction of documents that `fast` searches; default 0.07.",
     )
 
-    words: bool | Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        False, description="Whether the query's words count beside its vectors (BM25), or how much."
+    words: bool | Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        None, description="Whether the query's words count beside its vectors (BM25), or how much; default: as tuned."
     )
     rerank: bool = Field(True, description="Whether the server's reranker, where it has one, reads the best hits.")
     rerank_top: int | None = Field(None, ge=1, description="How many it reads; default: the server's.")
@@ -102,14 +102,15 @@ async def search(request: SearchRequest, served: ServedNow, limits: TheLimits) -
     index = _library(served).index
     check_search(request, limits)
     reranker = reranker_for(request, served)
-    calibration = index.calibration(reranker, request.min_probability)
+    words = index.words(request.words)
+    calibration = index.calibration(reranker, words, request.min_probability)
     depth = request.k if reranker is None else max(request.k, reranker.top)
     started = time.perf_counter()
     codes = await served.engine.query_vectors([request.query])
     encoded = time.perf_counter()
     how = (request.where, request.mode, request.share)
-    words = {"words": request.words, "texts": [request.query]}
-    (answer,) = await asyncio.to_thread(index.search, codes, depth, *how, rerank=False, **words)
+    asked: dict[str, Any] = {"words": words or False, "texts": [request.query]}
+    (answer,) = await asyncio.to_thread(index.search, codes, depth, *how, rerank=False, **asked)
     searched = time.perf_counter()
     if reranker is not None and served.reading is not None:
         answer = await served.reading.rerank(answer, request.query, request.k, reranker, calibration)
