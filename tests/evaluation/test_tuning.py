@@ -9,6 +9,7 @@ import pytest
 from polyencoders.data import Example
 from polyencoders.encoders import Reranker
 from polyencoders.errors import DataError, IndexingError, ModelError
+from polyencoders.evaluation import tuning as module
 from polyencoders.evaluation.tuning import tune
 from polyencoders.index import Index
 from polyencoders.index.tuning import TUNING, Tuning
@@ -48,12 +49,18 @@ def loads(monkeypatch):
     return models
 
 
+@pytest.fixture(autouse=True)
+def no_words(monkeypatch):
+    """So that only the reader can help; each test asks for words itself."""
+    monkeypatch.setattr(module, "WORDS", (0.0,))
+
+
 def test_a_reader_that_helps_is_kept(index, loads):
     asked = next(pair for pair in PAIRS if pair.positives[0] in [hit.text for hit in index.search(pair.query[0], 10)])
     query = asked.query[0]
     plain = index.search(query, 5, rerank=False)
     tuned = tune(index, PAIRS, "knowing")
-    (_, step), tuning = tuned.steps, tuned.tuning
+    (_, _, step), tuning = tuned.steps, tuned.tuning
     assert step.kept
     assert step.gain.low > 0
     assert step.measures["R@1"].mean > tuned.steps[0].measures["R@1"].mean + 0.3
@@ -103,10 +110,28 @@ def test_what_says_nothing_keeps_nothing(index, loads):
     chance = np.random.default_rng(1)
     pairs = [Example(f"question {number}", TEXTS[chance.integers(len(TEXTS))]) for number in range(120)]
     tuned = tune(index, pairs, "guessing")
-    assert [step.kept for step in tuned.steps] == [True, False]
+    assert [step.kept for step in tuned.steps] == [True, False, False]
     assert tuned.tuning.calibration is None
     assert tuned.no_probabilities
     assert not tuned.tuning.says_something
+
+
+def test_words_that_help_are_kept(index, monkeypatch):
+    monkeypatch.setattr(module, "WORDS", (0.5, 50.0))
+    tuned = tune(index, PAIRS)
+    assert tuned.steps[1].kept
+    assert tuned.tuning.words in (0.5, 50.0)
+    index.set_tuning(tuned.tuning)
+    try:
+        opened = Index.open(index.path)
+        query = PAIRS[5].query[0]
+        assert opened.search(query, 5) != index.search(query, 5, words=False)
+        assert [hit.id for hit in opened.search(query, 5)] == [
+            hit.id for hit in index.search(query, 5, words=tuned.tuning.words)
+        ]
+        assert opened.search(query, 5, words=False)[0].probability is None
+    finally:
+        index.set_tuning(None)
 
 
 def test_too_few_pairs_are_refused(index):

@@ -101,7 +101,7 @@ WordsLanguage = Annotated[
 ]
 
 
-def words_of(use: bool, weight: float | None, language: str = "none") -> Words | Literal[False] | None:
+def words_of(use: bool, weight: float | None, language: str = "none") -> "Words | Literal[False] | None":
     """What the options for words ask for together; None: nothing was said, False: none, which is a weight of 0."""
     from polyencoders.encoders.words import Words, check_language
 

@@ -95,7 +95,9 @@ def search(
             raise DataError(str(error)) from None
         if as_json:
             for hit in answer:
-                fields = {name: value for name, value in hit._asdict().items() if name != "probability" or value}
+                fields = {
+                    name: value for name, value in hit._asdict().items() if name != "probability" or value is not None
+                }
                 print(json.dumps(fields, ensure_ascii=False, default=str))
             return
         likely = any(hit.probability is not None for hit in answer)

@@ -1,6 +1,6 @@
 """Chooses how an index is searched on held-out pairs: one part of them chooses, another confirms.
 
-A reranker over what the vectors find, then probabilities of the scores. Each is kept only
+Words beside the vectors, then a reranker over what that finds, then probabilities of the scores. Each is kept only
 where the 95% interval of what it adds to nDCG@10 is above 0 on queries that did not choose it.
 """
 
@@ -27,6 +27,7 @@ from polyencoders.index.tuning import Tuning
 
 MEASURES = ("R@1", "nDCG@10", "MRR")
 DECIDES = "nDCG@10"
+WORDS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)  # Weights of the words that are tried
 DEPTHS = (10, TOP, 50)  # Numbers of documents that a reranker reads, that are tried
 SAYS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0)
 """How much the reader's score says beside the first one, in spreads of the two, that is tried."""
@@ -74,10 +75,10 @@ class Part:
     def __init__(self, index: Index, right: list[tuple[Query, list[str]]]) -> None:
         self.index, self.right = index, right
 
-    def search(self) -> list[Listed]:
-        """Find candidates."""
+    def search(self, words: float) -> list[Listed]:
+        """Find candidates by vectors, and by words with a weight."""
         queries = [query for query, _ in self.right]
-        answers = self.index.search(queries, DEPTHS[-1], rerank=False)
+        answers = self.index.search(queries, DEPTHS[-1], rerank=False, words=words or False)
         listed = []
         for answer, (_, right) in zip(answers, self.right, strict=True):
             scores = {hit.text: hit.score for hit in reversed(answer.hits) if hit.text is not None}
@@ -95,12 +96,12 @@ class Part:
             ranks.append(np.concatenate([there, missing]).astype(np.int64))
         return measure_ranks(ranks, MEASURES, depth=DEPTHS[-1])
 
-    def milliseconds(self) -> float:
+    def milliseconds(self, words: float) -> float:
         """The median time of a search, from a text to ten hits."""
         times = []
         for query, _ in self.right[:_TIMED]:
             started = time.perf_counter()
-            self.index.search([query], 10, rerank=False)
+            self.index.search([query], 10, rerank=False, words=words or False)
             times.append(time.perf_counter() - started)
         return 1000 * statistics.median(times)
 
@@ -136,9 +137,9 @@ def tune(
     """
     model = index.loaded_model()
     choose, confirm = _parts(index, pairs, seed)
-    found = [part.search() for part in (choose, confirm)]
+    found = [part.search(0) for part in (choose, confirm)]
     before = choose.values(found[0]), confirm.values(found[1])
-    milliseconds = confirm.milliseconds()
+    milliseconds = confirm.milliseconds(0)
     steps = [Step("vectors alone", _intervals(before[1]), None, True, milliseconds)]
 
     def judge(name: str, tried: list[list[Listed]], took: float) -> bool:
@@ -152,7 +153,15 @@ def tune(
             found, before, milliseconds = tried, values, took
         return kept
 
-    tuning = Tuning(model.fingerprints.queries)
+    by_weight = {}
+    for number, weight in enumerate(WORDS, start=1):
+        by_weight[weight] = float(choose.values(choose.search(weight))[DECIDES].mean())
+        advance("words", number, len(WORDS))
+    words = max(by_weight, key=lambda weight: by_weight[weight])
+    took = confirm.milliseconds(words)
+    kept = judge(f"+ words at {words:g}", [part.search(words) for part in (choose, confirm)], took)
+    tuning = Tuning(model.fingerprints.queries, words if kept else None)
+
     depth = TOP
     if rerank is not None:
         name = str(Path(rerank).resolve()) if Path(rerank).exists() else rerank
@@ -163,7 +172,7 @@ def tune(
             [_fused(one, second, top, weight) for one, second in zip(listed, some, strict=True)]
             for listed, some in zip(found, read, strict=True)
         ]
-        if judge(f"+ reader of the best {top}", tried, milliseconds + pace * top):
+        if judge(f"+ reranker of the best {top}", tried, milliseconds + pace * top):
             fingerprint = getattr(reader.model, "fingerprint", "")
             tuning = replace(tuning, rerank=name, rerank_fingerprint=fingerprint, rerank_top=top, rerank_weight=weight)
             depth = min(top, TOP)
@@ -213,7 +222,7 @@ def _read(
             scores.append(reader.read(query, one.texts))
             times.append((time.perf_counter() - started) / max(1, len(one.texts)))
             done += 1
-            advance("reading", done, total)
+            advance("reranking", done, total)
     return read, 1000 * statistics.median(times)
 
 

@@ -230,11 +230,11 @@ class Reader:
         fraction = (searching.FRACTION if share is None else share) if mode == "fast" else None
         least = searching.LEAST if share is None else 0
         asked = self._texts(queries, texts)
-        if rerank and asked is None:
+        if rerank is not None and rerank is not False and asked is None:
             raise ValueError("rerank: a reranker reads texts; give the queries as texts, or texts=[...] beside codes")
         reranker = self.reranker(rerank, rerank_top, rerank_weight, rerank_budget) if asked is not None else None
         chosen = self.words(words) if asked is not None or words else None
-        calibration = self.calibration(reranker, chosen, min_probability) if asked is not None else None
+        calibration = self.calibration(reranker, chosen, min_probability)
         asked_words = self._words(asked, chosen)
         codes = self._codes(queries)
         if asked_words is not None and len(asked_words.queries) != len(codes):
@@ -262,7 +262,7 @@ class Reader:
     ) -> Reranker | None:
         """Return a reranker, as `search` takes it; the last one is kept, with the scores it made."""
         tuned = self.tuning if model is None else None
-        if not model and (tuned is None or tuned.rerank is None):
+        if model is False or (model is None and (tuned is None or tuned.rerank is None)):
             return None
         if isinstance(model, Reranker):
             return model.but(top, weight, budget)

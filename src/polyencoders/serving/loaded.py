@@ -13,7 +13,7 @@ from polyencoders.index import Index
 from polyencoders.serving.batching import BusyError, Watch, ignore
 from polyencoders.serving.engine import Engine
 from polyencoders.serving.library import Library
-from polyencoders.serving.reading import Reading
+from polyencoders.serving.reranking import Reranking
 from polyencoders.serving.settings import Settings
 
 OpenIndex = Callable[[Settings], Index]  # Opens the index that settings name, with its model
@@ -33,11 +33,11 @@ class Served:
         engine: Engine,
         library: Library | None = None,
         others: list[Engine] | None = None,
-        reading: Reading | None = None,
+        reranking: Reranking | None = None,
     ) -> None:
         self.engine = engine
         self.library = library
-        self.reading = reading
+        self.reranking = reranking
         self.others = others or []
         maker = library.index.maker if library is not None else None
         self.searching = [
@@ -79,17 +79,17 @@ class Served:
         compared = [(load(path), called(path)) for path in settings.compare]  # before an engine has a thread
         engine = Engine(model, called(name), settings, before.engine if before is not None else None, watch)
         engine.calibration = Calibration.read(name)
-        reading = None
+        reranking = None
         if reranker is not None:
-            reader = Engine(reranker.model, called(reranker.name), settings, watch=watch)
-            reading = Reading(reranker, reader)
-        return cls(engine, library, [Engine(*other, settings) for other in compared], reading)
+            engine_of_pairs = Engine(reranker.model, called(reranker.name), settings, watch=watch)
+            reranking = Reranking(reranker, engine_of_pairs)
+        return cls(engine, library, [Engine(*other, settings) for other in compared], reranking)
 
     def close(self) -> None:
         """Release everything."""
         if self.library is not None:
             self.library.close()
-        for part in (self.engine, *self.others, self.reading):
+        for part in (self.engine, *self.others, self.reranking):
             if part is not None:
                 part.close()
 

@@ -94,7 +94,7 @@ async def explain(request: ExplainRequest, served: ServedNow, limits: TheLimits)
     else:
         raise DataError("documents: give texts to rank; no index is served")
     if not request.compare:
-        ranking = await _rank(engine, request, source, request.k, reading_of=served)
+        ranking = await _rank(engine, request, source, request.k, reranked_by=served)
         return ExplainAnswer(rankings=[ranking], reading=await _add_reasons(engine, request, source, ranking.hits))
 
     most = len(source) if isinstance(source, list) else max(request.k, CANDIDATES)
@@ -126,7 +126,7 @@ async def _rank(
     source: Library | list[ExplainedHit],
     k: int,
     averaged: bool = False,
-    reading_of: Served | None = None,
+    reranked_by: Served | None = None,
 ) -> Ranking:
     """Search an index, or rank documents; with the codes averaged into one vector, or reranked, if asked."""
     kind = "bi-encoder: the mean of the codes" if averaged else kind_of(engine)
@@ -147,17 +147,17 @@ async def _rank(
         done("query")
     if not isinstance(source, list):
         how = (request.where, request.mode, request.share, temperature)
-        reranker = reranker_for(request, reading_of) if reading_of is not None else None
+        reranker = reranker_for(request, reranked_by) if reranked_by is not None else None
         depth = k if reranker is None else max(k, reranker.top)
         words = source.index.words(request.words)
         known = words is not None or not averaged
         asked: dict[str, Any] = {"words": words or False, "texts": [request.query] if known else None}
         (got,) = await asyncio.to_thread(source.index.search, codes, depth, *how, rerank=False, **asked)
         done("search")
-        if reranker is not None and reading_of is not None and reading_of.reading is not None:
+        if reranker is not None and reranked_by is not None and reranked_by.reranking is not None:
             calibration = source.index.calibration(reranker, words)
-            got = await reading_of.reading.rerank(got, request.query, k, reranker, calibration)
-            done(f"{got.read} read by {reading_of.reading.engine.name}")
+            got = await reranked_by.reranking.rerank(got, request.query, k, reranker, calibration)
+            done(f"{got.read} read by {reranked_by.reranking.engine.name}")
         ranking.looked_at, ranking.not_looked_at = got.looked_at, got.not_looked_at
         ranking.read = got.read
         ranking.certified, ranking.error = got.certified, got.error if math.isfinite(got.error) else None

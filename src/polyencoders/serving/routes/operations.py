@@ -76,7 +76,7 @@ async def info(request: Request, served: ServedNow, limits: TheLimits) -> Info:
         score="cosine" if served.engine.model.cosine else "raw",
         generation=request.app.state.current.generation,
         index=index,
-        reranker=served.reading.engine.name if served.reading is not None else None,
+        reranker=served.reranking.engine.name if served.reranking is not None else None,
         limits=vars(limits),
     )
 

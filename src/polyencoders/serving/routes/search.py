@@ -93,7 +93,7 @@ class SearchAnswer(BaseModel):
     version: int = Field(description="Of the index.")
     encoding_ms: float
     searching_ms: float
-    reading_ms: float
+    reranking_ms: float
 
 
 @router.post("/search")
@@ -112,8 +112,8 @@ async def search(request: SearchRequest, served: ServedNow, limits: TheLimits) -
     asked: dict[str, Any] = {"words": words or False, "texts": [request.query]}
     (answer,) = await asyncio.to_thread(index.search, codes, depth, *how, rerank=False, **asked)
     searched = time.perf_counter()
-    if reranker is not None and served.reading is not None:
-        answer = await served.reading.rerank(answer, request.query, request.k, reranker, calibration)
+    if reranker is not None and served.reranking is not None:
+        answer = await served.reranking.rerank(answer, request.query, request.k, reranker, calibration)
     if request.min_probability is not None:
         answer = at_least(answer, request.min_probability)
     return SearchAnswer(
@@ -126,7 +126,7 @@ async def search(request: SearchRequest, served: ServedNow, limits: TheLimits) -
         version=answer.version,
         encoding_ms=round(1000 * (encoded - started), 3),
         searching_ms=round(1000 * (searched - encoded), 3),
-        reading_ms=round(1000 * (time.perf_counter() - searched), 3),
+        reranking_ms=round(1000 * (time.perf_counter() - searched), 3),
     )
 
 
@@ -141,9 +141,9 @@ def check_search(request: SearchRequest, limits: Limits) -> None:
 
 def reranker_for(request: SearchRequest, served: Served) -> Reranker | None:
     """Return the reranker with the settings of a request; None without one."""
-    if served.reading is None or not request.rerank:
+    if served.reranking is None or not request.rerank:
         return None
-    return served.reading.reranker.but(top=request.rerank_top, budget=request.rerank_budget)
+    return served.reranking.reranker.but(top=request.rerank_top, budget=request.rerank_budget)
 
 
 def _usable(value: Any, depth: int = 0) -> Any:

@@ -14,7 +14,7 @@ _THREADS = 16
 """Requests that are reranked at once. Their threads only wait for the model's own."""
 
 
-class Reading:
+class Reranking:
     """A reranker whose model has an engine, and so a thread, a queue and a limit of its own.
 
     Scores are kept by content, over requests, until the server loads again.
