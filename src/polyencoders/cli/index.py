@@ -149,6 +149,8 @@ def info(path: IndexPath) -> None:
     table.add_row("dimensions", str(about.dimension))
     table.add_row("version", f"{about.version} ({about.versions} kept)")
     table.add_row("made by", escape(about.maker.label) if about.maker else "unknown: it was made of vectors alone")
+    if about.maker and about.maker.engine:
+        table.add_row("computed by", about.maker.engine)
     table.add_row("filters", escape(", ".join(f"{name} ({kind})" for name, kind in about.metadata.items())) or "–")
     if about.tuning is not None:
         table.add_row("tuned", escape(_tuned(about.tuning)))
@@ -228,6 +230,8 @@ def _fill(index: Index, rows: Iterable[Any], ray: str | None) -> None:
     with resumable():
         added = _add(index, rows, ray)
     seconds = time.perf_counter() - started
+    if index.model is not None and index.model.trial:
+        console.print(f"Encoded {index.model.trial}.", highlight=False)
     console.print(
         f"{added.added:,} added, {added.replaced:,} replaced, {added.unchanged:,} were there; {added.encoded:,} texts "
         f"encoded in {seconds:.0f} s ({added.total / max(seconds, 1e-9):,.0f} documents a second).\n"

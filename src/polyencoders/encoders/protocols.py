@@ -91,6 +91,14 @@ class Encoder(Scorer, Protocol):
     def bf16_is_native(self) -> bool:
         """Whether documents are computed in bf16 by default: the machine multiplies it in hardware."""
 
+    @property
+    def engine(self) -> str:
+        """What computes it, and in which precision where there is a choice, for people to read."""
+
+    @property
+    def trial(self) -> str:
+        """Which way to encode many documents was the fastest in a trial, for people to read; empty without a trial."""
+
     def encode_queries(self, queries: Sequence[Query], advance: Advance = ignore) -> Vectors:
         """Query codes `(q, m, d)`; one code where a query is a single vector. A code of zeros is absent."""
 

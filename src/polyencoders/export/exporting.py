@@ -266,7 +266,7 @@ def _kept(model: Any, exported: Any, queries: Sequence[Query], documents: Sequen
 def _write_card(model: Any, folder: Path, manifest: Manifest, difference: float, kept: float | None) -> None:
     rows = {
         "Architecture": manifest.architecture,
-        "Engine": {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}[manifest.engine],
+        "Engine": ENGINES[manifest.engine],
         "Precision": ", ".join(f"{side} {name}" for side, name in manifest.precision.items()),
         "Largest difference to PyTorch": f"{difference:.1e}",
         **({} if kept is None else {"Ten best documents kept, on held-out queries": f"{kept:.1%}"}),

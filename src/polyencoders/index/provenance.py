@@ -24,11 +24,12 @@ class Maker:
     dimension: int
     documents: str  # Fingerprint of what makes document vectors: weights, lengths, the prompt
     queries: str  # Fingerprint of what makes query vectors or codes, and scores of them
+    engine: str = ""  # What computed it, to be shown
 
     @classmethod
     def of(cls, model: Encoder, name: str | None = None) -> "Maker":
         """The maker that a model is now."""
-        return cls(model.architecture, name, model.dimension, *model.fingerprints)
+        return cls(model.architecture, name, model.dimension, *model.fingerprints, model.engine)
 
     @classmethod
     def parse(cls, text: str) -> "Maker":

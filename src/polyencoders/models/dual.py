@@ -278,6 +278,16 @@ class DualEncoder(VectorRanking, SavedModel, SentenceTransformer):
         return bf16_is_native(self.device)
 
     @property
+    def engine(self) -> str:
+        """What computes the model."""
+        return "PyTorch"
+
+    @property
+    def trial(self) -> str:
+        """Empty: there is one way to encode documents."""
+        return ""
+
+    @property
     def has_query_codes(self) -> bool:
         """Whether `read_query` can show which words a query's codes are made of."""
         return False

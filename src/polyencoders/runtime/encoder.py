@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ from polyencoders.encoders.queries import Query, check_document, join_turns, que
 from polyencoders.encoders.ranking import VectorRanking
 from polyencoders.encoders.reading import reading
 from polyencoders.errors import ModelError
-from polyencoders.runtime.graph import open_graph
-from polyencoders.runtime.manifest import MANIFEST, TOKENIZER, Manifest
+from polyencoders.runtime.graph import Graph, open_graph
+from polyencoders.runtime.manifest import ENGINES, MANIFEST, TOKENIZER, Manifest
 from polyencoders.runtime.tokens import Tokens
+from polyencoders.runtime.ways import TOKENS_AT_ONCE, Ways
 
-TOKENS_AT_ONCE = 512
-"""Tokens in a batch: enough to keep matrix products busy, few enough for the processor's cache (2,048 take a fifth more
-time)."""
+MANY = 1_000
+"""Documents from which the fastest way is looked for (`ways.py`)."""
 
 
 class ExportedEncoder(VectorRanking):
@@ -54,6 +55,7 @@ class ExportedEncoder(VectorRanking):
             for side, file in manifest.graphs.items()
         }
         self._graphs = {side: opened[file] for side, file in manifest.graphs.items()}
+        self._ways: Ways | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle its files, so that another machine needs no folder."""
@@ -61,8 +63,7 @@ class ExportedEncoder(VectorRanking):
         return _unpickled, ({file: (self.folder / file).read_bytes() for file in sorted(files)},)
 
     def __repr__(self) -> str:
-        precision = ", ".join(f"{side} {name}" for side, name in self.manifest.precision.items())
-        return f"ExportedEncoder({self.architecture}, {self.manifest.engine}, {precision})"
+        return f"ExportedEncoder({self.architecture}, {self.engine})"
 
     def encode_queries(self, queries: Sequence[Query], advance: Advance = ignore) -> Vectors:
         """Encode queries to codes `(q, m, d)`; one code where a query is a single vector.
@@ -133,15 +134,39 @@ class ExportedEncoder(VectorRanking):
             codes[0],
         )
 
+    @property
+    def engine(self) -> str:
+        """What computes it, and the precision of each side."""
+        precision = ", ".join(f"{side} {name}" for side, name in self.manifest.precision.items())
+        return f"{ENGINES[self.manifest.engine]}, {precision}"
+
+    @property
+    def trial(self) -> str:
+        """Which way to encode many documents was the fastest in a trial; empty without a trial."""
+        return self._ways.said if self._ways is not None else ""
+
     def _text_of(self, query: Query, prompt: str) -> str:
         return query_text(query, self.turn_separator, self.tokens, self.query_length, prompt or None)
 
     def _encode(self, side: str, texts: list[str], longest: int | None, advance: Advance) -> Any:
         encoded = [one.ids for one in self.tokens.encode(texts, longest)]
+        lengths = [len(ids) for ids in encoded]
+
+        def run(graph: Graph, places: list[int]) -> Vectors:
+            return graph.run(self._inputs([encoded[place] for place in places], side), [side])[0]
+
+        if side == "document" and len(texts) >= MANY:
+            if self._ways is None:
+                manifest, file = self.manifest, self.folder / self.manifest.graphs[side]
+                self._ways = Ways(
+                    self._graphs[side], partial(open_graph, file, manifest.engine, manifest.precision[side])
+                )
+            done = self._ways.encode(lengths, run)
+        else:
+            graph = self._graphs[side]
+            done = ((places, run(graph, places)) for places in batches(lengths, TOKENS_AT_ONCE))
         vectors: NDArray[np.float32] | None = None
-        for places in batches([len(ids) for ids in encoded], TOKENS_AT_ONCE):
-            inputs = self._inputs([encoded[place] for place in places], side)
-            (found,) = self._graphs[side].run(inputs, [side])
+        for places, found in done:
             if vectors is None:
                 vectors = np.empty((len(texts), *found.shape[1:]), dtype=np.float32)
             vectors[places] = found

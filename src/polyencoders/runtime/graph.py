@@ -22,8 +22,15 @@ class Graph(Protocol):
         """Compute some outputs, by name."""
 
 
-def open_graph(file: Path, engine: str, precision: str) -> Graph:
+def open_graph(file: Path, engine: str, precision: str, at_once: int = 1) -> Graph:
     """Load a graph.
+
+    Parameters
+    ----------
+    file, engine, precision
+        What its manifest says.
+    at_once
+        How many runs at the same time share the threads.
 
     Raises
     ------
@@ -34,7 +41,7 @@ def open_graph(file: Path, engine: str, precision: str) -> Graph:
     """
     opened: Graph
     try:
-        opened = _OpenVinoGraph(file, precision) if engine == "openvino" else _OnnxGraph(file)
+        opened = _OpenVinoGraph(file, precision, at_once) if engine == "openvino" else _OnnxGraph(file, at_once)
     except ImportError as error:
         package = "openvino" if engine == "openvino" else "onnxruntime"
         raise MissingExtraError(package, "openvino" if engine == "openvino" else "train", str(file)) from error
@@ -47,11 +54,11 @@ def open_graph(file: Path, engine: str, precision: str) -> Graph:
 class _OnnxGraph:
     """A graph on ONNX Runtime, whose threads never spin: they would take the processor from everybody else's."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, at_once: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads()
+        options.intra_op_num_threads = max(1, threads() // at_once)
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
@@ -67,12 +74,12 @@ class _OnnxGraph:
 class _OpenVinoGraph:
     """A graph on OpenVINO, in the precision that it was exported for, whatever the processor would choose."""
 
-    def __init__(self, file: Path, precision: str) -> None:
+    def __init__(self, file: Path, precision: str, at_once: int) -> None:
         import openvino
 
         settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": at_once,
             "INFERENCE_NUM_THREADS": threads(),
         }
         self._compiled = openvino.Core().compile_model(str(file), "CPU", settings)

@@ -14,7 +14,8 @@ from polyencoders.errors import ModelError
 MANIFEST = "export.json"
 TOKENIZER = "tokenizer.json"
 FORMAT = 1
-ENGINES = ("onnx", "openvino")
+ENGINES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+"""What runs graphs, by its short name."""
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from polyencoders.encoders.batches import batches
 from polyencoders.encoders.protocols import Vectors
 from polyencoders.encoders.queries import DOCUMENT, PADDING, QUERY, Query, fit_pair, join_turns, query_text
 from polyencoders.encoders.ranking import PairRanking, distinct
-from polyencoders.runtime.encoder import TOKENS_AT_ONCE
 from polyencoders.runtime.graph import open_graph
 from polyencoders.runtime.manifest import TOKENIZER, Manifest
 from polyencoders.runtime.tokens import Tokens
+from polyencoders.runtime.ways import TOKENS_AT_ONCE
 
 Inputs = dict[str, NDArray[Any]]
 
