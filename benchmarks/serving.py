@@ -32,9 +32,11 @@ import psutil
 from tqdm import tqdm
 
 from polyencoders import PolyEncoder
+from polyencoders import load as load_model
 from polyencoders.data import chitchat, chitchat_replies
 from polyencoders.index import Index
 from polyencoders.models import bf16_is_native
+from polyencoders.scoring import score_all_pairs
 from server_process import ServerProcess, running
 from serving_report import draw, into_pages, lines, summary
 from timing import seconds
@@ -77,9 +79,9 @@ def rerank(model: Path, quick: bool) -> dict[str, Any]:
     candidates, rounds, again = (40, 2, 3) if quick else (CANDIDATES, 5, 15)
     texts = passages(candidates * (rounds + 1))
     queries = [" ".join(example.query) for example in chitchat(turns=1).test[: (rounds + 1) * again]]
-    cross, alone = CrossEncoder(backbone(), num_labels=1), PolyEncoder(str(model))
+    cross, alone = CrossEncoder(backbone(), num_labels=1), load_model(model)
     half = bf16_is_native(torch.device("cpu"))
-    vectors = alone.encode_document(texts[:candidates])
+    vectors = alone.encode_documents(texts[:candidates])
 
     def one_round(asked: list[str], documents: list[str]) -> dict[str, float]:
         def ask(query: str) -> None:
@@ -88,7 +90,7 @@ def rerank(model: Path, quick: bool) -> dict[str, Any]:
             assert len(answer.raise_for_status().json()["results"]) == 10
 
         def score(query: str) -> None:
-            alone.similarity(alone.encode_query([query]), vectors)
+            score_all_pairs(alone.encode_queries([query]), vectors, alone.temperature)
 
         took = {
             "first time": seconds(ask, asked[0]),
@@ -125,10 +127,10 @@ def rerank(model: Path, quick: bool) -> dict[str, Any]:
 # -- Sixty-four clients ------------------------------------------------------------------------------------------------
 
 
-def load(model: Path, quick: bool) -> dict[str, Any]:
+def load(model: Path, quick: bool, span: float = 120) -> dict[str, Any]:
     """Many clients at once. Each answer is compared with that of the same request alone."""
-    span, documents, distinct = (8, 300, 60) if quick else (120, 5_000, 400)
-    index = model.parent / "replies"
+    span, documents, distinct = (8, 300, 60) if quick else (span, 5_000, 400)
+    index = model.parent / f"replies-{model.name}"
     print(f"encoding {documents:,} replies ...", file=sys.stderr)
     Index.create(index, str(model)).add(chitchat_replies()[:documents])
     requests = mixed_requests(distinct)
