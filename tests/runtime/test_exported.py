@@ -137,6 +137,22 @@ def test_it_is_cached_evaluated_and_refuses_settings(exports, tmp_path):
         load(exports("bi"), device="cpu")
 
 
+def test_from_a_hub(exports, tmp_path):
+    """The hub is the library's own cache of it, as a download would leave it."""
+    import shutil
+
+    place = tmp_path / "models--someone--answers"
+    shutil.copytree(exports("bi"), place / "snapshots" / "0123abcd")
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("0123abcd")
+    model = load("someone/answers", cache_folder=str(tmp_path), local_files_only=True)
+    expected = load(exports("bi"))
+    np.testing.assert_array_equal(model.encode_documents(DOCUMENTS), expected.encode_documents(DOCUMENTS))
+    assert model.fingerprints == expected.fingerprints
+    with pytest.raises(ModelError, match="is an exported model, which takes no device"):
+        load("someone/answers", cache_folder=str(tmp_path), local_files_only=True, device="cpu")
+
+
 def test_several_threads_at_once(exports):
     exported = load(exports("poly-learnt"))
     expected = [exported.encode_queries([query]) for query in QUERIES]

@@ -1,6 +1,7 @@
 """Loads a model: an exported graph on ONNX Runtime where the directory holds one, PyTorch otherwise."""
 
 import os
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import polyencoders
 from polyencoders.encoders.protocols import Encoder, PairScorer
 from polyencoders.errors import MissingExtraError, ModelError
 
+_HUB = {"token": "token", "revision": "revision", "cache_folder": "cache_dir", "local_files_only": "local_files_only"}
+"""Arguments that say where on a hub a model is, and huggingface_hub's names for them."""
 NEED_TRAIN = ("torch", "transformers", "sentence_transformers", "datasets", "accelerate")
 
 
@@ -18,10 +21,11 @@ def load(path: str | os.PathLike[str], **arguments: Any) -> Encoder | PairScorer
     Parameters
     ----------
     path
-        A model directory, an exported one, or a model's name on the hub. A plain backbone is a `BiEncoder` as it
+        A model directory, an exported one, or the name of either on the hub. A plain backbone is a `BiEncoder` as it
         comes, a plain reranker a `CrossEncoder`.
     **arguments
-        For PyTorch those of the architecture's class: `device`, `token`, `revision`, ...
+        For PyTorch those of the architecture's class: `device`, `token`, `revision`, ... For an exported model only
+        those that say where on the hub it is.
 
     Raises
     ------
@@ -38,7 +42,10 @@ def load(path: str | os.PathLike[str], **arguments: Any) -> Encoder | PairScorer
     """
     name = checked_name(path)
     # The package itself is the one place that knows every engine; see polyencoders/__init__.py.
-    opens = next(opens for marker, opens in polyencoders.ENGINES if not marker or (Path(name) / marker).exists())
+    found = ((_place(name, marker, arguments), opens) for marker, opens in polyencoders.ENGINES)
+    place, opens = next((place, opens) for place, opens in found if place is not None)
+    if place != name:  # a copy: where on the hub it came from is of no use any more
+        name, arguments = place, {key: value for key, value in arguments.items() if key not in _HUB}
     module, function = opens.split(":")
     try:
         model: Encoder | PairScorer = getattr(import_module(module), function)(name, **arguments)
@@ -48,6 +55,24 @@ def load(path: str | os.PathLike[str], **arguments: Any) -> Encoder | PairScorer
         why = f"{name} is a PyTorch model (one that `polyencoders export` writes needs no PyTorch), and"
         raise MissingExtraError(str(error.name), "train", why) from None
     return model
+
+
+def _place(name: str, marker: str, arguments: Mapping[str, Any]) -> str | None:
+    """Where a model is if it has the marker: its directory, or a copy of what a hub has under its name."""
+    if not marker or (Path(name) / marker).exists():
+        return name
+    if Path(name).exists():
+        return None
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    hub: dict[str, Any] = {theirs: arguments.get(ours) for ours, theirs in _HUB.items()}
+    hub["local_files_only"] = bool(hub["local_files_only"])
+    try:
+        hf_hub_download(name, marker, **hub)
+    except (EntryNotFoundError, OSError, ValueError):  # no such file, model or hub: what loads next says more
+        return None
+    return str(snapshot_download(name, **hub))
 
 
 def checked_name(path: str | os.PathLike[str]) -> str:

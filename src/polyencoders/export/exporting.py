@@ -96,7 +96,7 @@ def export_model(
             manifest = _manifest(model, scratch, graphs, precisions, engine)
             manifest.write(scratch)
             exported = load_model(scratch)
-            difference = largest_difference(model, exported)
+            difference = _tried(model, exported, ENGINES[engine])
             exact = set(precisions.values()) == {"float32"}
             if difference > TOLERANCE if exact else np.isinf(difference):
                 raise ModelError(
@@ -131,6 +131,18 @@ def largest_difference(model: Any, exported: Any) -> float:
             return float("inf")
         largest = max(largest, float(np.abs(expected - given).max() / max(1.0, float(np.abs(expected).max()))))
     return largest
+
+
+def _tried(model: Any, exported: Any, engine: str) -> float:
+    """The largest difference; ModelError where the engine cannot run the graph that it loaded."""
+    try:
+        return largest_difference(model, exported)
+    except Exception as error:  # each engine has its own kinds of errors
+        backbone = type(getattr(model[0], "model", model[0])).__name__
+        raise ModelError(
+            f"a {backbone} cannot be exported: {engine} stops at a text ({str(error).splitlines()[0][:200]}). Use it "
+            "with PyTorch, or take another backbone"
+        ) from error
 
 
 def _check(model: Any, path: Path, precision: str, document_precision: str, engine: str) -> None:

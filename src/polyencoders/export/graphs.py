@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,10 +35,14 @@ class Sides(nn.Module):
         self.transformer = _bare(routes[self.sides[0]][0])
         self.heads: Any = nn.ModuleDict({side: nn.ModuleList(route[1:]) for side, route in routes.items()})
         self.reads_codes = model.has_query_codes and "query" in sides
+        # The type of every token of a single text is 0, which is not for every backbone the same as no type.
+        accepted = inspect.signature(self.transformer.forward).parameters
+        self.has_types = "token_type_ids" in model.tokenizer.model_input_names and "token_type_ids" in accepted
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         """Token ids to what each side makes of them."""
-        outputs = self.transformer(input_ids=input_ids, attention_mask=attention_mask)[0]
+        types = {"token_type_ids": torch.zeros_like(input_ids)} if self.has_types else {}
+        outputs = self.transformer(input_ids=input_ids, attention_mask=attention_mask, **types)[0]
         found: list[Tensor] = []
         for side in self.sides:
             features: dict[str, Any] = {"token_embeddings": outputs, "attention_mask": attention_mask}

@@ -63,7 +63,7 @@ class _OnnxGraph:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         options.enable_cpu_mem_arena = True  # without it the C library keeps twice as much after a large batch
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors are raised, and said once
         self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         self.inputs = frozenset(one.name for one in self._session.get_inputs())
 

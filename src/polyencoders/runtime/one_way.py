@@ -7,8 +7,8 @@ import numpy as np
 from polyencoders.encoders.batches import batches
 from polyencoders.encoders.protocols import Vectors
 from polyencoders.encoders.queries import Query
-from polyencoders.runtime.encoder import TOKENS_AT_ONCE
 from polyencoders.runtime.pairs import ExportedPairScorer, Inputs
+from polyencoders.runtime.ways import TOKENS_AT_ONCE
 
 
 class ExportedOneWayScorer(ExportedPairScorer):
