@@ -73,7 +73,7 @@ class TrainedVectors:
         return np.load(path)
 
     @cached_property
-    def _texts(self) -> tuple[list[str], list[tuple[str, str]], list[str]]:
+    def texts(self) -> tuple[list[str], list[tuple[str, str]], list[str]]:
         from polyencoders.data import chitchat
 
         splits = chitchat(turns=3)
@@ -118,7 +118,7 @@ class TrainedVectors:
             yield places, torch.cat(outputs, dim=-1), batch["attention_mask"]
 
     def _encode_documents(self) -> dict[int, NDArray[np.float32]]:
-        texts = self._texts[0]
+        texts = self.texts[0]
         vectors = np.empty((len(texts), 768), dtype=np.float32)
         for places, outputs, mask in self._outputs(texts, "replies"):
             vectors[places] = _mean(outputs, mask).numpy()
@@ -130,7 +130,7 @@ class TrainedVectors:
     @cached_property
     def _kept_outputs(self):
         """Token outputs of training and test conversations, fp16, padded to `TOKENS`, for all models."""
-        _, training, test = self._texts
+        _, training, test = self.texts
 
         def keep(texts):
             outputs = torch.zeros(len(texts), TOKENS, 768, dtype=torch.float16)
