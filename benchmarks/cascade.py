@@ -9,7 +9,7 @@ the probabilities are chosen on validation queries; test queries are drawn by se
 first, as one would use it. Of SciFact's 5,183 documents it reads the best 50 instead of all. Tasks as in `quality.py`.
 """
 
-from report import Report, parser, table
+from report import Report, parser, put, table
 
 # isort: split
 import argparse
@@ -118,7 +118,13 @@ def main() -> None:
             report.keep({"tasks": {**report.results.get("tasks", {}), name: row}})
     rows = report.results["tasks"]
     summary = {name: row["ways"] for name, row in rows.items()}
-    report.publish("Words and a reranker beside vectors", lines(rows), summary)
+    shown = list(lines(rows))
+
+    def blocks() -> None:
+        made = "Made by [`benchmarks/cascade.py`](../benchmarks/cascade.py) ([with the machine]"
+        put("cascade", [*shown, made + "(../benchmarks/results/cascade.md))."], "docs/searching-well.md")
+
+    report.publish("Words and a reranker beside vectors", shown, summary, blocks=blocks)
 
 
 def measured(name: str, arguments: argparse.Namespace, reranker: Reranker, folder: Path) -> dict[str, Any]:

@@ -192,7 +192,8 @@ class Reranker:
             failed.append(error)
             scores = np.array([np.nan])
         for place in np.flatnonzero(~np.isfinite(scores)):
-            logger.warning("a document could not be read by the reranker: %.60r", pairs[place][1])
+            # Not the text itself: the log of a server holds none of a client.
+            logger.warning("the reranker could not read a document of %d characters", len(pairs[place][1]))
         return np.where(np.isfinite(scores), scores, np.nan)
 
     def _fitting(self, costs: list[int], seconds: float) -> int:
