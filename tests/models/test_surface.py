@@ -69,6 +69,15 @@ def test_ranking_gives_as_many_hits_as_asked_for_with_their_texts(model):
     assert model.rank("a query", [], top_k=1) == []
 
 
+def test_ranking_adds_what_words_add(model):
+    plain = {hit["corpus_id"]: hit["score"] for hit in model.rank("a jacket", DOCUMENTS)}
+    hits = model.rank("a jacket", DOCUMENTS, words=100.0)
+    gained = [hit["score"] - plain[hit["corpus_id"]] for hit in hits]
+    assert hits[0]["corpus_id"] == 2
+    assert 20 < gained[0] < 100
+    assert gained[1:] == pytest.approx([0, 0], abs=1e-5)
+
+
 def test_equal_scores_keep_the_order_given(model):
     hits = model.rank("a query", ["the same"] * 5)
     assert [hit["corpus_id"] for hit in hits] == [0, 1, 2, 3, 4]

@@ -12,7 +12,8 @@ import sentence_transformers
 from sentence_transformers.util import import_from_string
 
 from polyencoders.encoders.queries import Query, join_turns
-from polyencoders.encoders.ranking import as_pairs, check_lists, check_ranking, distinct, is_pair
+from polyencoders.encoders.ranking import as_pairs, check_lists, check_ranking, distinct, hits, is_pair
+from polyencoders.encoders.words import Words, fits
 from polyencoders.models.base import SavedModel
 from polyencoders.models.fingerprint import fingerprint
 
@@ -79,6 +80,7 @@ class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
         top_k: int | None = None,
         return_documents: bool = False,
         *args: Any,
+        words: bool | float | Words | None = None,
         **kwargs: Any,
     ) -> Any:
         """Rank documents by their score for one query, best first, as `DualEncoder.rank` does.
@@ -91,6 +93,9 @@ class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
             `top_k` is below 1.
         """
         check_ranking(documents, top_k)
+        if (asked := Words.of(words)) is not None:
+            scores = self.score_lists([query], [documents])[0] + next(fits(asked, [query], documents))
+            return hits(scores, documents, top_k, return_documents)
         return super().rank(query, documents, top_k, return_documents, *args, **kwargs)
 
     def score_lists(
