@@ -50,7 +50,7 @@ def measure_start(exports: dict[str, Path], model: Path, documents: int, starts:
 
             def search(command: list[str] = command, alone: bool = alone, paths: dict[str, str] = paths) -> None:
                 call = [sys.executable, *(["-S"] if alone else []), *command]
-                subprocess.run(call, check=True, capture_output=True, env={**os.environ, **paths})
+                subprocess.run(call, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **paths})
 
             cold = []
             for _ in range(starts if alone else 0):

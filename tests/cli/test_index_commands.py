@@ -64,6 +64,7 @@ def test_from_a_file_to_hits_and_back(run: Run, menu: Path, tiny_backbone: str, 
     assert code == 0, err
     assert "lang (string), price (int64)" in out
     assert "BiEncoder" in out
+    assert "PyTorch" in out
     assert "is whole" in run("index", "verify", "menu")[1]
     assert "MB now" in run("index", "compact", "menu", "--keep-days", 0)[1]
     assert "is whole" in run("index", "verify", "menu")[1]
