@@ -129,6 +129,37 @@ def test_what_goes_wrong_is_one_line(run: Run, menu: Path, tiny_backbone: str) -
     assert "menu.jsonl:2" in _fails(run, "index", "add", "menu", "--data", menu)
 
 
+def test_words_beside_vectors(run: Run, menu: Path, tiny_backbone: str) -> None:
+    create = ["index", "create", "menu", "--data", menu, "--model", tiny_backbone, "--words-language"]
+    assert "--words-language: the language of words must be one of none, danish" in _fails(run, *create, "latin")
+    assert run(*create, "english")[0] == 0
+    words = [json.loads(line)["text"] for line in menu.read_text().splitlines()][-1]
+    code, out, err = run("search", "menu", "--query", words, "--words-weight", 50, "--json")
+    assert code == 0, err
+    hits = [json.loads(line) for line in out.splitlines()]
+    assert hits[0]["text"] == words
+    assert hits[0]["score"] > 10
+    expected = Index.open("menu").search(words, words=50.0)
+    assert [(hit["id"], hit["score"]) for hit in hits] == [(hit.id, hit.score) for hit in expected]
+    code, out, err = run("search", "menu", "--query", words, "--words")
+    assert "Proven" in out
+    Path("lines.txt").write_text("Soup.\nTea.\nBread and tea.\n")
+    code, out, err = run(
+        "rank",
+        tiny_backbone,
+        "--query",
+        "breads",
+        "--documents",
+        "lines.txt",
+        "--words-weight",
+        90,
+        "--json",
+        "--words-language",
+        "english",
+    )
+    assert json.loads(out.splitlines()[0])["text"] == "Bread and tea.", err
+
+
 def test_search_with_a_reranker(run: Run, menu: Path, tiny_backbone: str, tmp_path: Path) -> None:
     from polyencoders import CrossEncoder
 
