@@ -20,6 +20,7 @@ class Prepared:
         variant: str,
         selected: tuple[int, int, int],
         codes: int,
+        addends: int,
         queries: int,
         m: int,
         temperature: float,
