@@ -18,8 +18,13 @@ def lines(results: dict[str, Any]) -> Iterator[str]:
         rows = []
         for row in results[part]:
             first = row["ms"][names[0]]
+            times = (row["ms"].get(name) for name in names)  # HNSW is not beside every number of documents
             rows.append(
-                [row["threads"], f"{row[what]:,}", *(f"{ms:.2f} ({ms / first:.2f})" for ms in row["ms"].values())]
+                [
+                    row["threads"],
+                    f"{row[what]:,}",
+                    *("–" if ms is None else f"{ms:.2f} ({ms / first:.2f})" for ms in times),
+                ]
             )
         yield from table(["threads", "tokens" if what == "tokens" else "documents", *names], rows)
     if found := results.get("documents"):
