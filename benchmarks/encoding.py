@@ -12,7 +12,7 @@ Writes benchmarks/results/encoding.{json,md} and keeps the parts that were not r
 
 from __future__ import annotations
 
-from report import Report, parser
+from report import Report, parser, put
 
 # isort: split
 import importlib.util
@@ -31,7 +31,7 @@ from sentence_transformers import SentenceTransformer
 from threadpoolctl import threadpool_limits
 
 import serving
-from encoding_report import lines, summary
+from encoding_report import at_a_glance, lines, summary
 from encoding_start import measure_disk, measure_start
 from polyencoders import PolyEncoder, load
 from polyencoders.data import chitchat, chitchat_replies
@@ -92,7 +92,11 @@ def main() -> None:
             plan = Plan(exports, scratch / "model", (8, 13), (1,), 5, 16, (1_000,), 1_000, 30, 1, 0, vectors)
         for part in arguments.parts:
             report.keep({part: PARTS[part](plan)})
-    report.publish("Encoding without PyTorch", lines(report.results), summary(report.results))
+
+    def blocks() -> None:
+        put("encoding", at_a_glance(report.results), "docs/without-pytorch.md")
+
+    report.publish("Encoding without PyTorch", lines(report.results), summary(report.results), blocks=blocks)
 
 
 @contextmanager

@@ -83,6 +83,41 @@ def lines(results: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def at_a_glance(results: dict[str, Any]) -> list[str]:
+    """A short table for the documentation: the float32 export beside PyTorch, one line for each part."""
+    rows: list[list[object]] = []
+    for row in results["queries"]:
+        if row["tokens"] == 13:
+            theirs, ours = row["ms"]["SentenceTransformer.encode"], row["ms"]["float32"]
+            rows.append([f"one query of 13 tokens, {_threads(row)}, ms", f"{theirs:.1f}", f"{ours:.1f}"])
+    for row in results["search"]:
+        theirs, ours = next(iter(row["ms"].values())), row["ms"]["float32, four codes, proven"]
+        what = f"from text to the ten best of {row['n']:,}, {_threads(row)}, ms (beside FAISS flat)"
+        rows.append([what, f"{theirs:.0f}", f"{ours:.0f}"])
+    documents = {row["name"]: row["a second"] for row in results["documents"]}
+    theirs, ours = documents["SentenceTransformer.encode"], documents["float32"]
+    rows.append(["documents of 8 to 60 words, a second", f"{theirs:.0f}", f"{ours:.0f}"])
+    rerank = next(row for row in results["server"] if row["name"] == "float32")["rerank"]
+    for name, key in (("never seen", "first time"), ("seen before", "cached")):
+        what = f"rerank of 300 documents of 60 words over HTTP, {name}, ms (beside a cross-encoder in process)"
+        rows.append([what, f"{rerank['cross-encoder']:,.0f}", f"{rerank[key]:,.0f}"])
+    started = {row["name"]: row for row in results["start"]}
+    for what, key, form in (
+        ("server to `/ready`, s", "ready", ".1f"),
+        ("`polyencoders search` from the shell, s", "search", ".1f"),
+        ("the server's own memory, MB", "own", ".0f"),
+    ):
+        rows.append([what, *(f"{started[name][key]:{form}}" for name in ("PyTorch", "float32"))])
+    disk = {row["name"]: row["MB"] for row in results["disk"]}
+    names = ("polyencoders[train,index,serve]", "polyencoders[index,serve]")
+    rows.append(["the environment of a server on disk, MB", *(f"{disk[name]:,.0f}" for name in names)])
+    return table(["", "PyTorch", "exported, float32"], rows)
+
+
+def _threads(row: dict[str, Any]) -> str:
+    return "one thread" if row["threads"] == 1 else f"{row['threads']} threads"
+
+
 def summary(results: dict[str, Any]) -> dict[str, Any]:
     """Ratios to sentence-transformers, and the start and memory with a float32 export."""
     found: dict[str, Any] = {}
