@@ -67,3 +67,8 @@ def test_a_reranker_can_be_given_whole(index, reader):
     reranker = Reranker(reader, top=30, weight=0.2)
     expected = index.search(QUERIES[0], 5, rerank=reader, rerank_top=30, rerank_weight=0.2)
     assert index.search(QUERIES[0], 5, rerank=reranker) == expected
+
+
+def test_queries_may_be_a_generator(index, reader):
+    assert index.search((query for query in QUERIES), 3) == index.search(QUERIES, 3)
+    assert index.search(iter(QUERIES), 3, rerank=reader) == index.search(QUERIES, 3, rerank=reader)

@@ -229,29 +229,32 @@ class Reader:
             raise ValueError(f"k, how many documents to find, must be a whole number of at least 1, got {k!r}")
         fraction = (searching.FRACTION if share is None else share) if mode == "fast" else None
         least = searching.LEAST if share is None else 0
-        asked = self._texts(queries, texts)
-        if rerank is not None and rerank is not False and asked is None:
+        one = isinstance(queries, str)
+        if not _is_array(queries):
+            queries = [queries] if one else list(queries)  # once: it may be a generator
+            texts = queries if texts is None else texts
+        if rerank is not None and rerank is not False and texts is None:
             raise ValueError("rerank: a reranker reads texts; give the queries as texts, or texts=[...] beside codes")
-        reranker = self.reranker(rerank, rerank_top, rerank_weight, rerank_budget) if asked is not None else None
-        chosen = self.words(words) if asked is not None or words else None
+        reranker = self.reranker(rerank, rerank_top, rerank_weight, rerank_budget) if texts is not None else None
+        chosen = self.words(words) if texts is not None or words else None
         calibration = self.calibration(reranker, chosen, min_probability)
-        asked_words = self._words(asked, chosen)
+        asked = self._asked(texts, chosen)
         codes = self._codes(queries)
-        if asked_words is not None and len(asked_words.queries) != len(codes):
-            raise ValueError(f"texts: {len(asked_words.queries)} for {len(codes)} queries; expected one for each")
+        if asked is not None and len(asked.queries) != len(codes):
+            raise ValueError(f"texts: {len(asked.queries)} for {len(codes)} queries; expected one for each")
         if temperature is None:
             temperature = self.model.temperature if self.model is not None else 1.0
         # One snapshot for all of it: another thread may refresh meanwhile.
         depth = k if reranker is None else max(k, reranker.top)
-        answers = self._find(self.snapshot, codes, Wanted(depth, temperature, where, fraction, least, asked_words))
-        if reranker is not None and asked is not None:
-            pairs = zip(answers, asked, strict=True)
+        answers = self._find(self.snapshot, codes, Wanted(depth, temperature, where, fraction, least, asked))
+        if reranker is not None and texts is not None:
+            pairs = zip(answers, texts, strict=True)
             answers = [reranked(answer, query, k, reranker, calibration) for answer, query in pairs]
         elif calibration is not None:
             answers = [with_probabilities(answer, calibration) for answer in answers]
         if min_probability is not None:
             answers = [at_least(answer, min_probability) for answer in answers]
-        return answers[0] if isinstance(queries, str) else answers
+        return answers[0] if one else answers
 
     def reranker(
         self,
@@ -313,22 +316,15 @@ class Reader:
             )
         return found
 
-    def _texts(self, queries: Any, texts: Sequence[Query] | None) -> Sequence[Query] | None:
-        """The queries as texts, where they are known."""
-        if texts is not None or _is_array(queries):
-            return texts
-        return [queries] if isinstance(queries, str) else list(queries)
-
     def _codes(self, queries: Any) -> NDArray[np.float64]:
         dimension = self._writer.dimension
         if _is_array(queries):
             codes = as_array(queries).astype(np.float64)
         else:
             model = self.loaded_model()
-            listed = [queries] if isinstance(queries, str) else list(queries)
-            if not listed:
+            if not queries:
                 return np.empty((0, 1, dimension))
-            codes = model.encode_queries(listed).astype(np.float64)
+            codes = model.encode_queries(queries).astype(np.float64)
         codes = codes[:, None] if codes.ndim == 2 else codes
         if codes.ndim != 3 or codes.shape[2] != dimension:
             raise ValueError(
@@ -336,7 +332,7 @@ class Reader:
             )
         return codes
 
-    def _words(self, texts: Sequence[Query] | None, words: Words | None) -> Asked | None:
+    def _asked(self, texts: Sequence[Query] | None, words: Words | None) -> Asked | None:
         if words is None:
             return None
         if texts is None:
