@@ -120,9 +120,11 @@ class DocumentCache:
         """Return the vectors of the keys, and the places of those that are nowhere."""
         vectors = np.empty((len(keys), self.dimension), dtype=np.float32)
         with self._lock:
-            missing = [place for place, key in enumerate(keys) if key not in self._vectors]
+            missing = []
             for place, key in enumerate(keys):
-                if (vector := self._vectors.get(key)) is not None:
+                if (vector := self._vectors.get(key)) is None:
+                    missing.append(place)
+                else:
                     self._vectors.move_to_end(key)
                     vectors[place] = vector
         if missing and (kept := self._store.get([keys[place] for place in missing])):

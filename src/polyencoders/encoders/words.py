@@ -17,6 +17,7 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from polyencoders.errors import MissingExtraError
 K1, B = 1.5, 0.75
 WEIGHT = 0.8  # chosen on validation queries, see docs/index.md
 TURNS = 2
+TEXTS_AT_ONCE = 4096  # Texts that are split together
 
 LANGUAGES = (
     *("none", "danish", "dutch", "english", "french", "german", "italian", "norwegian", "portuguese", "russian"),
@@ -190,8 +192,8 @@ def split(texts: Iterable[str], language: str = "none") -> Iterator[list[str]]:
     ([['the', 'replies', 'words'], ['東', '京', '2020']], [['repli', 'word']])
     """
     options = _options(check_language(language))
-    bm25s = _bm25s()
-    for some in _some(texts):
+    bm25s, stream = _bm25s(), iter(texts)
+    while some := list(islice(stream, TEXTS_AT_ONCE)):
         yield from bm25s.tokenize(some, token_pattern=_WORD, return_ids=False, show_progress=False, **options)
 
 
@@ -213,20 +215,6 @@ def fits(words: Words, queries: Sequence[Query], texts: Sequence[str]) -> Iterat
     totals = postings.totals({word for some in asked for word in some})
     for one in asked:
         yield np.float32(words.weight) * postings.fit([one], totals)[0]
-
-
-_TEXTS_AT_ONCE = 4096
-
-
-def _some(texts: Iterable[str]) -> Iterator[list[str]]:
-    some: list[str] = []
-    for text in texts:
-        some.append(text)
-        if len(some) == _TEXTS_AT_ONCE:
-            yield some
-            some = []
-    if some:
-        yield some
 
 
 def _bm25s() -> Any:

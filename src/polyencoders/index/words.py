@@ -36,7 +36,7 @@ class Asked(NamedTuple):
         return {word for query in self.queries for word in query}
 
     def some(self, start: int, stop: int) -> Asked:
-        """Of some queries."""
+        """Return the same for the queries from `start` to `stop`."""
         return self._replace(queries=self.queries[start:stop])
 
 

@@ -4,7 +4,6 @@ It is a `WarmCrossEncoder` with one more limit to who sees whom. What a document
 in every layer, depends on the query alone, so that for each pair only the document's words are computed.
 """
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from polyencoders.encoders.batches import batches
 from polyencoders.encoders.queries import Query
-from polyencoders.encoders.ranking import as_pairs, distinct, progress
+from polyencoders.encoders.ranking import distinct, progress
 from polyencoders.errors import ModelError
 from polyencoders.models.reading_attention import READING, Memory, Reading
 from polyencoders.models.warm_cross_encoder import ScoreOfSides, WarmCrossEncoder, padded
@@ -61,20 +60,11 @@ class OneWayCrossEncoder(WarmCrossEncoder):
         told = "inner product of the query's vector and the document's, which has seen the query"
         return {**properties, "Score": told, "Bias of the attention from document to query": bias}
 
-    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Turn pairs into features: each distinct query once, all documents, and the query that each is read with.
+    def _features(self, queries: list[list[int]], places: list[int], documents: list[list[int]]) -> dict[str, Any]:
+        """Make features: each distinct query once, all documents, and the query that each is read with.
 
         They are `query_ids`, `query_mask (q, t)`, `document_ids`, `document_mask (n, t)` and `query_of (n,)`.
-
-        Raises
-        ------
-        TypeError
-            An input is not a pair of a query and a document.
         """
-        pairs = as_pairs(list(inputs))
-        if not pairs:
-            return {}
-        queries, places, documents = self._token_ids(pairs, prompt)
         features = {"query_of": torch.tensor(places)}
         for side, rows in (("query", queries), ("document", documents)):
             features[f"{side}_ids"] = padded(rows, self._padding)

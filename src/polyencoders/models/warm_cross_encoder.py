@@ -194,7 +194,10 @@ class WarmCrossEncoder(JointEncoder):
         pairs = as_pairs(list(inputs))
         if not pairs:
             return {}
-        queries, places, documents = self._token_ids(pairs, prompt)
+        return self._features(*self._token_ids(pairs, prompt))
+
+    def _features(self, queries: list[list[int]], places: list[int], documents: list[list[int]]) -> dict[str, Any]:
+        """Make features of what `_token_ids` returns."""
         return pair_features(
             [queries[place] for place in places],
             documents,
