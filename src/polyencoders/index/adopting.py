@@ -14,7 +14,8 @@ from polyencoders.errors import DataError
 from polyencoders.index.adding import with_vectors
 from polyencoders.index.arrays import as_array
 from polyencoders.index.documents import Document, columns_of_documents, document, made
-from polyencoders.index.table import Table, connect
+from polyencoders.index.engine import connect
+from polyencoders.index.table import Table
 
 AT_ONCE = 8_192
 

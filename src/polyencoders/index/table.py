@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from polyencoders.errors import IndexingError, MissingExtraError
+from polyencoders.errors import IndexingError
 from polyencoders.index.checksums import Checksums
 from polyencoders.index.documents import OWN_COLUMNS
+from polyencoders.index.engine import connect
 from polyencoders.index.filters import check_filter, shown
 from polyencoders.index.storage import TABLE, OvertakenError, Storage
 
@@ -28,7 +29,6 @@ _FORMAT_KEY, _MAKER_KEY, _LANGUAGE_KEY = b"polyencoders.format", b"polyencoders.
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 """Marks the id as the key: of two writers that add the same id at the same time the second is told."""
 _LISTED_AT_ONCE = 10_000
-_CACHE_BYTES = 64 << 20
 _IN_THE_ENGINE = re.compile(r",? ?/\S+\.rs:\d+:\d+")
 _OF_A_FILTER = ("schema error", "parse", "sql", "type", "return a boolean", "filter expression")
 """LanceDB says one of these about a filter that it cannot use, and about nothing else."""
@@ -309,17 +309,6 @@ def vectors_in(rows: pa.Table | pa.RecordBatch) -> NDArray[np.float32]:
 def checksums_of(storage: Storage) -> Checksums:
     """The checksums of an index's files, whether or not it can be opened."""
     return Checksums(storage, (f"{TABLE}.lance", LAYOUTS))
-
-
-def connect(where: str, options: Any = None) -> Any:
-    """The LanceDB database at an address."""
-    try:
-        import lancedb
-    except ImportError:
-        raise MissingExtraError("lancedb", "index") from None
-    # Its caches are for random access to columns that we keep in memory ourselves: by default they may take gigabytes.
-    session = lancedb.Session(index_cache_size_bytes=_CACHE_BYTES, metadata_cache_size_bytes=_CACHE_BYTES)
-    return lancedb.connect(where, session=session, storage_options=options)
 
 
 def are_among(column: str, values: Sequence[str]) -> list[str]:
