@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from polyencoders.encoders.words import Postings, Totals
@@ -167,4 +168,5 @@ def _read(table: Table, row_ids: NDArray[np.uint64], first: int) -> Segment:
         batches += rows.select(columns).to_batches()
     there, numbers = np.ones(len(row_ids), dtype=bool), np.arange(len(row_ids))
     records = Records(batches, table.schema)
+    pa.default_memory_pool().release_unused()  # of the vectors' columns: Arrow would keep it for later
     return Segment(PreparedDocuments(vectors), row_ids, there, records, numbers, BESIDE, first, language=table.language)
