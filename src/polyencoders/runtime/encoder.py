@@ -50,7 +50,7 @@ class ExportedEncoder(VectorRanking):
         self.turn_separator, self.prompts = manifest.turn_separator, manifest.prompts
         self.query_length, self.document_length = manifest.query_length, manifest.document_length
         self.tokens = Tokens(folder / TOKENIZER, manifest.padding)
-        precisions = {file: manifest.precision[side] for side, file in manifest.graphs.items()}  # both sides may share one
+        precisions = {file: manifest.precision[side] for side, file in manifest.graphs.items()}  # they may share one
         opened = {file: open_graph(folder / file, manifest.engine, how) for file, how in precisions.items()}
         self._graphs = {side: opened[file] for side, file in manifest.graphs.items()}
         self._ways: Ways | None = None
