@@ -7,7 +7,7 @@ The object storage is a real S3 server on the same machine (s3_server.py): times
 and the server shares the processors. Requests and bytes are the server's own counts, the same wherever it runs. Vectors
 are random: no model is used. Both places take turns; figures are medians.
 
-Writes benchmarks/results/object_storage.{json,md} and the table in docs/index.md; the last line printed is the summary
+Writes benchmarks/results/object_storage.{json,md} and the table in docs/the-index.md; the last line printed is the summary
 as one JSON object. Nothing else should run meanwhile.
 """
 
@@ -61,7 +61,7 @@ def main() -> None:
         "An index in object storage, beside one in a folder",
         [about, "", *figures],
         summary(results),
-        blocks=lambda: put("object-storage", figures, "docs/index.md"),
+        blocks=lambda: put("object-storage", figures, "docs/the-index.md"),
     )
 
 

@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = (
     "README.md",
-    "docs/sentence-transformers.md",
-    "docs/index.md",
+    "docs/migrating.md",
+    "docs/the-index.md",
     "docs/integrations.md",
     "docs/data.md",
 )

@@ -87,7 +87,7 @@ UseWords = Annotated[bool, of_words("--words", help="Look for the query's words 
 WordsWeight = Annotated[
     float | None,
     of_words(
-        help="What a document that has all of them gets on top; implies --words. [default: see docs/index.md]",
+        help="What a document that has all of them gets on top; implies --words. [default: see docs/the-index.md]",
         min=0,
         show_default=False,
     ),

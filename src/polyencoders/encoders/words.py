@@ -27,7 +27,7 @@ from polyencoders.encoders.queries import Query
 from polyencoders.errors import MissingExtraError
 
 K1, B = 1.5, 0.75
-WEIGHT = 0.8  # chosen on validation queries, see docs/index.md
+WEIGHT = 0.8  # chosen on validation queries, see docs/the-index.md
 TURNS = 2
 TEXTS_AT_ONCE = 4096  # Texts that are split together
 
