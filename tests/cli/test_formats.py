@@ -82,3 +82,25 @@ def test_formats_that_are_not_known(run: Run) -> None:
     code, _, err = run("evaluate", "model", "--data", "mutul:here")
     assert code == 1
     assert "no format 'mutul', did you mean \"mutual\"?; expected FORMAT:PATH with one of the formats babi" in err
+
+
+def test_beir_is_scored_by_its_judgements_and_trained_on_by_its_training_side_alone(run, tmp_path, backbone):
+    folder = tmp_path / "set"
+    (folder / "qrels").mkdir(parents=True)
+    texts = [f"{word} is {word}" for word in ("tea", "milk", "rain", "snow", "soup")]
+    for name, prefix in (("queries", "q"), ("corpus", "d")):
+        rows = [json.dumps({"_id": f"{prefix}{i}", "text": text}) for i, text in enumerate(texts)]
+        (folder / f"{name}.jsonl").write_text("\n".join(rows))
+    rows = [f"q{i}\td{i}\t2" for i in range(5)] + ["q0\td1\t1", "q1\tgone\t1"]
+    (folder / "qrels" / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]))
+    options = ["--measure", "nDCG@10", "--measure", "R@1", "--measure", "Success@1", "--output", "report.json"]
+    code, out, err = run("evaluate", backbone, "--data", f"beir:{folder}", "--rerank", "none", *options)
+    assert code == 0, err
+    metrics = {name: one["mean"] for name, one in json.loads(Path("report.json").read_text())["metrics"].items()}
+    assert metrics["Success@1/5"] == 1
+    assert metrics["R@1/5"] == pytest.approx((0.5 + 0.5 + 3) / 5)
+    assert 0.9 < metrics["nDCG@10"] < 1
+    assert "A query has 1.2 right answers on average. R@k is recall" in out
+    code, _, err = run("train", "--data", f"beir:{folder}", "--backbone", backbone, "--output", "model")
+    assert code == 1
+    assert "no training side, only examples to test with" in err

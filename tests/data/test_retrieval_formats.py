@@ -46,7 +46,8 @@ def test_beir_gzipped_and_with_one_split(tmp_path):
         path.unlink()
     (tmp_path / "qrels" / "train.tsv").unlink()
     source = read_source(f"beir:{tmp_path}")
-    assert source.examples_of("test") == source.examples == read_beir(tmp_path).examples("test")
+    assert source.examples_of("test") == read_beir(tmp_path).examples("test")
+    assert "no training side" in error_of(source.examples_of, "train")
     assert len(source.corpus) == 3
 
 
@@ -56,11 +57,8 @@ def test_beir_gzipped_and_with_one_split(tmp_path):
         ("corpus.jsonl", "[1]", "corpus.jsonl:1: expected an object with _id and text, given [1]"),
         ("corpus.jsonl", '{"_id": 1, "text": "a"}', 'corpus.jsonl:1: expected "_id" to be text, given 1'),
         ("corpus.jsonl", '{"_id": "d1"}', 'corpus.jsonl:1: expected "text" to be text, given None'),
-        ("corpus.jsonl", '{"_id": "d1", "text": " "}', "corpus.jsonl:1: text: the text is empty"),
         ("corpus.jsonl", "", "corpus.jsonl: the file is empty"),
         ("queries.jsonl", '{"_id": "q", "text": "a"}\n' * 2, "queries.jsonl:2: the _id 'q' is given twice"),
-        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq10\td9\t1\n", "test.tsv:2: document 'd9' is not among the 3"),
-        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq99\td1\t1\n", "test.tsv:2: query 'q99' is not among the 12"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1.5\n", "test.tsv:2: score: expected a whole number"),
         (
             "qrels/test.tsv",
@@ -74,6 +72,25 @@ def test_beir_gzipped_and_with_one_split(tmp_path):
 def test_beir_refuses(tmp_path, name, content, message):
     put(samples.beir(tmp_path), name, content)
     assert message in error_of(read_beir, tmp_path)
+
+
+def test_what_is_judged_and_not_there_is_kept_and_counted(tmp_path, caplog):
+    header = "query-id\tcorpus-id\tscore\n"
+    put(samples.beir(tmp_path), "qrels/test.tsv", f"{header}q10\td1\t1.0\nq10\td9\t1\nq99\td1\t1\n")
+    put(
+        tmp_path,
+        "corpus.jsonl",
+        '{"_id": "d1", "text": "Tea."}\n{"_id": "d2", "text": " "}\n{"_id": "d3", "text": "C."}',
+    )
+    found = read_beir(tmp_path)
+    assert found.corpus["d2"] == ""
+    assert found.qrels["test"] == {"q10": {"d1": 1, "d9": 1}, "q99": {"d1": 1}}
+    assert found.examples("test") == [Example("question 10", "Tea.")]
+    (said,) = caplog.messages
+    assert "1 of 12 judged queries (such as 'q99') and 1 of 4 judged documents (such as 'd9') are not there" in said
+    put(tmp_path, "qrels/test.tsv", f"{header}q99\td1\t1\n")
+    (tmp_path / "qrels" / "train.tsv").unlink()
+    assert "none of the judged queries is there: are the ids those of another set?" in error_of(read_beir, tmp_path)
 
 
 def test_beir_without_judgements(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +23,7 @@ from polyencoders.cli.options import (
     UseWords,
     WordsLanguage,
     WordsWeight,
+    reranker_of,
     words_of,
 )
 from polyencoders.errors import DataError
@@ -47,7 +49,12 @@ def evaluate(
     candidates: Candidates = 20,
     queries: Queries = 1000,
     measure: Annotated[
-        list[str] | None, Option(help="`R@k`, `MRR`, `MAP`, `nDCG@k`. Can be given several times. [default: R@1, MRR]")
+        list[str] | None,
+        Option(
+            help="`R@k` (recall: the part of a query's right answers in the first k), `Success@k` (whether one of them "
+            "is there), `MRR`, `MAP`, `nDCG` (by grades, where the data has them), the last three also `@k`. Can be "
+            "given several times. [default: R@1, MRR]"
+        ),
     ] = None,
     words: UseWords = False,
     words_weight: WordsWeight = None,
@@ -68,19 +75,31 @@ def evaluate(
     from polyencoders.data import read_source
 
     source = read_source(data)
-    examples = source.examples_of("test")
-    if queries < len(examples):
-        examples = random.Random(seed).sample(examples, queries)
-    task = task_of(examples, source.corpus, protocol, candidates, seed)
+    if source.judged is not None and protocol in ("auto", "corpus"):
+        task: Task = evaluation.judged_corpus(source.judged, source.judged.reported, queries, seed)
+    else:
+        examples = source.examples_of("test")
+        if queries < len(examples):
+            examples = random.Random(seed).sample(examples, queries)
+        task = task_of(examples, source.corpus, protocol, candidates, seed)
 
     from polyencoders.encoders import Reranker, load
 
     loaded = load(resolve_backbone(model))
-    reranker = Reranker(rerank).but(rerank_top, rerank_weight) if rerank is not None else None
+    reads = reranker_of(rerank)
+    reranker = Reranker(reads).but(rerank_top, rerank_weight) if reads else None
     asked = words_of(words, words_weight, words_language)
     names = measure or ("R@1", "MRR")
     report = evaluation.evaluate(loaded, task, names, show_progress_bar=True, reranker=reranker, words=asked)
     console.print(report.table())
+    several = statistics.mean(map(len, task.relevant))
+    if several > 1 and any(name.startswith("R@") for name in names):
+        console.print(
+            f"A query has {several:.1f} right answers on average. R@k is recall, the part of them in the first k; "
+            "Success@k counts the queries with one there.",
+            highlight=False,
+            soft_wrap=True,
+        )
     if reranker is not None:
         console.print(f"{rerank} has read the best {reranker.top} of each query.", highlight=False, soft_wrap=True)
     if output is not None:

@@ -20,7 +20,7 @@ from polyencoders.cli.architectures import (
 )
 from polyencoders.cli.display import console, is_first, progress, resumable
 from polyencoders.cli.export import write_export
-from polyencoders.errors import DataError, TrainingError
+from polyencoders.errors import TrainingError
 
 if TYPE_CHECKING:
     from polyencoders.cli.recipes import Recipe
@@ -161,15 +161,15 @@ def check_output(output: Path, overwrite: bool, what: str = "model", marker: str
 def read_splits(train: str, held_out: str | None, seed: int) -> tuple[list[Example], list[Example]]:
     """Return examples to train and to validate on: a set's own sides, or a tenth held out of a set without sides."""
     from polyencoders.data import read_source
+    from polyencoders.data.lines import located
 
     source = read_source(train, seed)
-    if held_out is not None:
-        return source.examples_of("train"), read_source(held_out, seed).examples_of("validation")
-    try:
-        splits = source.split(validation=0.1, test=0.0, seed=seed)
-    except DataError as error:
-        raise DataError(f"{train}: {error}") from None
-    return splits.train, splits.validation
+    with located(train):
+        examples = source.examples_of("train")
+        if held_out is None:
+            splits = source.split(validation=0.1, test=0.0, seed=seed)
+            return splits.train, splits.validation
+    return examples, read_source(held_out, seed).examples_of("validation")
 
 
 def _report(result: TrainingResult, output: Path, recipe: Recipe) -> None:

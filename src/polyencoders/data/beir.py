@@ -5,17 +5,22 @@ documents are the abstracts that it cites.
 """
 
 import ast
+import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from math import nan
 from pathlib import Path
 
 from polyencoders.data.examples import Example, check_text, shortened
 from polyencoders.data.lines import check_object, located, numbered_lines, parse_json
 from polyencoders.data.sources import Source, with_validation
+from polyencoders.data.splits import Splits
 from polyencoders.data.tables import has_columns, named_rows
 from polyencoders.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 Qrels = dict[str, dict[str, int]]  # For each query's id, how relevant each judged document is, by its id
 # numpy prints a list of strings with one on each line, in single or double quotes.
@@ -37,36 +42,59 @@ class Retrieval:
     corpus: dict[str, str]
     queries: dict[str, str]
     qrels: dict[str, Qrels]
+    leave_out_own: bool = False
+    """Whether a document whose id is the query's, and that is not judged relevant to it, is the query itself: it does
+    not rank itself, as in BEIR's ArguAna."""
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{split} {sum(map(len, qrels.values()))}" for split, qrels in self.qrels.items())
         return f"Retrieval({len(self.corpus)} documents, {len(self.queries)} queries, qrels: {counts})"
 
+    def judgements(self, split: str) -> Qrels:
+        """Returns the judgements of one split; a split that the set does not have is a DataError."""
+        if split not in self.qrels:
+            raise DataError(f"no judgements for {split!r}: there are {', '.join(self.qrels)}")
+        return self.qrels[split]
+
     def examples(self, split: str) -> list[Example]:
         """Returns the queries of one split with their relevant documents, in the order of the judgements.
 
         Positives are the documents judged above 0; negatives those judged 0 or below, unless the same text is a
-        positive. Queries without a positive are left out. There are no candidates: every query ranks the corpus. A
-        split that the set does not have is a DataError.
+        positive. Queries and documents that are not there or empty, and queries without a positive, are left out.
+        There are no candidates: every query ranks the corpus. A split that the set does not have is a DataError.
         """
-        if split not in self.qrels:
-            raise DataError(f"no judgements for {split!r}: there are {', '.join(self.qrels)}")
         examples = []
-        for query, judged in self.qrels[split].items():
-            right = [self.corpus[document] for document, relevance in judged.items() if relevance > 0]
-            wrong = [self.corpus[document] for document, relevance in judged.items() if relevance <= 0]
-            if right:
-                examples.append(Example(self.queries[query], right, [text for text in wrong if text not in right]))
+        for query, judged in self.judgements(split).items():
+            texts = [(self.corpus.get(document, ""), relevance) for document, relevance in judged.items()]
+            right = [text for text, relevance in texts if text and relevance > 0]
+            wrong = [text for text, relevance in texts if text and relevance <= 0 and text not in right]
+            if right and self.queries.get(query):
+                examples.append(Example(self.queries[query], right, wrong))
         return examples
 
+    def own(self, query: str, judged: Mapping[str, int]) -> str | None:
+        """Returns the id of the document that a query itself is, if there is one; `judged` are its judgements."""
+        return query if self.leave_out_own and query in self.corpus and judged.get(query, 0) <= 0 else None
+
+    @property
+    def reported(self) -> str:
+        """The split that figures are reported on: ``test``, or what the set has in its place."""
+        return next(split for split in ("test", "dev", "train") if split in self.qrels)
+
     def source(self, seed: int) -> Source:
-        """Returns the set's splits with its corpus, as `load_examples` reads it."""
+        """Returns the set's splits with its corpus, as `load_examples` reads it.
+
+        A set of one split that is not ``train`` has no training side; one of ``train`` alone is a plain list.
+        """
         splits = {split: self.examples(split) for split in self.qrels}
-        if "train" in splits and len(splits) > 1:
+        if "train" not in splits:
+            dev, test = splits.get("dev"), splits.get("test")
+            found = Source([], Splits([], dev or test or [], test or dev or []))
+        elif len(splits) > 1:
             found = with_validation(Source(splits["train"]), splits.get("dev"), splits.get("test"), seed)
         else:
-            found = Source([example for examples in splits.values() for example in examples])
-        return replace(found, corpus=tuple(dict.fromkeys(self.corpus.values())))
+            found = Source(splits["train"])
+        return replace(found, corpus=tuple(dict.fromkeys(filter(None, self.corpus.values()))), judged=self)
 
 
 def read_beir(path: str | os.PathLike[str]) -> Retrieval:
@@ -75,7 +103,8 @@ def read_beir(path: str | os.PathLike[str]) -> Retrieval:
     `path` is a folder with ``corpus.jsonl`` (``{"_id": "d1", "title": "...", "text": "..."}``; the title may be missing
     or empty), ``queries.jsonl`` (``{"_id": "q1", "text": "..."}``), and in ``qrels/`` one or more of ``train.tsv``,
     ``dev.tsv`` and ``test.tsv``: a header, then ``query-id<tab>corpus-id<tab>score``. Plain or gzipped. A DataError
-    names the file and the line.
+    names the file and the line. Empty documents are kept. A warning says how many judged documents and queries are not
+    there, and how many queries have a document of the same id (`Retrieval.leave_out_own`).
 
     >>> import pathlib, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp())
@@ -93,10 +122,31 @@ def read_beir(path: str | os.PathLike[str]) -> Retrieval:
     for split in ("train", "dev", "test"):
         file = _plain_or_gzipped(folder / "qrels" / f"{split}.tsv")
         if file.exists():
-            qrels[split] = _qrels(file, queries, corpus)
+            qrels[split] = _qrels(file)
     if not qrels:
         raise DataError(f"{folder / 'qrels'}: no judgements: expected train.tsv, dev.tsv or test.tsv")
-    return Retrieval(corpus, queries, qrels)
+    _say_what_is_missing(folder, qrels, queries, corpus)
+    found = Retrieval(corpus, queries, qrels, leave_out_own=True)
+    if own := sum(found.own(query, judged) is not None for some in qrels.values() for query, judged in some.items()):
+        logger.warning("%s: %d queries have a document of the same id: they do not rank it, as in BEIR", folder, own)
+    return found
+
+
+def _say_what_is_missing(
+    folder: Path, qrels: dict[str, Qrels], queries: Collection[str], corpus: Collection[str]
+) -> None:
+    asked = {query for judged in qrels.values() for query in judged}
+    judged = {document for found in qrels.values() for documents in found.values() for document in documents}
+    if not asked & set(queries) or not judged & set(corpus):
+        what = "documents" if asked & set(queries) else "queries"
+        raise DataError(f"{folder}: none of the judged {what} is there: are the ids those of another set?")
+    gone = [
+        f"{len(names - set(there)):,} of {len(names):,} judged {what} (such as {shortened(min(names - set(there)))})"
+        for what, names, there in (("queries", asked, queries), ("documents", judged, corpus))
+        if names - set(there)
+    ]
+    if gone:
+        logger.warning("%s: %s are not there; they count as not found", folder, " and ".join(gone))
 
 
 def read_scifact(path: str | os.PathLike[str]) -> Retrieval:
@@ -124,13 +174,8 @@ def read_scifact(path: str | os.PathLike[str]) -> Retrieval:
     return Retrieval(corpus, queries, qrels)
 
 
-def _add_judgement(
-    qrels: Qrels, query: str, document: str, relevance: int, queries: Mapping[str, str], corpus: Mapping[str, str]
-) -> None:
-    """Adds a judgement, unless its query or document does not exist, or an earlier judgement contradicts it."""
-    for what, key, known in (("query", query, queries), ("document", document, corpus)):
-        if key not in known:
-            raise DataError(f"{what} {shortened(key)} is not among the {len(known)}")
+def _add_judgement(qrels: Qrels, query: str, document: str, relevance: int) -> None:
+    """Adds a judgement, unless an earlier one contradicts it."""
     if qrels.setdefault(query, {}).setdefault(document, relevance) != relevance:
         raise DataError(f"document {document!r} is judged twice for query {query!r}, differently")
 
@@ -152,22 +197,25 @@ def _texts(path: Path) -> dict[str, str]:
             if record["_id"] in texts:
                 raise DataError(f"the _id {shortened(record['_id'])} is given twice")
             text = f"{record.get('title') or ''} {record['text']}".strip()
-            check_text("text", text)
+            if text:  # some published documents are empty; they stay, so that figures are those of others
+                check_text("text", text)
         texts[record["_id"]] = text
     if not texts:
         raise DataError(f"{path}: the file is empty, expected one JSON object a line")
     return texts
 
 
-def _qrels(path: Path, queries: Mapping[str, str], corpus: Mapping[str, str]) -> Qrels:
+def _qrels(path: Path) -> Qrels:
     qrels: Qrels = {}
     for number, row in named_rows(path, "\t", has_columns("query-id", "corpus-id", "score")):
         with located(f"{path}:{number}"):
             try:
-                relevance = int(row["score"])
+                relevance = float(row["score"])
             except ValueError:
-                raise DataError(f"score: expected a whole number, given {shortened(row['score'])}") from None
-            _add_judgement(qrels, row["query-id"], row["corpus-id"], relevance, queries, corpus)
+                relevance = nan
+            if not relevance.is_integer():
+                raise DataError(f"score: expected a whole number, given {shortened(row['score'])}")
+            _add_judgement(qrels, row["query-id"], row["corpus-id"], int(relevance))
     if not qrels:
         raise DataError(f"{path}: no judgements under the header")
     return qrels
@@ -182,7 +230,9 @@ def _claims(path: Path, queries: dict[str, str], corpus: dict[str, str]) -> Qrel
             if not re.fullmatch(r"\[[\d\s,]*\]", row["cited_doc_ids"]):
                 raise DataError(f"cited_doc_ids: expected whole numbers in brackets, given {row['cited_doc_ids']!r}")
             for document in re.findall(r"\d+", row["cited_doc_ids"]):
-                _add_judgement(qrels, row["id"], document, 1, queries, corpus)
+                if document not in corpus:
+                    raise DataError(f"document {document!r} is not among the {len(corpus)}")
+                _add_judgement(qrels, row["id"], document, 1)
     return qrels
 
 

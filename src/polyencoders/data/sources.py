@@ -4,14 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from polyencoders.data.examples import Example
 from polyencoders.data.lines import located
 from polyencoders.data.splits import Splits, split_examples
 from polyencoders.errors import DataError
 
+if TYPE_CHECKING:
+    from polyencoders.data.beir import Retrieval
+
 Split = Literal["train", "validation", "test"]
+
+NO_TRAINING = "no training side, only examples to test with: train on other data, and give these to `evaluate`"
 
 Conversations = list[list[Example]]
 """Examples that belong together, such as those of one conversation. A conversation is never on two splits."""
@@ -22,13 +27,15 @@ class Source:
     """Examples as they were found: in one list, or in the set's own splits.
 
     `together` has the number of each example's conversation, if any (see `split_examples`). `corpus` holds the
-    documents that every query ranks, where the set has such a list.
+    documents that every query ranks, where the set has such a list. `judged` is the set by its ids, where it has
+    judgements.
     """
 
     examples: list[Example]
     splits: Splits | None = None
     together: Sequence[int] | None = None
     corpus: tuple[str, ...] = ()
+    judged: "Retrieval | None" = None
 
     @classmethod
     def of(cls, conversations: Conversations) -> "Source":
@@ -42,8 +49,11 @@ class Source:
         return replace(drawn, corpus=self.corpus)
 
     def examples_of(self, split: Split) -> list[Example]:
-        """Returns one of the source's own splits, or all examples where it has none."""
-        return self.examples if self.splits is None else getattr(self.splits, split)
+        """Returns one of the source's own splits, or all examples where it has none; an empty one is a DataError."""
+        found: list[Example] = self.examples if self.splits is None else getattr(self.splits, split)
+        if not found:
+            raise DataError(NO_TRAINING if split == "train" else f"no {split} examples")
+        return found
 
 
 def with_validation(train: Source, validation: list[Example] | None, test: list[Example] | None, seed: int) -> Source:

@@ -12,7 +12,7 @@ from polyencoders.encoders import Reranker, Words
 from polyencoders.evaluation.intervals import CONFIDENCE, Interval, bootstrap_interval
 from polyencoders.evaluation.metrics import CORPUS_DEPTH, check_measures, measure_ranks
 from polyencoders.evaluation.ranking import rank_task
-from polyencoders.evaluation.tasks import CorpusTask, Task
+from polyencoders.evaluation.tasks import CandidateTask, Task
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,9 +24,10 @@ MEASURES = ("R@1", "MRR")
 class Report:
     """How well a model did on a task, whose `protocol` is `sampled candidates`, `given corpus` or the like.
 
-    `candidates` is C, the number of documents of each query (`19-20` where it varies), `queries` is q, and `seed` that
-    of sampled candidates. `metrics` has by name (`R@1/20`, `MRR`) the mean over queries and its 95% interval; `values`,
-    by the same names, each query's value, `(q,)`, in the task's order.
+    `candidates` is C, the number of documents of each query (`19-20` where it varies), `queries` is q, those that are
+    missed because they are not there among them, and `seed` that of sampled candidates. `metrics` has by name
+    (`R@1/20`, `MRR`) the mean over queries and its 95% interval; `values`, by the same names, each query's value,
+    `(q,)`, in the task's order.
     """
 
     protocol: str
@@ -117,7 +118,8 @@ def evaluate(
     """
     values = task_values(model, task, measures, batch_size, show_progress_bar, reranker, Words.of(words))
     metrics = {name: bootstrap_interval(per_query) for name, per_query in values.items()}
-    return Report(task.protocol, task.candidates, len(task.queries), task.seed, metrics, values)
+    queries = len(next(iter(values.values())))
+    return Report(task.protocol, task.candidates, queries, task.seed, metrics, values)
 
 
 def task_values(
@@ -132,7 +134,11 @@ def task_values(
     """Return each query's value of each measure, `(q,)`, by name as in a report."""
     check_measures(measures)  # before the model works for an hour
     ranks = rank_task(model, task, batch_size, show_progress_bar, reranker, words)
-    values = measure_ranks(ranks, measures, depth=CORPUS_DEPTH if isinstance(task, CorpusTask) else None)
+    if isinstance(task, CandidateTask):
+        values = measure_ranks(ranks, measures)
+    else:
+        found = measure_ranks(ranks, measures, CORPUS_DEPTH, task.grades, task.absent)
+        values = {measure: np.append(per_query, np.zeros(task.missed)) for measure, per_query in found.items()}
     return {metric_name(measure, task): per_query for measure, per_query in values.items()}
 
 

@@ -20,11 +20,14 @@ _KNOWN = "R@k, Success@k, MRR, MAP, nDCG, MRR@k, MAP@k, nDCG@k"
 _BLOCK = 512  # queries given to trec_eval at a time, which bounds memory
 
 
-def pessimistic_ranks(scores: NDArray[Any], relevant: Sequence[int]) -> NDArray[np.int64]:
-    """Return the ranks of right answers, `(r,)`: from 1, ascending, all different, with ties counted against them.
+def pessimistic_ranks(
+    scores: NDArray[Any], relevant: Sequence[int], grades: Sequence[int] | None = None
+) -> NDArray[np.int64]:
+    """Return the ranks of right answers, `(r,)`: from 1, all different, with ties counted against them.
 
-    `scores` are one query's, `(n,)`, and `relevant` the positions of the r right answers. Raises `PolyencodersError` if
-    a score is NaN.
+    `scores` are one query's, `(n,)`, and `relevant` the positions of the r right answers. Ranks ascend; with the
+    `grades` of the right answers, they are in the order of `relevant`, and of equal scores the lower grade ranks first.
+    Raises `PolyencodersError` if a score is NaN.
 
     >>> pessimistic_ranks(np.array([0.9, 0.5, 0.5, 0.1]), [1])
     array([3])
@@ -32,20 +35,29 @@ def pessimistic_ranks(scores: NDArray[Any], relevant: Sequence[int]) -> NDArray[
     scores = np.asarray(scores)
     if np.isnan(scores).any():
         raise PolyencodersError(f"{np.isnan(scores).sum()} of {len(scores)} scores are NaN, which cannot be ranked")
-    right = np.sort(scores[list(relevant)])[::-1]
+    own = scores[list(relevant)]
+    order = np.lexsort((np.zeros(len(own)) if grades is None else np.asarray(grades), -own))
+    right = own[order]
     wrong_above = [np.count_nonzero(scores >= score) - np.count_nonzero(right >= score) for score in right]
-    return np.array(wrong_above, dtype=np.int64) + np.arange(1, len(right) + 1)
+    ranks = np.array(wrong_above, dtype=np.int64) + np.arange(1, len(right) + 1)
+    return ranks if grades is None else ranks[np.argsort(order)]
 
 
 def measure_ranks(
-    ranks: Sequence[NDArray[np.int64]], measures: Sequence[str], depth: int | None = None
+    ranks: Sequence[NDArray[np.int64]],
+    measures: Sequence[str],
+    depth: int | None = None,
+    grades: Sequence[Sequence[int]] | None = None,
+    absent: Sequence[Sequence[int]] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Return each measure of each query, `(q,)` by name, given the ranks of its right answers.
 
     `ranks` has for each of q queries the ranks of all its right answers, from `pessimistic_ranks`. `measures` are any
-    of `R@k` (the fraction of a query's right answers in the first k), `Success@k`, `MRR`, `MAP` and `nDCG`, the last
-    three with or without a cut-off, as in `nDCG@10`; others raise a `PolyencodersError`. Right answers below rank
-    `depth`, at least the largest cut-off, count as not found; with None all count.
+    of `R@k` (recall: the fraction of a query's right answers in the first k), `Success@k` (whether one of them is
+    there), `MRR`, `MAP` and `nDCG`, the last three with or without a cut-off, as in `nDCG@10`; others raise a
+    `PolyencodersError`. Right answers below rank `depth`, at least the largest cut-off, count as not found; with None
+    all count. `grades` says how relevant the right answers are, in the order of the ranks (default: 1); nDCG gains by
+    it. `absent` has the grades of right answers that no rank can find. A query without any right answer measures 0.
 
     >>> measure_ranks([np.array([1]), np.array([4])], ["R@1", "MRR"])
     {'R@1': array([1., 0.]), 'MRR': array([1.  , 0.25])}
@@ -65,7 +77,9 @@ def measure_ranks(
         qrels, runs = {}, {}
         for query, found in enumerate(ranks[start : start + _BLOCK], start=start):
             last = int(max(found[found <= depth], default=0))
-            qrels[str(query)] = {str(rank): 1 for rank in found.tolist()}
+            known = [1] * len(found) if grades is None else grades[query]
+            missed = {f"absent {place}": grade for place, grade in enumerate(absent[query] if absent else ())}
+            qrels[str(query)] = {**dict(zip(map(str, found.tolist()), known, strict=True)), **missed}
             runs[str(query)] = dict(zip(names[:last], run_scores[:last], strict=True))
         by_measure: dict[Any, dict[str, float]] = {measure: {} for measure in parsed.values()}
         for result in ir_measures.iter_calc(list(by_measure), qrels, runs):

@@ -28,7 +28,9 @@ def rank_task(
     reranker: Reranker | None = None,
     words: Words | None = None,
 ) -> list[NDArray[np.int64]]:
-    """Return for each query the ranks of its right answers, from 1, ascending. Ties count against the model.
+    """Return for each query the ranks of its right answers, from 1. Ties count against the model.
+
+    Ranks ascend; where the task has grades, they are in the order of its right answers.
 
     To rank lists of candidates, a model has `score_lists`. To rank a whole corpus it is an `Encoder`, or has
     `encode_query`, `encode_document` and `similarity`. Raises `PolyencodersError` if the model cannot do the task, or
@@ -37,11 +39,7 @@ def rank_task(
     scored = task_scores(model, task, batch_size, show_progress_bar, words)
     if reranker is not None:
         scored = _reranked(reranker, task, scored)
-    lengths = [len(documents_of(task, i)) for i in range(len(task.queries))]
-    return [
-        _ranks(type(model).__name__, i, query, scores, n, relevant)
-        for i, (query, scores, n, relevant) in enumerate(zip(task.queries, scored, lengths, task.relevant, strict=True))
-    ]
+    return [_ranks(type(model).__name__, i, task, next(scored)) for i in range(len(task.queries))]
 
 
 def documents_of(task: Task, i: int) -> Sequence[str]:
@@ -52,12 +50,22 @@ def documents_of(task: Task, i: int) -> Sequence[str]:
 def task_scores(
     model: Any, task: Task, batch_size: int = 64, show_progress_bar: bool = False, words: Words | None = None
 ) -> Iterator[NDArray[Any]]:
-    """Yield each query's scores of its documents; as for `rank_task`."""
-    if words is not None:
-        alone = task_scores(model, task, batch_size, show_progress_bar)
-        for scores, added in zip(alone, _word_scores(words, task), strict=True):
-            yield scores + added if scores.shape == added.shape else scores
-        return
+    """Yield each query's scores of its documents; as for `rank_task`. A document that is the query itself is last."""
+    scored = _scores(model, task, batch_size, show_progress_bar)
+    added = _word_scores(words, task) if words is not None else None
+    own = task.own if isinstance(task, CorpusTask) else None
+    for i, scores in enumerate(scored):
+        more = next(added) if added is not None else None
+        if more is not None and scores.shape == more.shape:
+            scores = scores + more
+        if own is not None and (itself := own[i]) is not None and len(scores):
+            scores = scores.copy()
+            scores[itself] = scores.min() - 1
+        yield scores
+
+
+def _scores(model: Any, task: Task, batch_size: int, show_progress_bar: bool) -> Iterator[NDArray[Any]]:
+    """Yield each query's scores by the model alone."""
     if isinstance(task, CorpusTask):
         yield from _corpus_scores(model, task, batch_size, show_progress_bar)
         return
@@ -131,12 +139,14 @@ def _similarity_scores(
             yield from _array(model.similarity(encoded[first : first + block], documents))
 
 
-def _ranks(name: str, i: int, query: Query, scores: NDArray[Any], n: int, relevant: Sequence[int]) -> NDArray[np.int64]:
-    where = f"query {i + 1} ({shortened(query)})"
+def _ranks(name: str, i: int, task: Task, scores: NDArray[Any]) -> NDArray[np.int64]:
+    where = f"query {i + 1} ({shortened(task.queries[i])})"
+    n = len(documents_of(task, i))
     if scores.shape != (n,):
         raise PolyencodersError(f"{name} gave scores of shape {scores.shape} for the {n} documents of {where}")
+    grades = task.grades[i] if isinstance(task, CorpusTask) and task.grades is not None else None
     try:
-        return pessimistic_ranks(scores, relevant)
+        return pessimistic_ranks(scores, task.relevant[i], grades)
     except PolyencodersError as error:
         raise PolyencodersError(f"{name}, {where}: {error}") from None
 

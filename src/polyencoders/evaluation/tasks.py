@@ -1,10 +1,12 @@
 """Tasks: what each query ranks (given candidates, sampled candidates, or a corpus), and which answers are right."""
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from polyencoders.data.beir import Retrieval
 from polyencoders.data.examples import Example, Query, right_answers, shortened
 from polyencoders.errors import DataError
 
@@ -38,16 +40,27 @@ class CandidateTask:
 
 @dataclass(frozen=True)
 class CorpusTask:
-    """Queries that all rank the same corpus; otherwise as `CandidateTask`."""
+    """Queries that all rank the same corpus; otherwise as `CandidateTask`.
+
+    Judged sets say more. `grades` has how relevant each right answer is, in the order of `relevant`, and `absent` the
+    grades of right answers that are not in the corpus: with either, a query may have no right answer there, and counts
+    as missed. `own` is the position of the document that a query itself is, which it does not rank; or None. `missed`
+    more queries, whose texts are not there, count as missed.
+    """
 
     queries: Sequence[Query]
     corpus: Sequence[str]
     relevant: Sequence[Sequence[int]]
     protocol: str = "whole corpus"
     seed: None = None
+    grades: Sequence[Sequence[int]] | None = None
+    absent: Sequence[Sequence[int]] | None = None
+    own: Sequence[int | None] | None = None
+    missed: int = 0
 
     def __post_init__(self) -> None:
-        _check_relevant(self.queries, self.relevant, [len(self.corpus)] * len(self.queries))
+        lengths = [len(self.corpus)] * len(self.queries)
+        _check_relevant(self.queries, self.relevant, lengths, may_be_empty=self.absent is not None)
 
     @property
     def candidates(self) -> int:
@@ -174,16 +187,60 @@ def given_corpus(examples: Sequence[Example], corpus: Sequence[str]) -> CorpusTa
     return CorpusTask([_query(example) for example in examples], documents, relevant, "given corpus")
 
 
+def judged_corpus(found: Retrieval, split: str, queries: int | None = None, seed: int = 0) -> CorpusTask:
+    """Return a task that ranks a judged set as BEIR and trec_eval do: by ids, with grades.
+
+    Judged documents that are not there are right answers that nothing finds; judged queries that are not there, or
+    have no relevant document, are missed. A query's own document (`found.own`) is left out of its ranking, as in BEIR.
+    `queries` bounds their number; `seed` chooses them. Raises a `DataError` where the split has no judgements, or none
+    of its queries is there.
+
+    >>> tea = Retrieval({"d1": "Tea.", "d2": ""}, {"q": "Tea?"}, {"test": {"q": {"d1": 2, "d9": 1}, "p": {"d2": 1}}})
+    >>> task = judged_corpus(tea, "test")
+    >>> task.relevant, task.grades, task.absent, task.missed
+    ([[0]], [[2]], [[1]], 1)
+    """
+    qrels = found.judgements(split)
+    names = list(qrels)
+    if queries is not None and queries < len(names):
+        names = random.Random(seed).sample(names, queries)
+    there = [name for name in names if name in found.queries]
+    place = {document: i for i, document in enumerate(found.corpus)}
+    relevant, grades, absent, own = [], [], [], []
+    for name in there:
+        itself = found.own(name, qrels[name])
+        right = {document: grade for document, grade in qrels[name].items() if grade > 0}
+        known = [document for document in right if document in place]
+        relevant.append([place[document] for document in known])
+        grades.append([right[document] for document in known])
+        absent.append([grade for document, grade in right.items() if document not in known])
+        own.append(None if itself is None else place[itself])
+    return CorpusTask(
+        [found.queries[name] for name in there],
+        list(found.corpus.values()),
+        relevant,
+        "judged corpus",
+        grades=grades,
+        absent=absent,
+        own=own,
+        missed=len(names) - len(there),
+    )
+
+
 def _query(example: Example) -> Query:
     return example.query[0] if len(example.query) == 1 else list(example.query)
 
 
-def _check_relevant(queries: Sequence[Query], relevant: Sequence[Sequence[int]], lengths: Sequence[int]) -> None:
+def _check_relevant(
+    queries: Sequence[Query], relevant: Sequence[Sequence[int]], lengths: Sequence[int], may_be_empty: bool = False
+) -> None:
     if not queries:
         raise DataError("no queries to evaluate")
     if len(relevant) != len(queries):
         raise DataError(f"{len(queries)} queries but {len(relevant)} lists of right answers")
     for number, (positions, length) in enumerate(zip(relevant, lengths, strict=True), start=1):
+        if not positions and may_be_empty:
+            continue
         if not positions:
             raise DataError(f"query {number} has no right answer among its {length} documents")
         if len(set(positions)) < len(positions) or min(positions) < 0 or max(positions) >= length:
