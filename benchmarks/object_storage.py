@@ -7,8 +7,8 @@ The object storage is a real S3 server on the same machine (s3_server.py): times
 and the server shares the processors. Requests and bytes are the server's own counts, the same wherever it runs. Vectors
 are random: no model is used. Both places take turns; figures are medians.
 
-Writes benchmarks/results/object_storage.{json,md} and the table in docs/the-index.md; the last line printed is the summary
-as one JSON object. Nothing else should run meanwhile.
+Writes benchmarks/results/object_storage.{json,md} and the table in docs/the-index.md; the last line printed is the
+summary as one JSON object. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
