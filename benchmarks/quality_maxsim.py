@@ -82,6 +82,8 @@ class MaxSim:
     ) -> TrainingResult:
         """Train at each of the rates that `train` would try, and keep the best checkpoint."""
         rows = training_dataset(examples)
+        # A column where an example has no negative, and so an empty text, would be of wrong documents for it.
+        rows = rows.remove_columns([name for name in rows.column_names[1:] if "" in rows[name][:]])
         table = rows.map(lambda row: {"query": self.text(row["query"])}, features=_as_text(rows.features))
         evaluator = _evaluator(self, validation, options)
         run = partial(self._train, table, evaluator)

@@ -64,20 +64,13 @@ def test_long_texts_are_shortened_in_errors():
     assert len(str(caught.value)) < 200
 
 
-def test_training_dataset(caplog):
-    examples = [Example(["Hi!", "Tea?"], ["Yes.", "Sure."], ["No.", "Never.", "Mu."]), Example("2?", "two", ["1", "3"])]
-    table = training_dataset(examples)
-    assert table.to_list() == [
+def test_training_dataset():
+    examples = [Example(["Hi!", "Tea?"], ["Yes.", "Sure."], ["No.", "Never."]), Example("2?", "two", ["1"])]
+    assert training_dataset(examples).to_list() == [
         {"query": ["Hi!", "Tea?"], "positive": "Yes.", "negative_1": "No.", "negative_2": "Never."},
         {"query": ["Hi!", "Tea?"], "positive": "Sure.", "negative_1": "No.", "negative_2": "Never."},
-        {"query": ["2?"], "positive": "two", "negative_1": "1", "negative_2": "3"},
+        {"query": ["2?"], "positive": "two", "negative_1": "1", "negative_2": ""},
     ]
-    assert "1 negatives are not in the table" in caplog.text
-
-
-def test_training_dataset_has_no_negatives_unless_every_example_does(caplog):
-    table = training_dataset([Example("a", "b", "c"), Example("d", "e")])
-    assert table.column_names == ["query", "positive"]
-    assert "1 negatives are not in the table" in caplog.text
+    assert training_dataset([Example("a", "b"), Example("d", "e")]).column_names == ["query", "positive"]
     with pytest.raises(DataError, match="no examples"):
         training_dataset([])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyencoders.data import Example, read_jsonl, read_texts, write_jsonl
+from polyencoders.data import Example, read_jsonl, read_queries, read_texts, write_jsonl
 from polyencoders.errors import DataError, PolyencodersError
 
 LINE = b'{"query": "Tea?", "positive": "Yes."}'
@@ -176,3 +176,19 @@ def test_errors_of_texts(tmp_path, name, line, message):
 
 def test_no_texts(tmp_path):
     assert "no texts" in error_of(read_texts, written(tmp_path, b"\n", "d.txt"))
+
+
+def test_queries_without_answers(tmp_path):
+    log = tmp_path / "log.txt"
+    log.write_text("opening hours\n\n  tickets \nopening hours\n")
+    assert read_queries(log) == [("opening hours",), ("tickets",), ("opening hours",)]
+    lines = tmp_path / "log.jsonl"
+    lines.write_text('["Hello.", "Where?"]\n{"query": "tickets", "clicks": 3}\n')
+    assert read_queries(lines) == [("Hello.", "Where?"), ("tickets",)]
+    for bad, said in (('{"q": "a"}', 'no "query" field'), ('""', "the text is empty"), ("3", "expected text")):
+        lines.write_text('"fine"\n' + bad)
+        with pytest.raises(DataError, match=rf"log.jsonl:2: .*{said}"):
+            read_queries(lines)
+    log.write_text("\n")
+    with pytest.raises(DataError, match="no queries"):
+        read_queries(log)

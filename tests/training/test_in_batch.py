@@ -75,6 +75,15 @@ def test_explicit_negatives_of_all_queries_count(model):
     assert loss_of(model, rows) > loss_of(model, PLAIN)
 
 
+def test_an_example_with_fewer_negatives_takes_none_from_the_others(model):
+    rows = [[*PLAIN[0], "it flies", "it swims"], [*PLAIN[1], "it reads", ""], [*PLAIN[2], "", ""]]
+    documents = [row[1] for row in PLAIN] + ["it flies", "it reads", "it swims"]
+    queries = [row[0] for row in PLAIN]
+    scores = model.similarity(model.encode_query(queries), model.encode_document(documents)) * model.score_scale
+    expected = -scores.log_softmax(1).diagonal().mean().item()
+    assert loss_of(model, rows) == pytest.approx(expected, abs=1e-5)
+
+
 def test_an_explicit_negative_that_answers_another_query_is_a_negative_of_all_but_that(model):
     rows = [[*PLAIN[0], "it barks"], [*PLAIN[1], "no answer"], [*PLAIN[2], "nor this"]]
     assert loss_of(model, rows) == pytest.approx(naive(model, rows), abs=1e-5)

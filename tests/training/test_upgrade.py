@@ -21,7 +21,9 @@ from polyencoders.errors import ModelError, TrainingError
 from polyencoders.index import Index, Maker, verify
 from polyencoders.models import with_new_query_side
 from polyencoders.training import TrainingOptions
+from polyencoders.training.drawn_queries import queries_of
 from polyencoders.training.evaluators import RetrievalEvaluator
+from polyencoders.training.unlabelled import upgrade_without_labels
 from polyencoders.training.upgrade import upgrade
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath"]
@@ -251,6 +253,84 @@ def test_what_cannot_be_upgraded(index, build, tmp_path):
         adopted.set_query_model(build("bi"))
     with pytest.raises(ModelError, match="the document sides differ"):
         index.set_query_model(build("bi", normalize=True, document_length=20))
+
+
+LOG = [f"{before} {text}" for text in TEXTS for before in ("hello", "please", "now")]
+
+
+@pytest.fixture
+def teacher(tiny_backbone):
+    """The model that made the index, before its queries were turned."""
+    return BiEncoder(tiny_backbone, device="cpu", normalize=True)
+
+
+def test_a_teacher_in_place_of_labels(index, saved, teacher):
+    vectors = vectors_of(index)
+    done = upgrade_without_labels(index, teacher, [*LOG, *LOG], options=OPTIONS)
+    assert done.confirmed
+    assert done.judged_by == "BiEncoder"
+    assert done.queries == round(0.2 * len(LOG))
+    assert done.difference["MRR@100"].low > 0
+    again = Index.open(index.path)
+    assert np.array_equal(vectors_of(again), vectors)
+    assert again.maker.name == str(done.output_dir)
+    # Of queries that neither has seen, the teacher finds the new model's first hit better.
+    asked = [f"thanks {text}" for text in TEXTS]
+    right = teacher.encode_query(asked) @ vectors.T
+    first = [(one.encode_query(asked) @ vectors.T).argmax(1) for one in (BiEncoder(saved), done.model)]
+    before, after = (right[np.arange(64), places].mean() for places in first)
+    assert after > before + 0.1
+
+
+def test_held_out_queries_are_judged_among_what_both_models_find(index, saved, teacher, monkeypatch):
+    judged = []
+    monkeypatch.setattr(
+        "polyencoders.training.unlabelled.RetrievalEvaluator",
+        lambda *given: judged.append(given[1]) or RetrievalEvaluator(*given),
+    )
+    done = upgrade_without_labels(index, teacher, LOG, most_queries=150, options=OPTIONS)
+    vectors, queries = vectors_of(index), [example.query[0] for example in judged[-1]]
+    assert len(queries) == done.queries == 30
+    found = [np.argsort(-(one.encode_query(queries) @ vectors.T))[:, :10] for one in (BiEncoder(saved), done.model)]
+    right = teacher.encode_query(queries) @ vectors.T
+    for row, example in enumerate(judged[-1]):
+        pool = np.union1d(found[0][row], found[1][row])
+        best = TEXTS.index(example.positives[0])
+        assert set(example.negatives) == {TEXTS[place] for place in pool if place != best}
+        assert right[row, best] >= right[row, pool].max() - 1e-5
+
+
+def test_a_model_that_learns_nothing_from_the_teacher_is_refused(index, teacher, tmp_path):
+    before = contents(index.path)
+    still = replace(OPTIONS, learning_rate=1e-7, code_learning_rate=1e-7, steps=2, evaluate_every=2)
+    done = upgrade_without_labels(index, teacher, LOG, options=still)
+    assert not done.confirmed
+    assert done.output_dir is None
+    assert contents(index.path) == before
+
+
+def test_without_a_log_queries_are_drawn_from_the_documents(index, teacher):
+    index.add(
+        [{"id": f"more {i}", "text": f"Where is {text}? It is there. How is {text}?"} for i, text in enumerate(TEXTS)]
+    )
+    done = upgrade_without_labels(index, teacher, options=OPTIONS)
+    assert done.queries == round(0.2 * 128)
+    with pytest.raises(
+        TrainingError, match="10 held-out queries can confirm nothing: at least 20 are needed, 100 dist"
+    ):
+        upgrade_without_labels(index, teacher, LOG[:50])
+
+
+def test_what_could_be_asked_of_a_document():
+    long = " ".join(["word"] * 41)
+    assert list(queries_of({"text": "Opening hours of the museum\nNine to five. Is it free? No. Why?"})) == [
+        "Opening hours of the museum",
+        "Is it free?",
+    ]
+    assert list(queries_of({"text": f"{long}. Is the museum free on Sundays? Why?"})) == [
+        "Is the museum free on Sundays?"
+    ]
+    assert list(queries_of({"title": None, "text": "Too short."})) == []
 
 
 KILLED = """

@@ -2,8 +2,8 @@
 
 An `Example` is a query and its right answers. `load_examples` reads a data set by its name: the built-in one, a JSON
 Lines file, or a set in one of the field's formats (docs/data.md). `training_dataset` makes the table that a trainer
-takes, `read_texts` reads documents to rank, and `DocumentFile` streams the documents of an index with their metadata.
-What cannot be used is a `DataError`, whose message begins with the file and the line number.
+takes, `read_texts` reads documents to rank, `read_queries` a log, and `DocumentFile` streams the documents of an index
+with their metadata. What cannot be used is a `DataError`, whose message begins with the file and the line number.
 """
 
 from polyencoders.data.beir import Retrieval, read_beir, read_scifact
@@ -13,7 +13,7 @@ from polyencoders.data.documents import DocumentFile
 from polyencoders.data.examples import Example, Query, training_dataset
 from polyencoders.data.formats import load_examples, read_source
 from polyencoders.data.json_dialogues import read_dailydialogpp, read_dstc7, read_mutual
-from polyencoders.data.jsonl import read_jsonl, read_texts, write_jsonl
+from polyencoders.data.jsonl import read_jsonl, read_queries, read_texts, write_jsonl
 from polyencoders.data.labelled import class_names, read_clinc150, read_labelled
 from polyencoders.data.numbered_dialogues import read_babi, read_convai2
 from polyencoders.data.splits import Splits, split_examples
@@ -39,6 +39,7 @@ __all__ = [
     "read_jsonl",
     "read_labelled",
     "read_mutual",
+    "read_queries",
     "read_scifact",
     "read_self_dialogue",
     "read_source",

@@ -1,6 +1,5 @@
 """An example: a query, its right answers, and what to rank them against. Checks it, and makes a trainer's table."""
 
-import logging
 import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,6 @@ from polyencoders.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
     import datasets
-
-logger = logging.getLogger(__name__)
 
 Query = str | Sequence[str]  # A text, or the turns of a conversation, oldest first
 
@@ -69,10 +66,10 @@ class Example:
         negatives: str | Sequence[str] = (),
         candidates: Sequence[str] | None = None,
     ) -> None:
-        turns = _texts("query", "turn", query)
-        right = tuple(dict.fromkeys(_texts("positive", "text", positives)))
-        wrong = tuple(dict.fromkeys(_texts("negative", "text", negatives)))
-        listed = None if candidates is None else tuple(dict.fromkeys(_texts("candidates", "text", candidates)))
+        turns = text_or_texts("query", "turn", query)
+        right = tuple(dict.fromkeys(text_or_texts("positive", "text", positives)))
+        wrong = tuple(dict.fromkeys(text_or_texts("negative", "text", negatives)))
+        listed = None if candidates is None else tuple(dict.fromkeys(text_or_texts("candidates", "text", candidates)))
         if not turns:
             raise DataError("query: an empty list of turns, expected at least one")
         if not right:
@@ -89,7 +86,7 @@ class Example:
             object.__setattr__(self, name, value)  # the only way to set a field of a frozen dataclass
 
 
-def _texts(field: str, part: str, value: object) -> tuple[str, ...]:
+def text_or_texts(field: str, part: str, value: object) -> tuple[str, ...]:
     """Checks a text or a list of texts. Errors name the field and, in a list, the number of the text."""
     if isinstance(value, str):
         check_text(field, value)
@@ -129,8 +126,9 @@ def training_dataset(examples: Sequence[Example]) -> "datasets.Dataset":
     """Makes the table that a sentence-transformers trainer takes: one row for each positive.
 
     Its columns are ``query`` (always a list of turns), ``positive`` (text) and ``negative_1`` to ``negative_k``, where
-    k is the smallest number of negatives that an example has. A warning says how many further ones are left out. Raises
-    a DataError when there are no examples, a MissingExtraError when ``datasets`` is not installed.
+    k is the largest number of negatives that an example has. Others have empty texts in their place, which the losses
+    of this package leave out. Raises a DataError when there are no examples, a MissingExtraError when ``datasets`` is
+    not installed.
 
     >>> table = training_dataset([Example("Two?", ["2", "two"], negatives=["3"])])
     >>> table.column_names, table[1]["positive"]
@@ -143,14 +141,11 @@ def training_dataset(examples: Sequence[Example]) -> "datasets.Dataset":
 
     if not examples:
         raise DataError("no examples to train on")
-    k = min(len(example.negatives) for example in examples)
-    unused = sum(len(example.negatives) - k for example in examples)
-    if unused:
-        logger.warning("%d negatives are not in the table: every row has as many, and one example has %d", unused, k)
     rows = [(example, positive) for example in examples for positive in example.positives]
     columns: dict[str, list[Any]] = {
         "query": [list(example.query) for example, _ in rows],
         "positive": [positive for _, positive in rows],
-        **{f"negative_{i + 1}": [example.negatives[i] for example, _ in rows] for i in range(k)},
     }
+    for i in range(max(len(example.negatives) for example in examples)):
+        columns[f"negative_{i + 1}"] = ["".join(example.negatives[i : i + 1]) for example, _ in rows]
     return datasets.Dataset.from_dict(columns)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from polyencoders.data.examples import Example, check_text, shortened
+from polyencoders.data.examples import Example, check_text, shortened, text_or_texts
 from polyencoders.data.lines import JSON_SUFFIXES, did_you_mean, json_lines, numbered_lines, parse_json, parsed, suffix
 from polyencoders.errors import DataError, PolyencodersError
 from polyencoders.files import whole_file
@@ -76,6 +76,31 @@ def read_texts(path: str | os.PathLike[str]) -> list[str]:
     path = Path(path)
     parse = (lambda line: _text(parse_json(line))) if suffix(path) in JSON_SUFFIXES else str.strip
     return parsed(path, numbered_lines(path), parse, "no texts: the file is empty, expected one document a line")
+
+
+def read_queries(path: str | os.PathLike[str]) -> list[tuple[str, ...]]:
+    """Reads queries without answers, such as a log, one on each line. A DataError names the file and the line.
+
+    `path` is as for `read_texts`, but a line of JSON is a string, a list of turns, or an object with a ``query`` field.
+    Returns the turns of at least one query, in the file's order, duplicates kept.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "log.jsonl")
+    >>> _ = path.write_text('"opening hours"\\n{"query": ["Hello.", "Where is the museum?"], "clicks": 0}\\n')
+    >>> read_queries(path)
+    [('opening hours',), ('Hello.', 'Where is the museum?')]
+    """
+    path = Path(path)
+    parse = (lambda line: _turns(parse_json(line))) if suffix(path) in JSON_SUFFIXES else lambda line: (line.strip(),)
+    return parsed(path, numbered_lines(path), parse, "no queries: the file is empty, expected one query a line")
+
+
+def _turns(record: Any) -> tuple[str, ...]:
+    if isinstance(record, dict):
+        if "query" not in record:
+            raise DataError(f'no "query" field, given only {shortened(list(record))}')
+        record = record["query"]
+    return text_or_texts("query", "turn", record)
 
 
 def _example(record: Any) -> Example:

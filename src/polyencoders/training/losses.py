@@ -13,17 +13,21 @@ from torch.nn import functional
 from polyencoders.data import Example
 from polyencoders.data.examples import right_answers
 from polyencoders.errors import TrainingError
+from polyencoders.training.collator import text_id
 from polyencoders.training.options import Distillation
 
 PAIRS_PER_PASS = 64
 """Pairs of like length that `SampledCrossEntropy` reads in one pass, so that little of it is padding."""
+
+NO_TEXT = text_id("")  # In the place of a negative where an example has fewer than another
 
 
 class InBatchCrossEntropy(nn.Module, CachedLossMixin):
     """`-log softmax_j(score(query_i, document_j))_i` over the batch's documents (Humeau et al. 2020, section 4.2).
 
     Negatives are the other queries' documents and the explicit negatives of all queries. Left out are texts that equal
-    the right answer or a right answer of the same query in another row, because they are not wrong.
+    the right answer or a right answer of the same query in another row, because they are not wrong; and empty texts,
+    which stand where an example has fewer negatives than another.
 
     Columns of the training table: query, positive, and optionally negative_1 to negative_k; no labels.
 
@@ -98,7 +102,7 @@ class InBatchCrossEntropy(nn.Module, CachedLossMixin):
             row = torch.arange(len(block), device=queries.device)
             right = row + start + offset
             pairs = _pair_id(query_ids[start : start + rows, None], ids[None, :])
-            not_wrong = torch.isin(pairs, right_pairs)
+            not_wrong = torch.isin(pairs, right_pairs) | (ids == NO_TEXT)[None, :]
             not_wrong[row, right] = False
             with torch.autocast(queries.device.type, enabled=False):
                 scores = self.similarity(block.float(), documents.float()) * self.scale
@@ -229,8 +233,8 @@ class SampledCrossEntropy(nn.Module):
     examples
         The training set. Negatives are drawn from its documents, never a right one of the query.
     negatives
-        n. Explicit negatives come first, those of the columns and then the example's others, and drawn ones fill up.
-        They are drawn with PyTorch's generator, so that a seed or a resumed run draws the same.
+        n. Explicit negatives come first, those of the columns, and drawn ones fill up. They are drawn with PyTorch's
+        generator, so that a seed or a resumed run draws the same.
 
     Raises
     ------
@@ -248,9 +252,6 @@ class SampledCrossEntropy(nn.Module):
         self.negatives = negatives
         self.documents = list(dict.fromkeys(text for example in examples for text in example.positives))
         self.right = right_answers(examples)
-        self.own = {  # a table has only as many columns as every example has negatives
-            (tuple(example.query), text): example.negatives for example in examples for text in example.positives
-        }
         most = max((len(answers) for answers in self.right.values()), default=0)
         if len(self.documents) - most < negatives:
             raise TrainingError(
@@ -265,15 +266,14 @@ class SampledCrossEntropy(nn.Module):
         seed = int(torch.randint(1 << 62, ())) + get_rank() * len(queries)
         for row, (query, positive) in enumerate(zip(queries, positives, strict=True)):
             drawing = torch.Generator().manual_seed(seed + row)
-            own = self.own.get((tuple(query), positive), ())
-            wrong = self._wrong(tuple(query), positive, [*(column[row] for column in explicit), *own], drawing)
+            wrong = self._wrong(tuple(query), positive, [column[row] for column in explicit], drawing)
             pairs.extend((query, document) for document in (positive, *wrong))
         scores = self._score(pairs).view(len(queries), -1) * self.scale
         return functional.cross_entropy(scores, torch.zeros(len(queries), dtype=torch.long, device=scores.device))
 
     def _wrong(self, query: tuple[str, ...], positive: str, explicit: list[str], drawing: torch.Generator) -> list[str]:
         """Returns n distinct documents that do not answer the query: explicit ones first, then drawn ones."""
-        right = {*self.right.get(query, ()), positive}
+        right = {*self.right.get(query, ()), positive, ""}
         wrong = [text for text in dict.fromkeys(explicit) if text not in right][: self.negatives]
         excluded = {*right, *wrong}
         while len(wrong) < self.negatives:

@@ -223,11 +223,6 @@ class Run:
             raise TrainingError("a teacher's score is not a number")
         self.table = self.table.add_column(SCORES, scores.tolist())
 
-    def _left_out(self) -> list[Sequence[str]]:
-        """Returns the negatives that a model that reads pairs learns from and that the table has no column for."""
-        columns = sum(name.startswith("negative_") for name in self.table.column_names)
-        return [] if self.dual else [example.negatives[columns:] for example in self.examples]
-
     def _texts(self) -> dict[Any, list[Any]]:
         """Returns all texts that training and validation read, by side."""
         columns = [name for name in self.table.column_names[1:] if name != SCORES]
@@ -247,7 +242,7 @@ class Run:
         )
         return {
             "model": digest([type(model).__name__, model.configuration, shapes]),
-            "data": digest([table.column_names, *(table[name][:] for name in table.column_names), self._left_out()]),
+            "data": digest([table.column_names, *(table[name][:] for name in table.column_names)]),
             "validation": digest(validation),
             "options": asdict(self.options),
             **({"loss": f"{loss.__module__}.{loss.__qualname__}"} if loss else {}),

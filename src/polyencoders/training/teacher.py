@@ -73,12 +73,22 @@ class Teacher:
     ) -> NDArray[np.float32]:
         """Scores each query's right answer and negatives, in this order: `(q, 1 + negatives)`, float32.
 
-        A cross-encoder's scores are taken before its activation, which would make all good documents alike. Cosines are
-        multiplied by 20, as in the losses. `lists` are `q` examples of one right answer and equally many negatives
-        each; `advance` is told how many pairs are done, and of how many. Raises a `TrainingError` where a score is not
-        a number.
+        `lists` are `q` examples of one right answer and equally many negatives each; the rest is as for `score_pairs`.
         """
         pairs = [(one.query, text) for one in lists for text in (*one.positives, *one.negatives)]
+        return self.score_pairs(pairs, advance).reshape(len(lists), -1)
+
+    def score_pairs(
+        self,
+        pairs: Sequence[tuple[tuple[str, ...], str]],
+        advance: Callable[[int, int], None] = lambda done, total: None,
+    ) -> NDArray[np.float32]:
+        """Scores pairs of a query's turns and a document: `(n,)`, float32.
+
+        A cross-encoder's scores are taken before its activation, which would make all good documents alike. Cosines are
+        multiplied by 20, as in the losses. `advance` is told how many pairs are done, and of how many. Raises a
+        `TrainingError` where a score is not a number.
+        """
         keys = [self.store.key(*query, "", text) for query, text in pairs]
         distinct = dict(zip(keys, pairs, strict=True))
         # A few at a time, because an array each is large.
@@ -104,7 +114,7 @@ class Teacher:
             advance(min(done, total), total)
         # The first process says what all learn from: elsewhere a score may be rounded otherwise.
         scores.update(gather_object(list(fresh.items())))
-        return by_the_first(lambda: np.array([scores[key] for key in keys], np.float32).reshape(len(lists), -1))
+        return by_the_first(lambda: np.array([scores[key] for key in keys], np.float32))
 
     def _computed(self, pairs: list[tuple[tuple[str, ...], str]]) -> NDArray[np.float32]:
         asked = [(list(query), text) for query, text in pairs]

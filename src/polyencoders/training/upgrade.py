@@ -64,6 +64,7 @@ class Upgrade:
     output_dir: Path | None  # Where the new model is saved; None where it was refused
     training: TrainingResult  # Of the training that was chosen
     model: Model  # The new model, even where it was refused
+    judged_by: str | None = None  # The teacher that said what is right; None: the held-out pairs did
 
 
 def upgrade(
@@ -105,6 +106,26 @@ def upgrade(
     TrainingError
         Too few pairs, an empty index, or `output_dir` is not empty.
     """
+    model, folder = prepared(index, output_dir)
+    tried = [options] if isinstance(options, TrainingOptions) else list(options or ways())
+    examples, validation, held_out = parts(pairs, held_out, tried[0].seed)
+    vectors = missing_vectors(index, model, [*validation, *held_out])
+    judge = RetrievalEvaluator(index, held_out, vectors)
+    check_number(len(judge.right), "pairs in all, or a file of held-out pairs")
+    chooser = RetrievalEvaluator(index, validation, vectors)
+
+    def train_query_side(new: Model, options: TrainingOptions) -> TrainingResult:
+        return train(new, examples, chooser, None, options, callbacks, on_texts)
+
+    new, result = best_query_side(model, tried, train_query_side)
+    return decide(index, model, new, result, judge, folder)
+
+
+def prepared(index: Index, output_dir: str | os.PathLike[str] | None) -> tuple[Model, Path | None]:
+    """Returns the model of an index that can be upgraded, and the folder for the new one, where one is given.
+
+    Raises a `ModelError` or a `TrainingError`, as `upgrade` says.
+    """
     model = index.loaded_model()
     if not isinstance(model, BiEncoder | PolyEncoder):
         raise TrainingError(
@@ -120,27 +141,43 @@ def upgrade(
     folder = Path(output_dir) if output_dir is not None else None
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TrainingError(f"{folder} is there already: the new model wants a folder of its own")
-    tried = [options] if isinstance(options, TrainingOptions) else list(options or ways())
-    examples, validation, held_out = parts(pairs, held_out, tried[0].seed)
-    vectors = missing_vectors(index, model, [*validation, *held_out])
-    judge = RetrievalEvaluator(index, held_out, vectors)
-    if len(judge.right) < FEWEST:
+    return model, folder
+
+
+def check_number(queries: int, remedy: str) -> None:
+    """Raises a `TrainingError` where there are too few held-out queries to decide by."""
+    if queries < FEWEST:
         raise TrainingError(
-            f"{len(judge.right)} held-out queries can confirm nothing: at least {FEWEST} are needed, "
-            f"{round(FEWEST / HELD_OUT)} pairs in all, or a file of held-out pairs"
+            f"{queries} held-out queries can confirm nothing: at least {FEWEST} are needed, "
+            f"{round(FEWEST / HELD_OUT)} {remedy}"
         )
 
-    chooser = RetrievalEvaluator(index, validation, vectors)
+
+def best_query_side(
+    model: Model, tried: Sequence[TrainingOptions], train_query_side: Callable[[Model, TrainingOptions], TrainingResult]
+) -> tuple[Model, TrainingResult]:
+    """Trains a new query side for a model with each of the options, and returns the one that validation finds best."""
 
     def trained(options: TrainingOptions) -> tuple[Model, TrainingResult]:
         set_seed(options.seed)
         frozen = tuple(dict.fromkeys([*options.frozen, "documents"]))
         new = with_new_query_side(model, own_tower="backbone" not in frozen)
-        return new, train(new, examples, chooser, None, replace(options, freeze=frozen), callbacks, on_texts)
+        return new, train_query_side(new, replace(options, freeze=frozen))
 
-    new, result = max(map(trained, tried), key=lambda made: made[1].after or 0)
+    return max(map(trained, tried), key=lambda made: made[1].after or 0)
+
+
+def decide(
+    index: Index,
+    model: Model,
+    new: Model,
+    training: TrainingResult,
+    judge: RetrievalEvaluator,
+    folder: Path | None,
+    judged_by: str | None = None,
+) -> Upgrade:
+    """Saves the new model and sets it in the index, if the judge's queries confirm it."""
     new.model_card_data.base_model = index.maker.name if index.maker is not None else None
-
     before, after = judge.values(model), judge.values(new)
     difference = {name: paired_difference(after[name], before[name]) for name in RETRIEVAL_MEASURES}
     confirmed = difference[RETRIEVAL_MEASURES[0]].low > 0
@@ -156,8 +193,9 @@ def upgrade(
         difference=difference,
         queries=len(judge.right),
         output_dir=folder if confirmed else None,
-        training=result,
+        training=training,
         model=new,
+        judged_by=judged_by,
     )
 
 
