@@ -9,7 +9,14 @@ are upgraded on 100, 1,000 and 10,000 training pairs: a fifth of them chooses th
 What is trained: codes and maps (as in `polyencoders upgrade`), the last two layers of the query side as well, or the
 whole query side. LlamaIndex's adapters are trained on the same three fifths. The new model is measured on the test
 queries; one that held-out pairs do not confirm is refused, and the figure of before is kept. One thread. Tasks as in
-`quality.py`. Writes a line of JSON a run to benchmarks/results/upgrade.jsonl, and upgrade.{json,md,png}; the last
+`quality.py`.
+
+    python benchmarks/upgrade.py --methods "without labels" "codes and maps" --tasks scifact wikiqa --teacher CROSS
+
+The training queries are then a log that nobody judged, and the teacher is a cross-encoder that was trained elsewhere.
+The documents that they rank are in the index, beside those of the test queries.
+
+Writes a line of JSON a run to benchmarks/results/upgrade.jsonl, and upgrade.{json,md,png}; the last
 line printed is the summary as one JSON object.
 """
 
@@ -20,6 +27,7 @@ from report import Report, parser
 # isort: split
 import argparse
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -30,14 +38,17 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback, set_seed
 
-from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model
+from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model, resolve_backbone
 from polyencoders.cli.display import quieten
 from polyencoders.cli.runs import append_runs, read_runs
 from polyencoders.data import Example
 from polyencoders.evaluation import evaluate, paired_difference
 from polyencoders.evaluation.tasks import CorpusTask
 from polyencoders.index import Index
+from polyencoders.models import load_model
+from polyencoders.training import Teacher
 from polyencoders.training.evaluators import RetrievalEvaluator
+from polyencoders.training.unlabelled import upgrade_without_labels
 from polyencoders.training.upgrade import missing_vectors, parts, upgrade, ways
 from quality import as_lists
 from quality_tasks import RANKINGS, add_data_options, load, some
@@ -49,24 +60,31 @@ PAIRS = (100, 1_000, 10_000)
 OURS = {"codes and maps": "backbone", "last two layers": "all-but-top-2", "query side": "embeddings"}
 """What is frozen besides the documents, by method."""
 ADAPTERS = {"LlamaIndex linear": "linear", "LlamaIndex two layers": "two layers"}
-METHODS = (BEFORE, *OURS, *ADAPTERS)
+UNLABELLED = "without labels"
+METHODS = (BEFORE, *OURS, UNLABELLED, *ADAPTERS)
 MEASURES = ["Success@1", "MRR"]
 
 
 def main() -> None:
     command = parser(__doc__)
     command.add_argument("--tasks", nargs="+", choices=RANKINGS, default=list(TASKS))
-    command.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    command.add_argument("--methods", nargs="+", choices=METHODS)
+    command.add_argument("--teacher", help=f"the cross-encoder of {UNLABELLED!r}: a folder, or a name on the hub")
+    command.add_argument("--teacher-length", type=int, default=256, help="tokens of a pair that it reads at most")
     command.add_argument("--pairs", type=int, nargs="+", default=list(PAIRS))
     command.add_argument("--seeds", type=int, nargs="+", default=[0])
     command.add_argument("--queries", type=int, default=500, help="the largest number of test queries, drawn by seed 0")
     add_data_options(command)
     arguments = command.parse_args()
+    arguments.methods = arguments.methods or [name for name in METHODS if name != UNLABELLED or arguments.teacher]
+    if UNLABELLED in arguments.methods and not arguments.teacher:
+        command.error(f"{UNLABELLED!r} needs --teacher")
     quieten()
     torch.set_num_threads(1)
     if arguments.quick:
         arguments.tasks, arguments.pairs, arguments.queries = ["chit-chat"], [120], 20
-        arguments.methods = [BEFORE, "codes and maps", "LlamaIndex linear"]
+        arguments.methods = [BEFORE, "codes and maps", UNLABELLED, "LlamaIndex linear"]
+        arguments.teacher = arguments.teacher or resolve_backbone(DEFAULT_BACKBONE)
     packages = ("torch", "sentence-transformers", "transformers", "llama-index-embeddings-adapter")
     report = Report("upgrade", packages, arguments.quick)
     runs = report.path.with_suffix(".jsonl")
@@ -119,6 +137,11 @@ class Task:
         texts = dict.fromkeys([*corpus, *(text for listed in self.lists.documents for text in listed)])
         index.add([{"id": number, "text": text} for number, text in enumerate(texts)])
         self.made = 0
+        self.teacher = None
+        if arguments.teacher is not None:
+            teacher = load_model(arguments.teacher)
+            teacher.max_seq_length = arguments.teacher_length
+            self.teacher = Teacher(teacher)
 
     def row(self, run: dict[str, Any], steps: int | None) -> dict[str, Any]:
         """Upgrade the first index, and measure the result."""
@@ -131,12 +154,19 @@ class Task:
         return {"given": len(pairs), **upgraded}
 
     def _upgraded(self, run: dict[str, Any], pairs: Sequence[Example], steps: int | None) -> dict[str, Any]:
-        options = ways(OURS[run["method"]], run["seed"], steps)
+        options = ways(OURS.get(run["method"], "backbone"), run["seed"], steps)
         clock = ValidationTimes()
-        started = time.perf_counter()
         self.made += 1
+        output = self.folder / f"upgraded-{self.made}"
         index = Index.open(self.folder / "index", self.folder / "model", accept_documents_from=self.folder / "model")
-        done = upgrade(index, pairs, None, self.folder / f"upgraded-{self.made}", options, [clock])
+        if run["method"] == UNLABELLED:
+            index = self._with_what_the_log_ranks(pairs)
+        started = time.perf_counter()
+        if run["method"] == UNLABELLED:
+            log = [example.query for example in pairs]
+            done = upgrade_without_labels(index, self.teacher, log, len(log), output, options, [clock])
+        else:
+            done = upgrade(index, pairs, None, output, options, [clock])
         seconds = time.perf_counter() - started
         index.set_query_model(self.folder / "model")  # as before, for the next run
         return {
@@ -147,6 +177,18 @@ class Task:
             "history": clock.values,
             "before": done.training.before,
         }
+
+    def _with_what_the_log_ranks(self, pairs: Sequence[Example]) -> Index:
+        """A copy of the index with the documents of these examples, right and wrong, as far as they are not there."""
+        folder = self.folder / f"index-of-a-log-{self.made}"
+        shutil.copytree(self.folder / "index", folder)
+        index = Index.open(folder, self.folder / "model", accept_documents_from=self.folder / "model")
+        texts = list(
+            dict.fromkeys(text for one in pairs for text in (*one.positives, *one.negatives, *(one.candidates or ())))
+        )
+        there = index.stored(texts)
+        index.add([{"id": f"log {number}", "text": text} for number, text in enumerate(texts) if text not in there])
+        return index
 
     def _adapted(self, kind: str, pairs: Sequence[Example], seed: int, steps: int | None) -> dict[str, Any]:
         index = Index.open(self.folder / "index", self.folder / "model")

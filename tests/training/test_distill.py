@@ -10,7 +10,8 @@ from transformers import TrainerCallback
 from polyencoders import PolyEncoder
 from polyencoders.data import Example
 from polyencoders.errors import TrainingError
-from polyencoders.training import Distillation, Teacher, TrainingOptions, distill, train
+from polyencoders.evaluation import evaluate, given_candidates
+from polyencoders.training import Distillation, Teacher, TrainingOptions, compare_with_teacher, distill, train
 from polyencoders.training.distill import candidate_lists
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath"]
@@ -207,3 +208,27 @@ def test_a_teacher_reads_what_the_steps_come_to(build, examples):
     assert read[0] == read[1]
     distill(build("poly"), teacher, examples[:5], options=options)
     assert len(read[2]) == 5
+
+
+def test_who_ranks_better_is_known_before(build):
+    teacher, student = build("bi", normalize=True), turned(build("bi", query_map=True, normalize=True))
+    listed = [Example(f"now {text}", text, candidates=TEXTS) for text in TEXTS]
+    found = compare_with_teacher(student, Teacher(teacher), listed[:40], TrainingOptions())
+    assert found.queries == 40
+    for model, said in ((teacher, found.teacher), (student, found.student)):
+        (value,) = evaluate(model, given_candidates(listed[:40]), ["MRR"]).metrics.values()
+        assert said.mean == pytest.approx(value.mean, abs=1e-6)
+    assert found.difference.mean == pytest.approx(found.teacher.mean - found.student.mean)
+    assert found.difference.mean > 0
+    assert compare_with_teacher(student, Teacher(teacher), listed, TrainingOptions()).queries == 50
+
+
+def test_a_list_begins_with_the_examples_own_negatives_and_candidates(build):
+    own = [
+        Example(f"hello {text}", text, [TEXTS[i - 1]], [text, TEXTS[i - 1], TEXTS[i - 2]])
+        for i, text in enumerate(TEXTS)
+    ]
+    lists = candidate_lists(build("bi"), own, Distillation(hard_negatives=None, random_negatives=4))
+    for i, made in enumerate(lists):
+        assert made.negatives[:2] == (TEXTS[i - 1], TEXTS[i - 2])
+        assert len(set(made.negatives) - {TEXTS[i]}) == 4

@@ -25,7 +25,7 @@ from polyencoders.errors import TrainingError
 if TYPE_CHECKING:
     from polyencoders.cli.recipes import Recipe
     from polyencoders.data import Example
-    from polyencoders.training import TrainingResult
+    from polyencoders.training import Comparison, TrainingResult
 
 
 def train(
@@ -133,6 +133,8 @@ def run(recipe: Recipe, overwrite: bool = False, export: Path | None = None) -> 
     )
     set_seed(options.seed)
     model = build_model(recipe.architecture, recipe.backbone, recipe.settings, "backbone" in options.frozen)
+    if teacher is not None and validation and is_first():
+        _say_who_ranks_better(training.compare_with_teacher(model, teacher, validation, options))
     with resumable(), progress() as bar:
         shown = TrainingProgress(bar)
         given = (examples, validation, output, options, [shown], shown.on_texts)
@@ -143,6 +145,20 @@ def run(recipe: Recipe, overwrite: bool = False, export: Path | None = None) -> 
     _report(result, output, recipe)
     if export is not None and is_first():
         write_export(model, export)
+
+
+def _say_who_ranks_better(found: Comparison) -> None:
+    gap = found.difference
+    console.print(
+        f"On {found.queries} validation queries the teacher's MRR is {found.teacher.mean:.3f}, that of the model as it "
+        f"comes {found.student.mean:.3f}: {gap.mean:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}).",
+        soft_wrap=True,
+    )
+    if gap.mean <= 0:
+        console.print(
+            "[yellow]A teacher that ranks no better teaches nothing: `polyencoders train` learns from the pairs alone.",
+            soft_wrap=True,
+        )
 
 
 def check_output(output: Path, overwrite: bool, what: str = "model", marker: str = "modules.json") -> None:

@@ -1,6 +1,6 @@
 """Losses, freezing, trainers and the training run."""
 
-from polyencoders.training.distill import distill
+from polyencoders.training.distill import Comparison, compare_with_teacher, distill
 from polyencoders.training.frozen import freeze
 from polyencoders.training.losses import DistillationLoss, InBatchCrossEntropy, SampledCrossEntropy
 from polyencoders.training.negatives import mine_hard_negatives
@@ -11,6 +11,7 @@ from polyencoders.training.teacher import Teacher
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer
 
 __all__ = [
+    "Comparison",
     "Distillation",
     "DistillationLoss",
     "DualEncoderTrainer",
@@ -23,6 +24,7 @@ __all__ = [
     "Teacher",
     "TrainingOptions",
     "TrainingResult",
+    "compare_with_teacher",
     "distill",
     "freeze",
     "mine_hard_negatives",

@@ -4,7 +4,7 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from transformers import TrainerCallback
 from polyencoders.data import Example
 from polyencoders.encoders.queries import Query
 from polyencoders.errors import TrainingError
+from polyencoders.evaluation import Interval, bootstrap_interval, paired_difference
+from polyencoders.evaluation.evaluate import task_values
 from polyencoders.models import DualEncoder, Side, in_full_precision
+from polyencoders.training.evaluators import RankingEvaluator, validation_lists
 from polyencoders.training.frozen import freeze, kept_outputs
 from polyencoders.training.negatives import Miner
 from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
@@ -23,6 +26,8 @@ from polyencoders.training.processes import by_the_first, processes
 from polyencoders.training.resume import CHECKPOINTS, digest, kept_json
 from polyencoders.training.run import TrainingResult, train
 from polyencoders.training.teacher import Teacher
+
+COMPARED = 50  # Validation queries that a teacher and its student rank before they begin
 
 
 def distill(
@@ -91,13 +96,39 @@ def distill(
     return train(model, lists, validation, output_dir, options, callbacks, on_texts, scores)
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """How well a teacher and its student, as it comes, rank the lists of the same queries: MRR, with 95% intervals."""
+
+    teacher: Interval
+    student: Interval
+    difference: Interval
+    queries: int
+
+
+def compare_with_teacher(
+    model: DualEncoder, teacher: Teacher, validation: Sequence[Example], options: TrainingOptions
+) -> Comparison:
+    """Ranks the lists of some validation queries with a teacher and with its student, before an hour is spent on them.
+
+    A student does not learn to rank better from a teacher that ranks worse (docs/results.md, "Ways of training").
+    """
+    evaluator = validation_lists(validation, replace(options, validation_queries=COMPARED), encoded_once=False)
+    assert isinstance(evaluator, RankingEvaluator), "examples make lists"
+    ((theirs,), (ours,)) = (
+        task_values(one, evaluator.task, ["MRR"], 64, False).values() for one in (teacher.model, model)
+    )
+    return Comparison(bootstrap_interval(theirs), bootstrap_interval(ours), paired_difference(theirs, ours), len(ours))
+
+
 def candidate_lists(
     model: Any, examples: Sequence[Example], options: Distillation, corpus: Sequence[str] = (), seed: int = 0
 ) -> list[Example]:
     """Returns one example for each pair of a query and a right answer, with `options.negatives` negatives.
 
-    No right answer of the query is among the negatives. Hard negatives may score above the right answer: the teacher
-    says whether they are wrong. Raises a `TrainingError` where the model cannot search or there are too few documents.
+    They are the example's own and those of its candidates, then mined and random ones. No right answer of the query is
+    among them. Hard negatives may score above the right answer: the teacher says whether they are wrong. Raises a
+    `TrainingError` where the model cannot search or there are too few documents.
     """
     hard = options.hard_negatives if isinstance(options.hard_negatives, HardNegatives) else None
     # Without hard negatives the miner only says which answers are right and which documents there are.
@@ -106,7 +137,8 @@ def candidate_lists(
     lists = []
     for row, (example, positive) in enumerate((one, answer) for one in examples for answer in one.positives):
         right = miner.right[example.query]
-        chosen = [text for text in example.negatives if text not in right]
+        own = [*example.negatives, *(example.candidates or ())]
+        chosen = [text for text in own if text not in right]
         chosen += mined.get((example.query, positive), [])
         chosen = list(dict.fromkeys(chosen))[: options.negatives]
         missing = options.negatives - len(chosen)
