@@ -1,4 +1,4 @@
-"""The options for a cluster, where there is none."""
+"""Options for a cluster, where there is none, and for a server."""
 
 import sys
 
@@ -14,6 +14,14 @@ pytest.importorskip("fastapi", reason="needs polyencoders[serve]")
         (["serve", "--partial", "--index", "x"], "--partial goes with --ray"),
         (["serve", "--ray", "auto", "models/mine"], "--ray goes with --index"),
         (["serve", "--ray", "auto", "--index", "x", "--port", "0"], "name one for Ray Serve"),
+        (
+            ["serve", "--ray", "auto", "--index", "x", "--tls-cert", "a", "--tls-key", "b"],
+            "put a proxy before Ray Serve",
+        ),
+        (["serve", "models/mine", "--words"], "--words goes with --index"),
+        (["serve", "models/mine", "--tls-cert", "a"], "--tls-cert and --tls-key go together"),
+        (["serve", "models/mine", "--keys", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["serve", "models/mine", "--allow-origin", "localhost"], "--allow-origin: expected scheme, name and port"),
         (["search", "x", "--query", "a", "--shards", "2"], "--shards goes with --ray"),
     ],
 )

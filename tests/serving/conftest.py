@@ -118,6 +118,13 @@ def reranking(models):
 
 
 @pytest.fixture(scope="session")
+def one_vector(models):
+    """A server of the bi-encoder, whose queries are one vector, and the model in this process."""
+    with running(Settings(model=str(models / "bi"), bf16=False, page=False)) as server:
+        yield server, BiEncoder(str(models / "bi"))
+
+
+@pytest.fixture(scope="session")
 def shared_searching(shared_index):
     """A server of the shared index, for tests that change nothing."""
     with running(Settings(index=shared_index, page=False)) as server:

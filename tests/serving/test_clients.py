@@ -1,6 +1,11 @@
 """The clients that teams have already, pointed at this server: what changes for them is one URL."""
 
 import asyncio
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,3 +106,33 @@ def test_llama_index_as_text_embeddings_inference(reranking, texts, best):
 def _nodes(texts):
     schema = pytest.importorskip("llama_index.core.schema")
     return [schema.NodeWithScore(node=schema.TextNode(text=text), score=0.0) for text in texts]
+
+
+# -- the two lines for each client, as the documentation has them ------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "serving-clients.md").read_text(encoding="utf-8")
+ADDRESS = "http://localhost:8080"
+PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+JAVASCRIPT = re.findall(r"```javascript\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=lambda code: code.split()[1])
+def test_the_lines_of_a_client(code, one_vector, monkeypatch, texts):
+    pytest.importorskip(code.split()[1])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # the server is on this machine
+    names = {"QUERY": QUERY, "TEXTS": texts}
+    exec(compile(code.replace(ADDRESS, one_vector[0].url), "lines", "exec"), names)
+    assert names.get("found", True)
+
+
+@pytest.mark.parametrize("code", JAVASCRIPT, ids=lambda code: re.search(r'from "(.+?)"', code)[1])
+def test_the_lines_of_a_client_in_javascript(code, one_vector, tmp_path):
+    """Where `NODE_CLIENTS` is a folder in which the packages were installed by npm."""
+    folder = os.environ.get("NODE_CLIENTS")
+    if not folder:
+        pytest.skip("NODE_CLIENTS names no folder with the clients")
+    (tmp_path / "node_modules").symlink_to(Path(folder) / "node_modules")
+    given = f"const QUERY = {json.dumps(QUERY)}, TEXTS = ['tea', 'rain'];\n"
+    (tmp_path / "lines.mjs").write_text(given + code.replace(ADDRESS, one_vector[0].url))
+    done = subprocess.run(["node", "lines.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

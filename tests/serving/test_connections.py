@@ -137,7 +137,7 @@ def test_after_a_refusal_the_connection_serves_again(serve):
         404: request("/no", ASK, "authorization: Bearer key"),
         405: request("/rerank", b"", "authorization: Bearer key", method="DELETE"),
         413: request("/rerank", {**ASK, "texts": ["a"] * 4}, "authorization: Bearer key"),
-        422: request("/rerank", b"{", "authorization: Bearer key"),
+        400: request("/rerank", b"{", "authorization: Bearer key"),
     }
     with connected(server) as connection:
         for status, data in refused.items():

@@ -527,3 +527,53 @@ def test_it_stops_soon_with_a_page_open(browser, index, tmp_path):
     finally:
         one.kill()
         one.wait()
+
+
+# -- links, words, and who does not see --------------------------------------------------------------------------------
+
+
+@needs_chromium
+def test_a_link_brings_the_query_along(searching, visit):
+    page = visit(searching).page
+    page.click("#pe-turns summary")
+    page.fill("#pe-turns textarea", "Hello & welcome.\nIt rains?")
+    ask(page, QUERY)
+    shown, link = shown_hits(page), page.url
+    assert "before=Hello+%26+welcome.&before=It+rains%3F" in link
+    page.goto("about:blank")
+    page.goto(link)
+    page.wait_for_selector(".pe-hits")
+    assert shown_hits(page) == shown
+    assert page.input_value("#pe-ask textarea") == QUERY
+    assert page.input_value("#pe-turns textarea") == "Hello & welcome.\nIt rains?"
+    assert page.inner_text("#pe-status").startswith("searched 60 documents"), "a screen reader says what was done"
+
+
+@needs_chromium
+def test_words_count_when_they_are_wanted(serve, index, visit, poly):
+    here = Index.open(index, poly)
+    for words, server in (
+        (None, serve(index=index, page=True, bf16=False)),
+        (True, serve(index=index, page=True, bf16=False, words=True)),
+    ):
+        page = visit(server).page
+        assert page.is_checked("#pe-words") == bool(words)
+        ask(page, QUERY)
+        assert shown_hits(page) == expected_hits(here.search(QUERY, words=words))
+        page.click("#pe-options summary")
+        page.focus("#pe-words")
+        page.evaluate("document.querySelector('#pe-found section').setAttribute('data-old', '')")
+        page.keyboard.press("Space")
+        page.wait_for_selector("#pe-found .pe-hits:not([data-old])")
+        assert shown_hits(page) == expected_hits(here.search(QUERY, words=not words))
+        page.keyboard.press("/")
+        assert not page.evaluate("document.activeElement.matches('#pe-ask textarea')"), "in a field it is a character"
+
+
+@needs_chromium
+def test_a_key_goes_to_the_query(searching, visit):
+    page = visit(searching).page
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.matches('#pe-ask textarea')")
+    assert page.input_value("#pe-ask textarea") == ""

@@ -10,6 +10,7 @@ import pytest
 from polyencoders.models import load_model
 
 QUERY = "Is there any tea in the kitchen?"
+PATHS = ("/rerank", "/v1/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/v1/ranking")
 TALK = ["Good morning.", "It rains again.", "Shall we take the train?"]
 
 
@@ -36,6 +37,9 @@ def test_cohere(reranking, poly, texts, path, query):
     assert set(answer["results"][0]) == {"index", "relevance_score"}
     assert answer["id"]
     assert answer["meta"]["api_version"]["version"] == path[2]
+    check(answer["data"], scores, 7)
+    assert (answer["model"], "scores" in answer) == ("poly", False)
+    assert answer["usage"]["total_tokens"] > 100
     with_texts = reranking.client.post(path, json={**body, "return_documents": True}).json()["results"]
     assert [one["document"]["text"] for one in with_texts] == [texts[one["index"]] for one in with_texts]
 
@@ -66,6 +70,29 @@ def test_text_embeddings_inference(reranking, poly, texts, raw):
     assert answer[0]["text"] == texts[answer[0]["index"]]
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_what_is_sent_decides_what_is_answered(reranking, poly, texts, path):
+    scores = poly.score_lists([QUERY], [texts])[0]
+
+    def post(body):
+        answer = reranking.client.post(path, json={"query": QUERY, **body})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    check(post({"texts": texts}), scores, None, "score")
+    check(post({"documents": texts, "top_k": 3, "model": "m"})["data"], scores, 3)
+    weaviate = post({"documents": texts})["scores"]
+    assert [one["document"] for one in weaviate] == texts
+    np.testing.assert_allclose([one["score"] for one in weaviate], (1 + scores) / 2, atol=1e-5)
+    nvidia = post({"query": {"text": QUERY}, "passages": [{"text": text} for text in texts], "model": "m"})
+    check(nvidia["rankings"], scores, None, "logit", lambda score: score)
+    mixedbread = post({"input": texts, "top_k": 2, "return_input": True})
+    check(mixedbread["data"], scores, 2, "score")
+    assert [one["input"] for one in mixedbread["data"]] == [texts[one["index"]] for one in mixedbread["data"]]
+    everything = ("top_n", "top_k", "return_documents", "raw_scores", "rank_fields", "model", "truncate", "user")
+    assert len(post({"documents": texts, **dict.fromkeys(everything)})["results"]) == len(texts), "null is nothing"
+
+
 @pytest.mark.parametrize("name", ["raw", "cross"])
 def test_scores_that_are_no_cosines_become_probabilities(serve, models, texts, name):
     server = serve(model=str(models / name), bf16=False)
@@ -89,16 +116,17 @@ def test_equal_documents_keep_their_order(reranking):
         ({"query": "a", "documents": []}, "documents"),
         ({"query": "a", "documents": "b"}, "documents"),
         ({"query": "a", "documents": ["b", 3]}, "documents.1"),
-        ({"query": "a", "documents": ["b", ""]}, "documents.1"),
         ({"query": "a", "documents": ["b"], "top_n": 0}, "top_n"),
-        ({"query": "a", "documents": ["b", "\ud800"]}, "documents.1"),
+        ({"query": "a", "documents": ["b"], "truncate": "MIDDLE"}, "truncate"),
+        ({"query": "a", "documents": [{"image": "data:"}]}, "documents.0: the object lacks a `text`"),
     ],
 )
 def test_what_is_wrong_is_said_in_the_shape_the_client_knows(reranking, body, says):
-    for path in ("/v2/rerank", "/v1/rerank"):
+    for path in PATHS:
         answer = reranking.client.post(path, content=json.dumps(body), headers={"content-type": "application/json"})
         assert answer.status_code == 422
         assert says in answer.json()["message"], answer.json()
+        assert answer.json()["message"] == answer.json()["detail"] == answer.json()["error"]
     tei = {name.replace("documents", "texts"): value for name, value in body.items()}
     answer = reranking.client.post("/rerank", content=json.dumps(tei), headers={"content-type": "application/json"})
     if "top_n" not in body:
@@ -126,8 +154,9 @@ def test_objects_whose_texts_cannot_be_written_or_are_too_many(reranking):
         content = json.dumps({"query": "a", **body})
         return reranking.client.post("/v1/rerank", content=content, headers={"content-type": "application/json"})
 
-    assert post(documents=[{"text": "\ud800"}]).status_code == 422
-    assert post(documents=[{"a": "\ud800"}], rank_fields=["a"]).status_code == 422
+    assert post(documents=[{"text": "\ud800"}]).headers["x-notes"] == "documents.0.text: half a character was replaced"
+    assert post(documents=[{"a": "\ud800"}], rank_fields=["a"]).status_code == 200
+    assert post(documents=[{"a": "b"}], rank_fields=["\ud800"]).status_code == 422
     assert post(documents=[{"a": "b"}], rank_fields=["a"] * 2000).status_code == 413
     repeated = post(documents=[{"a": "b" * 1000}], rank_fields=["a"] * 900, return_documents=True).json()
     assert repeated["results"][0]["document"]["text"] == "a: " + "b" * 1000
@@ -195,3 +224,59 @@ def test_a_calibrated_model_gives_probabilities(serve, models, tmp_path):
     shown = {one["index"]: one["score"] for one in post("/rerank", json=asked).json()}
     for place, score in raw.items():
         assert shown[place] == pytest.approx(1 / (1 + np.exp(2.0 - 3.0 * score)))
+
+
+@pytest.mark.parametrize("name", ["poly", "raw", "cross"])
+def test_one_blank_document_does_not_condemn_the_rest(serve, models, name):
+    post = serve(model=str(models / name), bf16=False).client.post
+    documents = ["tea and bread", "", " \n", None, {"text": ""}, "the river"]
+    answer = post("/v1/rerank", json={"query": "tea", "documents": documents})
+    rows = answer.json()["results"]
+    assert [one["index"] for one in rows[2:]] == [1, 2, 3, 4]
+    assert all(one["relevance_score"] < 1e-9 for one in rows[2:])
+    assert min(one["relevance_score"] for one in rows[:2]) > 0
+    said = "documents.1, documents.2, documents.3, documents.4: blank, so it gets the lowest score"
+    assert answer.json()["meta"]["warnings"] == [said]
+    assert answer.headers["x-notes"] == said
+    alone = post("/rerank", json={"query": "tea", "texts": ["tea and bread", "the river"]}).json()
+    assert [one["score"] for one in alone] == pytest.approx([one["relevance_score"] for one in rows[:2]], abs=1e-5)
+    assert post("/rerank", json={"query": "tea", "texts": ["", " "]}).status_code == 200
+    strict = post("/v1/rerank", json={"query": "tea", "documents": documents}, headers={"prefer": "handling=strict"})
+    assert strict.status_code == 422
+    assert said in strict.json()["message"]
+
+
+def test_unknown_fields_are_said(reranking, serve):
+    asked = {"query": "tea", "documents": ["tea"], "instruction": "Be kind", "caf\u00e9\n": 1}
+    answer = reranking.client.post("/v2/rerank", json=asked)
+    assert answer.headers["x-notes"] == "caf\\xe9?, instruction: not known here, so not used"
+    for name in (" ", "", "\t", "a" * 9000, "x\r\ny: z"):
+        content = json.dumps({"query": "tea", "documents": ["tea"], name: 1})
+        answer = reranking.client.post("/v2/rerank", content=content, headers={"content-type": "application/json"})
+        assert answer.status_code == 200, "a name that somebody made up does no harm to a header"
+        assert len(answer.headers["x-notes"]) < 300
+    strict = serve(strict=True).client
+    assert strict.post("/v2/rerank", json=asked).status_code == 422
+    assert strict.post("/v2/rerank", json=asked, headers={"prefer": "handling=lenient"}).status_code == 200
+
+
+def test_texts_are_cut_as_the_client_wants(reranking, poly, texts):
+    long = "bread " * 200 + "tea in the kitchen"
+
+    def score(**how):
+        answer = reranking.client.post("/rerank", json={"query": QUERY, "texts": [long], "raw_scores": True, **how})
+        return answer.json()[0]["score"] if answer.status_code == 200 else (answer.status_code, answer.json()["error"])
+
+    def expected(text):
+        return pytest.approx(float(poly.score_lists([QUERY], [[text]])[0][0]), abs=1e-5)
+
+    longest = poly.max_seq_length - 2
+    assert score() == score(truncate=True) == score(truncate="END") == expected("bread " * longest)
+    newest = "bread " * (longest - 4) + "tea in the kitchen"
+    assert score(truncation_direction="Left") == score(truncate="START") == expected(newest)
+    assert score(max_tokens_per_doc=12) == expected("bread " * 10)
+    status, error = score(truncate=False)
+    assert (status, error) == score(truncation=False)
+    assert status == 413
+    assert error.startswith("texts.0: 206 tokens, the most is 128")
+    assert isinstance(score(max_tokens_per_doc=4000), float)

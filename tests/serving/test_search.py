@@ -126,7 +126,7 @@ def test_a_filter_that_would_end_the_process(shared_searching):
     for where in ("year + " * 2000 + "1 > 0", "NOT " * 5000 + "true", "length(repeat('a', 2000000000)) > 1"):
         answer = shared_searching.client.post("/search", json={"query": "a", "where": where})
         assert answer.status_code == 422
-        assert len(answer.content) < 1000
+        assert len(answer.json()["detail"]) < 400
         assert shared_searching.client.post("/documents/delete", json={"where": where}).status_code == 422
     assert shared_searching.client.post("/search", json={"query": "a", "where": "a" * 300_000}).status_code == 413
     assert len(search(shared_searching)["hits"]) == 10

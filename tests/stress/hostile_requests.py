@@ -31,11 +31,25 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "/v2/rerank": {"query": "tea?", "documents": ["tea", "rain"], "top_n": 2, "return_documents": True},
     "/v1/embeddings": {"input": ["tea", "rain"], "encoding_format": "base64", "model": "m"},
+    "/v1/ranking": {"query": {"text": "tea?"}, "passages": [{"text": "tea"}], "model": "m", "truncate": "END"},
+    "/v1/reranking": {"query": "tea?", "input": ["tea", "rain"], "top_k": 1, "return_input": True},
+    "/embed": {"inputs": ["tea", "rain"], "normalize": True, "truncate": False, "truncation_direction": "Left"},
+    "/v2/embed": {"texts": ["tea"], "input_type": "search_document", "embedding_types": ["float", "base64"]},
+    "/embed_all": {"inputs": "tea", "input_type": "query"},
+    "/": {"inputs": {"source_sentence": "tea?", "sentences": ["tea", "rain"]}, "parameters": {}},
+    "/similarity": {"inputs": {"source_sentence": "tea?", "sentences": ["tea", "rain"]}},
+    "/predict": {"inputs": [["tea?", "tea"], ["tea?", "rain"]], "raw_scores": True},
+    "/score": {"text_1": ["tea?"], "text_2": ["tea", "rain"], "model": "m", "max_tokens_per_doc": 3},
+    "/tokenize": {"inputs": ["tea", "rain"], "add_special_tokens": False},
+    "/vectors": {"text": "tea", "config": {"task_type": "passage"}, "dims": 0, "vector": None},
     "/search": {"query": "tea?", "k": 3, "where": "year > 1999", "mode": "fast", "share": 0.5},
     "/documents": {"documents": [{"text": "tea", "id": "odd", "year": 2000, "odd": "x"}]},
     "/documents/delete": {"ids": ["odd", "never"]},
 }
-PATHS = [*BODIES, "/health", "/ready", "/info", "/metrics", "/openapi.json", "/v1/models", "/documents/odd", "/", "/no"]
+PATHS = [
+    *BODIES, "/health", "/ready", "/info", "/metrics", "/openapi.json", "/v1/models", "/v1/models/m", "/meta",
+    "/documents/odd", "/no",
+]  # fmt: skip
 ODD_VALUES: list[Any] = [
     None, True, -1, 0, 2**63, 10**30, 1e308, -0.0, "", " ", "\x00", "\ud800", "x" * 100_000, [], {}, [[]], [None],
     {"": ""}, {"text": None}, [0] * 2000, ["a"] * 1001, "'", "' OR 1=1", "1; DROP TABLE documents",

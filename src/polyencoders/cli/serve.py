@@ -23,8 +23,11 @@ from polyencoders.cli.options import (
     RerankTop,
     RerankWeight,
     Shards,
+    UseWords,
+    WordsWeight,
     on_ray,
     reranker_of,
+    words_of,
 )
 from polyencoders.errors import DataError, MissingExtraError
 
@@ -50,17 +53,39 @@ def serve(
         list[str] | None, Option(help="Another model, whose ranking the page shows beside. Can be given several times.")
     ] = None,
     accept_documents_from: AcceptDocumentsFrom = None,
+    words: UseWords = False,
+    words_weight: WordsWeight = None,
     rerank: Rerank = None,
     rerank_top: RerankTop = None,
     rerank_weight: RerankWeight = None,
     rerank_budget: RerankBudget = None,
     page: Annotated[bool, Option(help="Whether there is a page at `/`.")] = True,
+    strict: Annotated[
+        bool,
+        Option("--strict", help="Refuse blank texts, half characters and unknown fields: otherwise `X-Notes` says so."),
+    ] = False,
+    traces: Annotated[
+        bool, Option("--traces", help="Send traces by OpenTelemetry, to where `OTEL_EXPORTER_OTLP_ENDPOINT` says.")
+    ] = False,
     host: Annotated[str, _access(help="The address to listen on; `0.0.0.0`: all of this machine.")] = "127.0.0.1",
     port: Annotated[int, _access(help="The port; 0: any that is free.", min=0, max=65535)] = 8080,
     key: Annotated[
         str | None,
         _access("--api-key", envvar=KEY, help="The key that requests must carry. In the environment `ps` hides it."),
     ] = None,
+    keys: Annotated[
+        Path | None, _access(help="A YAML file of keys with names, and limits of their own (docs/serving.md).")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        _access(
+            help="An origin whose pages may ask, such as `http://localhost:3000`; `*`: any. Can be given several times."
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, _access(help="A certificate, in PEM, to answer by HTTPS; goes with --tls-key.")
+    ] = None,
+    tls_key: Annotated[Path | None, _access(help="Its private key, in PEM.")] = None,
     allow_host: Annotated[
         list[str] | None, _access(help="A name by which this server is reached; `*`: any. Can be given several times.")
     ] = None,
@@ -70,8 +95,8 @@ def serve(
     max_documents: Annotated[int, _limit(help="The most documents of a request.", min=1)] = 1000,
     max_requests: Annotated[int, _limit(help="The most at once; more are told to come back.", min=1)] = 256,
     max_wait: Annotated[
-        float, _limit(help="The most seconds of work that wait for the model. More is told to come back.", min=0.1)
-    ] = 10.0,
+        float, _limit(help="Seconds in which what is let in is done. What cannot be is told to come back.", min=0.1)
+    ] = 60.0,
     ray: Ray = None,
     shards: Shards = None,
     replicas: Annotated[int | None, on_ray(help="Processes that hold the same shard. [default: 1]", min=1)] = None,
@@ -109,6 +134,12 @@ def serve(
         raise DataError("--accept-documents-from goes with a model and --index: the model that searches its documents")
     if rerank is not None and index is None:
         raise DataError("--rerank goes with --index: a reranker reads the best of a search")
+    if (words or words_weight is not None) and index is None:
+        raise DataError("--words goes with --index: words are looked for in its documents")
+    if (tls_cert is None) != (tls_key is None):
+        raise DataError("--tls-cert and --tls-key go together: a certificate, and its private key")
+    if tls_cert is not None and ray is not None:
+        raise DataError("--tls-cert is for a server on one machine: put a proxy before Ray Serve")
     key = key.strip() if key is not None else None  # a key read from a file ends with a line break
     if key == "":
         raise DataError("--api-key is empty; leave it out to ask for none")
@@ -116,7 +147,9 @@ def serve(
         import uvicorn  # noqa: F401
 
         from polyencoders.serving.app import Server
-        from polyencoders.serving.run import bound, log_as_json
+        from polyencoders.serving.keys import read_keys
+        from polyencoders.serving.origins import origin_of
+        from polyencoders.serving.run import bound, check_tls, log_as_json
         from polyencoders.serving.run import serve as answer
         from polyencoders.serving.settings import Limits, Settings
     except ImportError as error:
@@ -127,6 +160,7 @@ def serve(
         index=index,
         accept_documents_from=resolve_backbone(accept_documents_from) if accept_documents_from else None,
         compare=tuple(resolve_backbone(name) for name in compare or ()),
+        words=words_of(words, words_weight),
         rerank=reranker_of(rerank),
         rerank_top=rerank_top,
         rerank_weight=rerank_weight,
@@ -134,7 +168,13 @@ def serve(
         host=host,
         port=port,
         key=key,
+        keys=read_keys(keys) if keys is not None else (),
         hosts=tuple(allow_host or ()),
+        origins=tuple(map(origin_of, allow_origin or ())),
+        tls_certificate=tls_cert,
+        tls_key=tls_key,
+        strict=strict,
+        traces=traces,
         cache=cache,
         cache_bytes=cache_mb * 1_000_000,
         page=page,
@@ -143,6 +183,7 @@ def serve(
     if ray is not None:
         _serve_from(ray, settings, spread)
         return
+    check_tls(settings)
     at = bound(settings)
     console.print("[dim]… loading")
     gc.freeze()  # Modules stay: collecting them again and again made large requests four times slower to parse.
@@ -155,8 +196,9 @@ def serve(
 def _announce(settings: Settings, name: str, port: int, where: str = "") -> None:
     """Say where the server listens, and warn where anybody may ask."""
     what = "The page is at" if settings.page else "Listening at"
-    console.print(f"{what} [bold]http://{name}:{port}[/]{where}  (stop with Ctrl-C)")
-    if settings.key is None and settings.host not in _LOOPBACK:
+    scheme = "http" if settings.tls_certificate is None else "https"
+    console.print(f"{what} [bold]{scheme}://{name}:{port}[/]{where}  (stop with Ctrl-C)")
+    if settings.key is None and not settings.keys and settings.host not in _LOOPBACK:
         console.print(
             f"[yellow]Anyone who reaches {settings.host} may ask, and change the index: set {KEY} to ask for a key."
         )

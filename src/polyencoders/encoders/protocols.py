@@ -36,6 +36,16 @@ class Word(NamedTuple):
     special: bool  # Whether it is a token such as `[CLS]`, which stands for no word
 
 
+class Token(NamedTuple):
+    """A token of a text, as a model's tokeniser makes it."""
+
+    id: int
+    text: str  # What it stands for; its name, if it is special
+    start: int  # Where it begins in the text; 0, as `end`, for special tokens that the tokeniser adds
+    end: int
+    special: bool  # Whether it is a token such as `[CLS]`, which stands for no word
+
+
 class QueryReading(NamedTuple):
     """A query as a model reads it, and which words each of its codes is made of."""
 
@@ -68,8 +78,15 @@ class Scorer(Protocol):
     ) -> list[Vectors]:
         """Scores of each query with the documents of its own list: `q` arrays, as long as the lists."""
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens of a document that are read, special ones included; the rest is cut off. None: all."""
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, as many as are read. Any thread may call it."""
+
+    def tokens_of(self, texts: Sequence[str]) -> list[list[Token]]:
+        """All tokens of each text, special ones included, without a prompt. Any thread may call it."""
 
 
 class Encoder(Scorer, Protocol):

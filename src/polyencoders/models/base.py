@@ -18,6 +18,7 @@ from sentence_transformers.base.modules import Transformer
 from sentence_transformers.util import load_dir_path
 from torch import nn
 
+from polyencoders.encoders.protocols import Token
 from polyencoders.errors import ModelError
 from polyencoders.files import whole_directory
 from polyencoders.models.card import write_card
@@ -122,17 +123,36 @@ class SavedModel(BaseModel):
         prompts = {"prompts": self.prompts, "default_prompt_name": self.default_prompt_name}
         return {**self.saved_settings, **prompts, "versions": versions}
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Count the tokens of texts, as many as the model reads. Any thread may call it.
+    @property
+    def longest(self) -> int | None:
+        """Tokens of a document that are read, special ones included."""
+        return getattr(self, "document_length", None) or self.max_seq_length
 
-        A tokeniser must not be used by two threads at once, so this one is a copy that only counting uses.
-        """
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens of texts, as many as the model reads. Any thread may call it."""
         longest = self.max_seq_length
+        counted = self._tokenised(texts, truncation=longest is not None, max_length=longest)
+        return [len(ids) for ids in counted["input_ids"]]
+
+    def tokens_of(self, texts: Sequence[str]) -> list[list[Token]]:
+        """Return all tokens of each text, without a prompt. Any thread may call it."""
+        made = self._tokenised(texts, return_offsets_mapping=True)
+        special = set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
+        names = self.tokenizer.convert_ids_to_tokens
+        return [
+            [
+                Token(id, name if id in special else text[start:end], start, end, id in special)
+                for id, name, (start, end) in zip(ids, names(ids), places, strict=True)
+            ]
+            for text, ids, places in zip(texts, made["input_ids"], made["offset_mapping"], strict=True)
+        ]
+
+    def _tokenised(self, texts: Sequence[str], **how: Any) -> Any:
+        """Tokenise with a copy that nothing else uses: two threads must not use a tokeniser at once."""
         with _counting:
             if self._counter is None:
                 self._counter = copy.deepcopy(self.tokenizer)
-            counted = self._counter(list(texts), truncation=longest is not None, max_length=longest, verbose=False)
-        return [len(ids) for ids in counted["input_ids"]]
+            return self._counter(list(texts), verbose=False, **how)
 
     def card_properties(self) -> dict[str, Any]:
         """Return the rows of the model card's table."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.encoders.batches import batches
-from polyencoders.encoders.protocols import Advance, Fingerprints, QueryReading, Vectors, ignore
+from polyencoders.encoders.protocols import Advance, Fingerprints, QueryReading, Token, Vectors, ignore
 from polyencoders.encoders.queries import Query, check_document, join_turns, query_text
 from polyencoders.encoders.ranking import VectorRanking
 from polyencoders.encoders.reading import reading
@@ -98,9 +98,18 @@ class ExportedEncoder(VectorRanking):
         """Return a function that encodes documents."""
         return lambda texts: self.encode_documents(texts, bf16=bf16)
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens of a document that are read, special ones included."""
+        return self.document_length or self.manifest.max_length
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Count the tokens of each text, as many as are read."""
         return self.tokens.count(texts, self.manifest.max_length)
+
+    def tokens_of(self, texts: Sequence[str]) -> list[list[Token]]:
+        """Return all tokens of each text, without a prompt."""
+        return self.tokens.of(texts)
 
     def read_query(self, query: Query) -> QueryReading:
         """Encode a query, and keep which of its words each code is made of.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.encoders.batches import batches
-from polyencoders.encoders.protocols import Vectors
+from polyencoders.encoders.protocols import Token, Vectors
 from polyencoders.encoders.queries import DOCUMENT, PADDING, QUERY, Query, fit_pair, join_turns, query_text
 from polyencoders.encoders.ranking import PairRanking, distinct
 from polyencoders.runtime.graph import open_graph
@@ -61,9 +61,18 @@ class ExportedPairScorer(PairRanking):
             advance(len(places))
         return scores
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens of a document that are read, special ones included."""
+        return self.manifest.document_length or self.manifest.max_length
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Count the tokens of each text, as many as are read."""
         return self.tokens.count(texts, self.manifest.max_length)
+
+    def tokens_of(self, texts: Sequence[str]) -> list[list[Token]]:
+        """Return all tokens of each text, without a prompt."""
+        return self.tokens.of(texts)
 
     def _together(self, pairs: list[tuple[Query, str]]) -> tuple[list[int], Callable[[list[int]], Inputs]]:
         """One sequence for a pair, as the tokeniser joins them."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from polyencoders.encoders.protocols import Token
 from polyencoders.errors import ModelError
 
 
@@ -57,6 +58,16 @@ class Tokens:
         """Count the tokens of texts, special tokens included, up to the longest that is read."""
         found = [len(one) for one in self.tokenizer.encode_batch(list(texts))]
         return found if longest is None else [min(number, longest) for number in found]
+
+    def of(self, texts: Sequence[str]) -> list[list[Token]]:
+        """Return all tokens of each text, special ones included."""
+        return [
+            [
+                Token(id, name if id in self.special else text[start:end], start, end, id in self.special)
+                for id, name, (start, end) in zip(one.ids, one.tokens, one.offsets, strict=True)
+            ]
+            for text, one in zip(texts, self.tokenizer.encode_batch(list(texts)), strict=True)
+        ]
 
     def padded(self, rows: Sequence[Sequence[int]], value: int | None = None) -> NDArray[np.int64]:
         """Return `(b, t)` ids, filled up on the right."""

@@ -11,12 +11,13 @@ from starlette.types import Receive, Scope, Send
 
 from polyencoders import __version__
 from polyencoders.errors import IndexingError, ModelError
-from polyencoders.serving import errors
+from polyencoders.serving import errors, traces
 from polyencoders.serving.batching import BusyError
 from polyencoders.serving.limits import Limiter
 from polyencoders.serving.loaded import Current, OpenIndex, open_here
 from polyencoders.serving.metrics import Metrics, RequestLog
-from polyencoders.serving.routes import embeddings, explain, operations, rerank, search
+from polyencoders.serving.origins import Crossing, Origins
+from polyencoders.serving.routes import embed, explain, models, operations, rerank, root, score, search, tokenize
 from polyencoders.serving.settings import Settings
 
 logger = logging.getLogger("polyencoders.serving")
@@ -28,7 +29,10 @@ class Server:
     """The ASGI application. The constructor loads what is served; `open_index` opens the index with its model."""
 
     def __init__(self, settings: Settings, open_index: OpenIndex = open_here) -> None:
+        if settings.traces:
+            traces.start()
         metrics = Metrics()
+        self.settings = settings
         self._asked = self._reloading = False
         self.current = Current(settings, metrics.batch, open_index)
         self.api = FastAPI(
@@ -39,7 +43,7 @@ class Server:
             docs_url=None,  # its page loads scripts from elsewhere
             redoc_url=None,
         )
-        for part in (rerank, search, explain, embeddings, operations):
+        for part in (rerank, score, embed, root, search, explain, tokenize, models, operations):
             self.api.include_router(part.router)
         errors.install(self.api)
         if settings.page:
@@ -47,12 +51,14 @@ class Server:
 
             mount(self.api)
         limiter = Limiter(self.api, settings)
-        self._app = RequestLog(limiter, metrics)
+        self._app = RequestLog(Crossing(limiter, Origins(settings.origins)), metrics)
         state = self.api.state
         state.settings, state.current, state.metrics, state.limiter = settings, self.current, metrics, limiter
         state.stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") == "HEAD":  # as GET; who listens leaves the body out
+            scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send)
 
     @contextlib.asynccontextmanager

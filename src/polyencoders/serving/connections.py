@@ -41,7 +41,8 @@ class PromptProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock; close another connection if there are too many."""
-        transport.set_write_buffer_limits(high=0)  # `pause_writing` is called whenever anything is not taken at once
+        # `pause_writing` is called whenever anything is not taken at once; at 0, TLS would call it for nothing.
+        transport.set_write_buffer_limits(high=1)
         super().connection_made(cast(asyncio.Transport, LingeringTransport(transport, self)))
         self.silent_since = self.loop.time()
         self._keep_time()
@@ -57,8 +58,8 @@ class PromptProtocol(H11Protocol):
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Answer the request of a client that stops sending; close the connection if there is none."""
         waits = self.waits_for_answer and not self.cycle.more_body
-        if self.transport.is_closing() or not waits:
-            return None
+        if self.transport.is_closing() or not waits or self.transport.get_extra_info("ssl_object") is not None:
+            return None  # by TLS nobody stops only sending
         self._half_closed = True
         self._probe()
         return True

@@ -1,7 +1,7 @@
 """A model that many requests use at once, with each document encoded once."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,10 +10,16 @@ from numpy.typing import NDArray
 
 from polyencoders.encoders import DocumentCache, Encoder, PairScorer, Query, Vectors, distinct
 from polyencoders.encoders.calibration import Calibration
-from polyencoders.encoders.protocols import is_encoder, is_pair_scorer
+from polyencoders.encoders.protocols import Token, is_encoder, is_pair_scorer
 from polyencoders.scoring import score_all_pairs
 from polyencoders.serving.batching import Lane, Watch, Work, Worker, ignore, pace_of
 from polyencoders.serving.settings import Settings
+from polyencoders.serving.traces import span
+
+COUNTED = 200_000  # Texts whose number of tokens is kept
+AT_ONCE = 100_000  # Characters that are tokenised in one go, so that others need not wait long
+REST = 200
+"""Characters beyond what a model reads that cost as much as a token: they are tokenised, and cut off."""
 
 
 class Engine:
@@ -37,19 +43,26 @@ class Engine:
         self.cache: DocumentCache | None = None
         short: Work
         long: Work
+        self.codes = 0  # Vectors of a query; 0 for a model that reads pairs
         text = "How long does it take to read this? " * 8
+        tokens = model.count_tokens([text])[0]  # makes the tokeniser that counts, before another thread uses the model
         if is_encoder(model):
             self.cache = DocumentCache(model, settings.cache, settings.cache_bytes, settings.bf16)
             if before is not None and before.cache is not None:
                 self.cache.take_over(before.cache)
             read, cache = model.document_encoder(self.cache.bf16), self.cache
             short, long = model.encode_queries, lambda texts: cache.fill(texts, encode=read)
-            paces: dict[Lane, float] = {"short": pace_of(short, [text]), "long": pace_of(read, [text] * 8)}
+            self.codes = model.encode_queries([text]).shape[1]
+            paces: dict[Lane, float] = {
+                "short": pace_of(short, [text], tokens),
+                "long": pace_of(read, [text] * 8, 8 * tokens),
+            }
         else:
             assert is_pair_scorer(model)
             short = long = model.score_pairs
-            paces = {"long": pace_of(long, [(text, f"{number} {text}") for number in range(8)])}
-        model.count_tokens([""])  # makes the tokeniser that counts, before another thread uses the model
+            pairs = [(text, f"{number} {text}") for number in range(8)]
+            paces = {"long": pace_of(long, pairs, 16 * tokens)}
+        self._counted: dict[int, int] = {}
         self._counter = ThreadPoolExecutor(1, "tokens")
         self.worker = Worker(short, long, wait=settings.limits.wait, watch=watch, paces=paces)
 
@@ -80,7 +93,7 @@ class Engine:
 
     def encode_for_index(self, texts: list[str], done: Callable[[int], object]) -> Vectors:
         """Encode documents `(n, d)` for `Index.add`, which calls from another thread, in the model's own thread."""
-        vectors = self.worker.submit("long", texts).result()
+        vectors = self.worker.submit("long", texts, self._costs(texts)).result()
         done(len(texts))
         return vectors
 
@@ -88,10 +101,23 @@ class Engine:
         """Call a function in the model's thread."""
         return await asyncio.wrap_future(self.worker.call(function))
 
-    async def tokens(self, texts: Sequence[str]) -> int:
-        """Count the tokens of texts, as many as are read."""
-        counted = await asyncio.get_running_loop().run_in_executor(self._counter, self.model.count_tokens, list(texts))
-        return sum(counted)
+    async def tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the tokens of each text, as many as are read."""
+        counted: list[int] = []
+        for some in _slices(texts):
+            counted += await asyncio.get_running_loop().run_in_executor(self._counter, self._count, some)
+        return counted
+
+    async def tokens_of(self, texts: Sequence[str]) -> list[list[Token]]:
+        """Return all tokens of each text."""
+        found: list[list[Token]] = []
+        for some in _slices(texts):
+            found += await asyncio.get_running_loop().run_in_executor(self._counter, self.model.tokens_of, some)
+        return found
+
+    def score_pairs(self, pairs: Sequence[tuple[Query, str]]) -> Vectors:
+        """Score pairs in the model's own thread, called from another one."""
+        return self.worker.submit("long", list(pairs), self._costs(pairs)).result()
 
     def close(self) -> None:
         """Finish the work that waits, and release everything."""
@@ -101,4 +127,46 @@ class Engine:
             self.cache.close()
 
     async def _ask(self, lane: Lane, items: list[Any]) -> Vectors:
-        return await asyncio.wrap_future(self.worker.submit(lane, items))  # cancelled with the request
+        await self.tokens([text for item in items for text in _texts(item)])  # kept for `_costs`
+        with span("encode", lane=lane, texts=len(items)):
+            return await asyncio.wrap_future(self.worker.submit(lane, items, self._costs(items)))  # cancelled with it
+
+    def _count(self, texts: Sequence[str]) -> list[int]:
+        keys = [hash(text) for text in texts]
+        known = self._counted  # another thread may begin a new one
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        counted = self.model.count_tokens(list(missing.values())) if missing else []
+        known.update(zip(missing, counted, strict=True))
+        if len(known) > COUNTED:
+            self._counted = {}
+        return [known[key] for key in keys]
+
+    def _costs(self, items: Sequence[Any]) -> list[int]:
+        """Return what items cost, in tokens."""
+        texts = [_texts(item) for item in items]
+        read = iter(self._count([text for some in texts for text in some]))
+        return [sum(_cost(text, next(read)) for text in some) for some in texts]
+
+
+def _cost(text: str, read: int) -> int:
+    """Return what a text costs of which so many tokens are read, in tokens."""
+    return read + max(0, len(text) - 8 * read) // REST
+
+
+def _texts(item: Any) -> list[str]:
+    """Return the texts in an item: a text, the turns of a conversation, or a pair."""
+    return [item] if isinstance(item, str) else [text for part in item for text in _texts(part)]
+
+
+def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Yield texts a few at a time."""
+    some: list[str] = []
+    size = 0
+    for text in texts:
+        some.append(text)
+        size += len(text)
+        if size >= AT_ONCE:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some

@@ -1,25 +1,22 @@
-"""Decides who may ask, and how much: hosts, the key, the number of requests at once, the size and the time of a body.
+"""Decides who may ask, and how much: hosts, keys, the number of requests at once, the size and the time of a body.
 
 Plain ASGI around the whole application. Starlette has no such limits, and its check of hosts does not answer in the
 formats of our clients.
 """
 
 import asyncio
-import base64
-import binascii
-import hmac
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from polyencoders.serving.bodies import RefusedError, check_type, unpacked
 from polyencoders.serving.errors import refusal
-from polyencoders.serving.settings import Settings
+from polyencoders.serving.keys import Asker, Keys
+from polyencoders.serving.origins import LOOPBACK, Origins, alike
+from polyencoders.serving.settings import Key, Limits, Settings
 
-OPEN = ("/health", "/ready")
+OPEN = ("/health", "/ready", "/.well-known/live", "/.well-known/ready")
 """Answered without a key, and however busy the server is; so a body that comes with such a request is not read."""
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-Refused = tuple[int, str, dict[str, str]]  # Status, reason, and headers
 
 
 class Limiter:
@@ -30,9 +27,10 @@ class Limiter:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
-        # From the environment, bytes that are not UTF-8 come as surrogates.
-        self._key = settings.key.encode("utf-8", "surrogateescape") if settings.key is not None else None
+        keys = (*([Key("", settings.key)] if settings.key is not None else []), *settings.keys)
+        self._keys = Keys(keys, settings.limits)
         self._limits = settings.limits
+        self._origins = Origins(settings.origins)
         # A server bound to all addresses does not know its names unless they are given.
         everywhere = settings.host in ("", "0.0.0.0", "::") and not settings.hosts
         names = {name.lower() for name in (settings.host, *LOOPBACK, *settings.hosts)}
@@ -44,20 +42,24 @@ class Limiter:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refused = self._refused(scope)
-        if refused is not None:
-            await refusal(scope, *refused)(scope, receive, send)
+        try:
+            asker = self._let_in(scope)
+        except RefusedError as error:
+            await refusal(scope, *error.refused)(scope, receive, send)
             return
-        if scope["path"] in OPEN:
+        if asker is None:
             await self._run(scope, receive, send, b"")
             return
+        scope["limits"], scope["key"] = asker.limits, asker.name
         self.inside += 1
+        asker.inside += 1
         inside = True
         parts: list[bytes] = []
 
         def leave() -> None:
             nonlocal inside
             self.inside -= inside
+            asker.inside -= inside
             inside = False
 
         async def last(message: Message) -> None:
@@ -66,60 +68,85 @@ class Limiter:
             await send(message)
 
         try:
-            if await self._whole(scope, receive, last, parts):
-                await self._run(scope, receive, last, b"".join(parts))
+            body = await self._whole(scope, receive, parts, asker.limits)
+            if body is not None:
+                await self._run(scope, receive, last, body)
+        except RefusedError as error:
+            await refusal(scope, *error.refused)(scope, receive, last)
         finally:
             leave()
             self._held -= sum(map(len, parts))
 
-    def _refused(self, scope: Scope) -> Refused | None:
+    def _let_in(self, scope: Scope) -> Asker | None:
+        """Return who asks, None for what anybody may; raise a `RefusedError` if the request is not let in."""
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
         if self._hosts is not None and _name(host) not in self._hosts:
-            return 421, f"this server is not {_name(host)!r}: start it with --allow-host for that name", {}
+            raise RefusedError(421, f"this server is not {_name(host)!r}: start it with --allow-host for that name")
         # Also the origin "null" of a frame in a sandbox, which any page can make.
-        if headers.get("origin", f"http://{host}").lower() not in (f"http://{host}", f"https://{host}"):
-            return 403, "a page of another site asked: requests from browsers must come from this server's page", {}
+        origin = headers.get("origin")
+        own = (alike(f"http://{host}"), alike(f"https://{host}"))
+        if origin is not None and (alike(origin) or origin) not in own and not self._origins.allow(origin):
+            shown = origin[:80].encode("ascii", "replace").decode()
+            raise RefusedError(
+                403, f"a page of another site asked, {shown!r}: start the server with --allow-origin for that site"
+            )
         if scope["path"] in OPEN:
             return None
-        if self._key is not None and not _has_key(headers, self._key):
+        asker = self._keys.who(headers)
+        if asker is None:
             # A browser asks its user for it: any name, and the key as the password.
             challenge = 'Basic realm="polyencoders, the key is the password", charset="UTF-8"'
             reason = "the key is missing or wrong: send it as 'Authorization: Bearer KEY'"
-            return 401, reason, {"www-authenticate": challenge}
-        if self.inside >= self._limits.requests:
-            return 429, f"{self.inside} requests are in progress: come back in a second", {"retry-after": "1"}
-        length, most = headers.get("content-length", "0"), self._limits.body
+            raise RefusedError(401, reason, {"www-authenticate": challenge})
+        for inside, most in ((self.inside, self._limits.requests), (asker.inside, asker.limits.requests)):
+            if inside >= most:
+                reason = f"{inside} requests are in progress, the most is {most}: come back in a second"
+                raise RefusedError(429, reason, {"retry-after": "1"})
+        length, most = headers.get("content-length", "0"), asker.limits.body
         if length.isdecimal() and int(length) > most:
-            return 413, f"the body has {int(length):,} bytes, the most is {most:,}", {"connection": "close"}
-        return None
+            raise RefusedError(
+                413, f"the body has {int(length):,} bytes, the most is {most:,}", {"connection": "close"}
+            )
+        return asker
 
-    async def _whole(self, scope: Scope, receive: Receive, send: Send, parts: list[bytes]) -> bool:
-        """Read the body into `parts`; return whether it is complete, and neither too long nor too slow."""
+    async def _whole(self, scope: Scope, receive: Receive, parts: list[bytes], limits: Limits) -> bytes | None:
+        """Read the body into `parts`; return it, or None if the client has gone.
+
+        Raises a `RefusedError` if it is too long, too slow, or packed so that it cannot be read.
+        """
         size = 0
-        refused: Refused
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        return False
+                        return None
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     self._held += len(parts[-1])
-                    if size > self._limits.body:
-                        refused = 413, f"the body has more than {self._limits.body:,} bytes", {}
-                        break
-                    if self._held > max(self._limits.bodies, self._limits.body):
-                        refused = 429, "as much as fits into memory has come already", {"retry-after": "1"}
-                        break
+                    if size > limits.body:
+                        raise _closing(413, f"the body has more than {limits.body:,} bytes")
+                    self._check_memory()
                     if not message.get("more_body", False):
-                        return True
+                        break
         except TimeoutError:
-            refused = 408, f"the body did not arrive within {self._limits.body_seconds:g} s", {}
-        status, reason, more = refused
-        await refusal(scope, status, reason, {"connection": "close", **more})(scope, receive, send)
-        return False
+            raise _closing(408, f"the body did not arrive within {self._limits.body_seconds:g} s") from None
+        whole = b"".join(parts)
+        if scope["method"] == "POST":
+            check_type(scope, whole)
+            plain = unpacked(scope, whole, limits.body)
+            if plain is not whole:
+                parts.append(plain)
+                self._held += len(plain)
+                self._check_memory()
+            return plain
+        return whole
+
+    def _check_memory(self) -> None:
+        """Raise a `RefusedError` if all bodies in progress together are too large."""
+        if self._held > max(self._limits.bodies, self._limits.body):
+            raise _closing(429, "as much as fits into memory has come already", {"retry-after": "1"})
 
     async def _run(self, scope: Scope, receive: Receive, send: Send, body: bytes) -> None:
         """Run the application until it has answered or the client has gone."""
@@ -154,6 +181,11 @@ class Limiter:
             gone.cancel()
 
 
+def _closing(status: int, reason: str, headers: dict[str, str] | None = None) -> RefusedError:
+    """Return the refusal of a request of which more may come: its connection is closed."""
+    return RefusedError(status, reason, {"connection": "close", **(headers or {})})
+
+
 def _is_the_last(message: Message) -> bool:
     return message["type"] == "http.response.body" and not message.get("more_body", False)
 
@@ -170,14 +202,3 @@ def _name(host: str) -> str:
     ('localhost', '::1', 'example.org')
     """
     return host[1:].split("]")[0] if host.startswith("[") else host.rsplit(":", 1)[0]
-
-
-def _has_key(headers: Headers, key: bytes) -> bool:
-    scheme, _, rest = headers.get("authorization", "").partition(" ")
-    given = (rest.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")).encode("latin-1")
-    if scheme.lower() == "basic":
-        try:
-            given = base64.b64decode(rest.strip(), validate=True).partition(b":")[2]
-        except (binascii.Error, ValueError):
-            return False
-    return hmac.compare_digest(given, key)

@@ -1,11 +1,12 @@
 """The model and the index that are loaded, and their replacement while requests go on."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from polyencoders.encoders import Encoder, PairScorer, load
+from polyencoders.encoders import Encoder, PairScorer, Words, load
 from polyencoders.encoders.calibration import Calibration
 from polyencoders.encoders.protocols import is_encoder
 from polyencoders.errors import ModelError
@@ -34,10 +35,12 @@ class Served:
         library: Library | None = None,
         others: list[Engine] | None = None,
         reranking: Reranking | None = None,
+        words: bool | Words | None = None,
     ) -> None:
         self.engine = engine
         self.library = library
         self.reranking = reranking
+        self.words = words  # What words count where a request does not say; None: as the index was tuned
         self.others = others or []
         maker = library.index.maker if library is not None else None
         self.searching = [
@@ -47,6 +50,7 @@ class Served:
         ]
         """The others that can search the index, as they would make the same document vectors."""
         self.users = 0
+        self.since = int(time.time())  # When it was loaded
 
     @property
     def whole(self) -> bool:
@@ -83,7 +87,7 @@ class Served:
         if reranker is not None:
             engine_of_pairs = Engine(reranker.model, called(reranker.name), settings, watch=watch)
             reranking = Reranking(reranker, engine_of_pairs)
-        return cls(engine, library, [Engine(*other, settings) for other in compared], reranking)
+        return cls(engine, library, [Engine(*other, settings) for other in compared], reranking, settings.words)
 
     def close(self) -> None:
         """Release everything."""

@@ -13,6 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from polyencoders.serving.batching import Lane
 from polyencoders.serving.limits import Limiter
 from polyencoders.serving.loaded import Current
+from polyencoders.serving.notes import written_in
+from polyencoders.serving.traces import request_span
 
 logger = logging.getLogger("polyencoders.access")
 
@@ -42,6 +44,9 @@ class Metrics:
         made: dict[str, Any] = {"namespace": "polyencoders", "registry": self.registry}
         timed = {**made, "buckets": _SECONDS}
         self._requests = Counter("requests", "Requests answered.", ("route", "status"), **made)
+        self._by_key = Counter(
+            "requests_by_key", "Requests answered, by the name of the key.", ("key", "status"), **made
+        )
         self._seconds = Histogram("request_seconds", "From a request to its answer.", ("route",), **timed)
         self._texts = Counter("texts", "Texts (or pairs) that the model read, by kind of batch.", ("lane",), **made)
         self._batch_texts = Histogram("batch_texts", "Texts of a batch.", ("lane",), buckets=_BATCHES, **made)
@@ -55,8 +60,10 @@ class Metrics:
         self._batch_texts.labels(kind).observe(texts)
         self._batch_seconds.labels(kind).observe(seconds)
 
-    def request(self, route: str, status: int, seconds: float) -> None:
+    def request(self, route: str, status: int, seconds: float, key: str = "") -> None:
         """Count a request that was answered."""
+        if key:
+            self._by_key.labels(key, str(status)).inc()
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
@@ -107,17 +114,28 @@ class RequestLog:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message.setdefault("headers", [])
-                MutableHeaders(scope=message).append("x-request-id", request_id)
+                headers = MutableHeaders(scope=message)
+                headers.append("x-request-id", request_id)
+                if notes := written_in(scope):
+                    headers.append("x-notes", notes)
             await send(message)
 
-        try:
-            await self.app(scope, receive, noted)
-        finally:
-            seconds = time.perf_counter() - started
-            # Paths that clients make up must not become as many time series.
-            route = getattr(scope.get("route"), "path", None) or ("page" if status == 200 else "other")
-            status = status or 499  # the client went away
-            self._metrics.request(route, status, seconds)
-            client = (scope.get("client") or ("", 0))[0]
-            about = {"id": request_id, "method": scope["method"], "route": route, "status": status, "client": client}
-            logger.info("request", extra={**about, "ms": round(1000 * seconds, 1)})
+        with request_span(scope) as about:
+            try:
+                await self.app(scope, receive, noted)
+            finally:
+                seconds = time.perf_counter() - started
+                # Paths that clients make up must not become as many time series.
+                route = getattr(scope.get("route"), "path", None) or ("page" if status == 200 else "other")
+                status = status or 499  # the client went away
+                about.update(route=route, status=status)
+                self._say(scope, request_id, route, status, seconds)
+
+    def _say(self, scope: Scope, request_id: str, route: str, status: int, seconds: float) -> None:
+        key = scope.get("key", "")
+        self._metrics.request(route, status, seconds, key)
+        client = (scope.get("client") or ("", 0))[0]
+        about = {"id": request_id, "method": scope["method"], "route": route, "status": status, "client": client}
+        if key:
+            about["key"] = key
+        logger.info("request", extra={**about, "ms": round(1000 * seconds, 1)})

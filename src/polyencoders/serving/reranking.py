@@ -46,4 +46,4 @@ class _Pairs:
         self._engine = engine
 
     def score_pairs(self, pairs: Sequence[tuple[Query, str]], batch_size: int = 32) -> Vectors:
-        return self._engine.worker.submit("long", list(pairs)).result()
+        return self._engine.score_pairs(pairs)

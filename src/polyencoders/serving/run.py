@@ -3,11 +3,13 @@
 import logging
 import signal
 import socket
+import ssl
 import sys
 
 import uvicorn
 from pythonjsonlogger.json import JsonFormatter
 
+from polyencoders.errors import DataError
 from polyencoders.serving.app import Server
 from polyencoders.serving.connections import PromptProtocol
 from polyencoders.serving.settings import GRACE, KEEP_ALIVE, Settings
@@ -25,6 +27,17 @@ def bound(settings: Settings) -> socket.socket:
         taken.close()
         raise OSError(error.errno, f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
     return taken
+
+
+def check_tls(settings: Settings) -> None:
+    """Raise a DataError if the certificate or its key cannot be used, before minutes are spent on loading."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except OSError as error:  # SSLError is one
+        given = f"--tls-cert {settings.tls_certificate}, --tls-key {settings.tls_key}"
+        raise DataError(f"{given}: expected a certificate and its private key, in PEM ({error})") from None
 
 
 def serve(server: Server, at: socket.socket) -> None:
@@ -46,6 +59,8 @@ def configuration(server: Server) -> uvicorn.Config:
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
+        ssl_certfile=server.settings.tls_certificate,
+        ssl_keyfile=server.settings.tls_key,
     )
 
 

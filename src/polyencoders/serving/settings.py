@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from polyencoders.encoders import Words
+
 GRACE = 30  # Seconds that requests in progress have to finish when the server stops
 KEEP_ALIVE = 75
 """Seconds that a connection is kept for another request: longer than proxies do, which could otherwise use one just as
@@ -24,8 +26,18 @@ class Limits:
     turns: int = 200  # Turns of a conversation
     hits: int = 1_000  # Hits of a search
     requests: int = 256  # Requests in progress; 429 beyond
-    wait: float = 10.0  # Seconds of work that may wait for the model; 429 with `Retry-After` beyond
+    wait: float = 60.0
+    """Seconds in which whatever is admitted is done; 429 with `Retry-After` for what cannot be."""
     body_seconds: float = 10.0  # Seconds for a body to arrive; 408 beyond
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key, who has it, and limits of its own."""
+
+    name: str
+    secret: str = field(repr=False)
+    limits: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,8 @@ class Settings:
     accept_documents_from: str | None = None
     """The model that made the index, if `model` is another with the same document side."""
     compare: tuple[str, ...] = ()  # More models, whose rankings the page shows for comparison
+    words: bool | Words | None = None
+    """What the words of queries count in a search. None: as the index was tuned."""
     rerank: str | Literal[False] | None = None
     """A cross-encoder that reads the best hits of each search. None: what the index was tuned with; False: none."""
     rerank_top: int | None = None
@@ -46,6 +60,14 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     key: str | None = field(default=None, repr=False)  # Required for every request except those for health
+    keys: tuple[Key, ...] = ()  # More keys, with names and limits of their own
+    origins: tuple[str, ...] = ()
+    """Origins of pages that may ask from a browser, besides the server's own; `*`: any."""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    strict: bool = False
+    """Whether what could be mended or left unused is refused. A request may choose: `Prefer: handling=lenient`."""
+    traces: bool = False  # Whether traces are sent by OpenTelemetry, as its environment variables say
     hosts: tuple[str, ...] = ()
     """Host names that requests may use, besides those of the loopback; `*`: any. A page of another site that points its
     own name at this machine is refused."""

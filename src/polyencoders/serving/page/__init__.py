@@ -42,11 +42,13 @@ def _add_file(api: FastAPI, path: str, content: bytes, kind: str) -> None:
 
 async def about(served: ServedNow, limits: TheLimits) -> dict[str, Any]:
     """What the page says about the server, and queries to try."""
-    said = {"model": served.engine.name, "kind": kind_of(served.engine), "most_hits": limits.hits}
+    reader = served.reranking.engine.name if served.reranking is not None else None
+    said = {"model": served.engine.name, "kind": kind_of(served.engine), "most_hits": limits.hits, "reader": reader}
     if served.library is None:
         return {**said, "index": None, "examples": WITHOUT_INDEX}
     info, sample = await asyncio.to_thread(lambda library: (library.info(), library.index.sample(300)), served.library)
     texts = [text for one in sample if (text := one["text"]) and 12 <= len(text) <= 60 and "\n" not in text]
     texts.sort(key=lambda text: not re.search(r"[?？]\s*$", text))  # questions first
     index = {"name": served.library.name, "documents": len(served.library.index), "columns": ["text", *info.metadata]}
-    return {**said, "index": index, "examples": [*texts[:4], CONVERSATION]}
+    words = served.library.index.words(served.words) is not None  # Whether they count unless it is said otherwise
+    return {**said, "index": index, "words": words, "examples": [*texts[:4], CONVERSATION]}

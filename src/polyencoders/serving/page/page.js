@@ -16,7 +16,10 @@ const turns = at("#pe-turns textarea");
 const documents = at("#pe-documents textarea");
 const hits = at("#pe-options input[type=number]");
 const where = at("#pe-options input[type=text]");
+const words = at("#pe-words");
+const reader = at("#pe-reader input");
 const found = at("#pe-found");
+const spoken = at("#pe-status"); // what a screen reader says of an answer
 const chosen = (name) => at(`input[name=${name}]:checked`).value;
 const lines = (field) => field.value.split(/\r?\n/).map((line) => line.trim()).filter(Boolean);
 
@@ -86,7 +89,10 @@ function request(about) {
     k: hits.valueAsNumber,
     compare: chosen("view") === "models",
   };
-  if (about.index) return { ...asked, mode: chosen("mode"), where: where.value.trim() || null };
+  if (about.index) {
+    const counts = words.checked === about.words ? null : words.checked; // null: as the server was started
+    return { ...asked, mode: chosen("mode"), where: where.value.trim() || null, words: counts, rerank: reader.checked };
+  }
   if (!lines(documents).length) throw new Error("Type documents to rank, one a line.");
   return { ...asked, documents: lines(documents) };
 }
@@ -100,6 +106,7 @@ async function ask() {
   let shown;
   try {
     const asked = request(await about);
+    linkTo(asked.query);
     const answer = await fetchJson("explain", {
       method: "POST",
       headers: { "content-type": "application/json" },
@@ -114,6 +121,24 @@ async function ask() {
   if (mine.signal.aborted) return;
   found.replaceChildren(shown);
   found.removeAttribute("aria-busy");
+  spoken.textContent = shown.querySelector(".pe-facts, .pe-column p")?.textContent ?? "";
+}
+
+/** Puts the query into the page's address, so that a link brings it along: `?q=newest&before=a turn&before=the next`. */
+function linkTo(asked) {
+  const said = [asked].flat();
+  const link = new URLSearchParams([["q", said.at(-1)], ...said.slice(0, -1).map((turn) => ["before", turn])]);
+  history.replaceState(null, "", `?${link}`);
+}
+
+/** Asks what the page's address brings. */
+function askFromLink() {
+  const link = new URLSearchParams(location.search);
+  if (!link.get("q")) return;
+  turns.value = link.getAll("before").join("\n");
+  at("#pe-turns").open = turns.value !== "";
+  query.value = link.get("q");
+  ask();
 }
 
 // -- hits, and why ----------------------------------------------------------------------------------------------------
@@ -317,6 +342,12 @@ async function start() {
     const more = columns.length > 5 ? ", …" : "";
     at(".pe-where span").textContent = `Filter, in SQL, on ${columns.slice(0, 5).join(", ")}${more}`;
     document.querySelectorAll(".pe-index").forEach((part) => { part.hidden = false; });
+    words.checked = about.words;
+    at("#pe-reader").hidden = about.reader === null;
+    if (about.reader) {
+      at("#pe-reader span").textContent = `read by ${about.reader}`;
+      served.push(make("span", null, "the best read by ", make("b", null, about.reader)));
+    }
   } else {
     at("#pe-documents").hidden = false;
     at("#pe-ask button").textContent = "Rank";
@@ -338,6 +369,7 @@ function example(given) {
 }
 
 const about = start();
+about.then(askFromLink, () => null);
 about.catch((error) => found.replaceChildren(notice(error.message)));
 
 at("#pe-form").noValidate = true; // what is wrong is said in a sentence
@@ -350,6 +382,11 @@ query.addEventListener("keydown", (event) => {
   event.preventDefault();
   ask();
 });
-document.querySelectorAll("input[type=radio]").forEach((choice) => {
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest("input, textarea")) return;
+  event.preventDefault();
+  query.focus();
+});
+document.querySelectorAll("input[type=radio], input[type=checkbox]").forEach((choice) => {
   choice.addEventListener("change", () => query.value.trim() && ask());
 });

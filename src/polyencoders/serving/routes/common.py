@@ -1,35 +1,76 @@
-"""Used by all routes: what is served now, and checks of texts against the limits."""
+"""Used by all routes: a body as it is read, what is served now, and checks of texts against the limits."""
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Any
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Annotated, Any, ClassVar, Self
 
 from fastapi import Depends, Request
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from polyencoders.encoders.queries import Query
 from polyencoders.serving.errors import TooLargeError
 from polyencoders.serving.loaded import Served
+from polyencoders.serving.notes import Notes
 from polyencoders.serving.settings import Limits
 
 DEEPEST = 32  # Levels of a body, at most
+_HALF = re.compile("[\ud800-\udfff]")  # Half of a character, such as an emoji cut in two
+
+
+Path = tuple[str | int, ...]  # Where something stands in a body
 
 
 class Body(BaseModel):
-    """A request's body. Unknown fields are ignored, as other servers of the client may know them."""
+    """A request's body, as clients of many servers send it.
 
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+    Null is the same as nothing. Fields that are not known are kept apart: `read` says which they are.
+    """
 
-    @model_validator(mode="before")
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+    mends: ClassVar[bool] = False
+    """Whether half characters are replaced. Otherwise they are refused."""
+
+    _given: frozenset[str] = PrivateAttr(frozenset())
+    _mended: list[Path] = PrivateAttr(default_factory=list)
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _not_too_deep(cls, value: Any) -> Any:
-        # Which depth Python's reader of JSON refuses by itself depends on its version.
-        level = [value]
-        for _ in range(DEEPEST):
-            parts = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
-            level = [part for some in parts for part in some]
-            if not level:
-                return value
+    def _as_sent(cls, value: Any, read: Callable[[Any], Self]) -> Self:
+        if not isinstance(value, dict):
+            return read(value)
+        mended: list[Path] = []
+        value = {name: _whole(part, (name,), cls.mends, mended) for name, part in value.items() if part is not None}
+        made = read(value)
+        made._given, made._mended = frozenset(value), mended
+        return made
+
+    def has(self, *names: str) -> bool:
+        """Tell whether one of these fields was sent, under this name, and not as null."""
+        return not self._given.isdisjoint(names)
+
+    def read(self, notes: Notes) -> None:
+        """Say what was mended, and which fields are not known here and so change nothing."""
+        notes.say_of_each([".".join(map(str, path)) for path in self._mended], "half a character was replaced")
+        notes.say_of_each(sorted(self.model_extra or ()), "not known here, so not used")
+
+
+def _whole(value: Any, path: Path, mends: bool, mended: list[Path]) -> Any:
+    """Return a part of a body with half characters replaced; raise a `ValueError` if it is nested too deep."""
+    # Which depth Python's reader of JSON refuses by itself depends on its version.
+    if len(path) > DEEPEST:
         raise ValueError(f"nested deeper than {DEEPEST} levels")
+    if isinstance(value, list | dict):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        # Most parts are plain texts: they need no call.
+        made = {
+            name: part if isinstance(part, str) and part.isascii() else _whole(part, (*path, name), mends, mended)
+            for name, part in parts
+        }
+        return made if isinstance(value, dict) else list(made.values())
+    if mends and isinstance(value, str) and _HALF.search(value):
+        mended.append(path)
+        return _HALF.sub("\ufffd", value)
+    return value
 
 
 Text = Annotated[str, Field(min_length=1)]
@@ -45,8 +86,8 @@ async def served_now(request: Request) -> AsyncIterator[Served]:
 
 
 def limits_of(request: Request) -> Limits:
-    """Return the server's limits."""
-    limits: Limits = request.app.state.settings.limits
+    """Return the limits of whoever asks."""
+    limits: Limits = request.scope.get("limits") or request.app.state.settings.limits
     return limits
 
 
@@ -83,13 +124,14 @@ def check_length(name: str, text: str, limits: Limits) -> None:
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the error responses of a route for the OpenAPI document."""
     reasons = {
-        400: "Not JSON.",
+        400: "Not JSON, or not compressed as its header says.",
         401: "The key is missing or wrong.",
         403: "A page of another site asked.",
         404: "Not served here.",
         408: "The body did not arrive in time.",
         409: "What is served cannot be replaced.",
         413: "Too many, or too long, texts.",
+        415: "The content type is not JSON, or the body is compressed in a way that is not known here.",
         421: "Not a name of this server.",
         422: "Something in the body cannot be used; the message says what.",
         429: "Too much waits: come back after `Retry-After` seconds.",
@@ -97,7 +139,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         "`Retry-After` seconds.",
         507: "The index could not be written.",
     }
-    always = (400, 401, 403, 408, 413, 421, 422, 429)
+    always = (400, 401, 403, 408, 413, 415, 421, 422, 429)
     return {
         status: {"description": reasons[status], "content": {"application/json": {"schema": {"type": "object"}}}}
         for status in sorted({*always, *statuses})

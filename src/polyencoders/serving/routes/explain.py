@@ -16,9 +16,10 @@ from polyencoders.serving import explaining
 from polyencoders.serving.engine import Engine
 from polyencoders.serving.library import Library
 from polyencoders.serving.loaded import Served
+from polyencoders.serving.notes import TheNotes
 from polyencoders.serving.routes import common
 from polyencoders.serving.routes.common import ServedNow, Texts, TheLimits
-from polyencoders.serving.routes.search import SearchHit, SearchRequest, check_search, reranker_for, shown
+from polyencoders.serving.routes.search import SearchHit, SearchRequest, Stages, check_search, shown
 
 router = APIRouter(tags=["explain"], responses=common.errors(503))
 
@@ -78,9 +79,10 @@ class ExplainAnswer(BaseModel):
 
 
 @router.post("/explain")
-async def explain(request: ExplainRequest, served: ServedNow, limits: TheLimits) -> ExplainAnswer:
+async def explain(request: ExplainRequest, served: ServedNow, limits: TheLimits, notes: TheNotes) -> ExplainAnswer:
     """Rank documents, or search the index, and say why each hit has its score; or compare the server's models."""
     check_search(request, limits)
+    request.read(notes)
     common.check_texts("documents", request.documents or [], limits)
     engine = served.engine
     source: Library | list[ExplainedHit]
@@ -94,17 +96,17 @@ async def explain(request: ExplainRequest, served: ServedNow, limits: TheLimits)
     else:
         raise DataError("documents: give texts to rank; no index is served")
     if not request.compare:
-        ranking = await _rank(engine, request, source, request.k, reranked_by=served)
+        ranking = await _rank(engine, request, source, request.k, served, reranked=True)
         return ExplainAnswer(rankings=[ranking], reading=await _add_reasons(engine, request, source, ranking.hits))
 
     most = len(source) if isinstance(source, list) else max(request.k, CANDIDATES)
-    rankings = [await _rank(engine, request, source, most)]
+    rankings = [await _rank(engine, request, source, most, served)]
     if engine.model.architecture == "PolyEncoder" and getattr(engine.model, "m", 2) > 1:
-        rankings.append(await _rank(engine, request, source, request.k, averaged=True))
+        rankings.append(await _rank(engine, request, source, request.k, served, averaged=True))
     for other in served.others:  # one after the other: each time is a model's own
         can_search = isinstance(source, list) or other in served.searching
         theirs = source if can_search else [hit for hit in rankings[0].hits[:CANDIDATES] if hit.text]
-        rankings.append(await _rank(other, request, theirs, request.k))
+        rankings.append(await _rank(other, request, theirs, request.k, served))
     return ExplainAnswer(rankings=rankings)
 
 
@@ -125,8 +127,9 @@ async def _rank(
     request: ExplainRequest,
     source: Library | list[ExplainedHit],
     k: int,
+    served: Served,
     averaged: bool = False,
-    reranked_by: Served | None = None,
+    reranked: bool = False,
 ) -> Ranking:
     """Search an index, or rank documents; with the codes averaged into one vector, or reranked, if asked."""
     kind = "bi-encoder: the mean of the codes" if averaged else kind_of(engine)
@@ -146,18 +149,12 @@ async def _rank(
             codes = codes.sum(axis=1, keepdims=True) / np.float32(max(1, present_codes(codes).sum()))
         done("query")
     if not isinstance(source, list):
-        how = (request.where, request.mode, request.share, temperature)
-        reranker = reranker_for(request, reranked_by) if reranked_by is not None else None
-        depth = k if reranker is None else max(k, reranker.top)
-        words = source.index.words(request.words)
-        known = words is not None or not averaged
-        asked: dict[str, Any] = {"words": words or False, "texts": [request.query] if known else None}
-        (got,) = await asyncio.to_thread(source.index.search, codes, depth, *how, rerank=False, **asked)
+        stages = Stages.of(request.model_copy(update={"k": k}), served, source, rerank=reranked)
+        got = await stages.first(codes, temperature)
         done("search")
-        if reranker is not None and reranked_by is not None and reranked_by.reranking is not None:
-            calibration = source.index.calibration(reranker, words)
-            got = await reranked_by.reranking.rerank(got, request.query, k, reranker, calibration)
-            done(f"{got.read} read by {reranked_by.reranking.engine.name}")
+        if stages.reranking is not None:
+            got = await stages.second(got)
+            done(f"{got.read} read by {stages.reranking.engine.name}")
         ranking.looked_at, ranking.not_looked_at = got.looked_at, got.not_looked_at
         ranking.read = got.read
         ranking.certified, ranking.error = got.certified, got.error if math.isfinite(got.error) else None

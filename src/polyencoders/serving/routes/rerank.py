@@ -1,33 +1,93 @@
-"""Reranking, in the formats of Cohere and of text-embeddings-inference."""
+"""Reranking, by content and not by path: how a client names the documents decides what it reads of the answer.
+
+Cohere, Jina, Voyage, vLLM, Infinity and Weaviate send `documents`, text-embeddings-inference `texts`, NVIDIA `passages`
+and mixedbread `input`, each to any of `PATHS`.
+"""
 
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field
 
+from polyencoders.encoders.protocols import is_encoder
 from polyencoders.encoders.queries import Query
-from polyencoders.errors import DataError
 from polyencoders.serving.loaded import Served
+from polyencoders.serving.notes import Notes, TheNotes
 from polyencoders.serving.routes import common
-from polyencoders.serving.routes.common import Body, QueryText, ServedNow, Text, Texts, TheLimits
+from polyencoders.serving.routes.common import QueryText, ServedNow, Text, TheLimits
+from polyencoders.serving.routes.texts import AS_READ, Cutting, Items, OfTexts, say_blank, text_of
 from polyencoders.serving.settings import Limits
 
 router = APIRouter(tags=["rerank"], responses=common.errors())
 
+PATHS = ("/rerank", "/v1/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/v1/ranking")
+NAMES = ("documents", "texts", "passages", "input")
+"""What clients call the documents."""
+LOWEST = -100.0  # Score of a blank document, where scores are no cosines: its sigmoid is 0
+
 Positive = Annotated[int, Field(ge=1)]
 
 
-async def ranked(
-    served: Served, limits: Limits, query: Query, documents: list[str], top: int | None, name: str = "documents"
-) -> tuple[NDArray[np.float64], list[int]]:
-    """Return the scores of all documents, and the places of the `top` ones, best first; ties in the order given."""
+def _plain(query: Any) -> Any:
+    return query["text"] if isinstance(query, dict) and "text" in query else query
+
+
+class RerankRequest(OfTexts):
+    """Ranks documents for a query. The documents may also be called `texts`, `passages` or `input`."""
+
+    query: Annotated[QueryText, BeforeValidator(_plain)]
+    documents: Items = Field(validation_alias=AliasChoices(*NAMES))
+    top_n: Positive | None = Field(
+        None, validation_alias=AliasChoices("top_n", "top_k"), description="How many; also `top_k`."
+    )
+    return_documents: bool = Field(
+        False,
+        validation_alias=AliasChoices("return_documents", "return_text", "return_input"),
+        description="Whether the texts are in the answer; also `return_text`, `return_input`.",
+    )
+    raw_scores: bool = Field(False, description="The model's own scores, in place of ones between 0 and 1.")
+    rank_fields: Annotated[list[Text], Field(fail_fast=True)] = Field(
+        [], description="Which fields of documents that are objects are read; without them their `text`."
+    )
+
+    @property
+    def name(self) -> str:
+        """What the client calls the documents."""
+        return next(name for name in NAMES if self.has(name))
+
+
+async def scored(
+    served: Served,
+    limits: Limits,
+    notes: Notes,
+    query: Query,
+    texts: list[str],
+    name: str = "documents",
+    cutting: Cutting = AS_READ,
+) -> NDArray[np.float64]:
+    """Return the model's scores of texts for a query, `(n,)`. Blank ones get a score below all others."""
     common.check_query(query, limits)
-    common.check_texts(name, documents, limits)
-    scores = await served.engine.scores(query, documents)
-    return scores, np.argsort(-scores, kind="stable")[:top].tolist()
+    common.check_texts(name, texts, limits)
+    blank = say_blank(name, texts, notes, "so it gets the lowest score")
+    engine = served.engine
+    beside = 0 if is_encoder(engine.model) else sum(await engine.tokens(turns_of(query)))
+    texts = await cutting.cut(name, texts, engine, beside)
+    read = np.setdiff1d(np.arange(len(texts)), blank)
+    scores = np.full(len(texts), -1.0 if engine.model.cosine else LOWEST)
+    scores[read] = await engine.scores(query, [texts[place] for place in read])
+    scores[blank] = np.minimum(scores[blank], scores.min())
+    return scores
+
+
+def turns_of(query: Query) -> list[str]:
+    """Return the turns of a query; a text is one."""
+    return [query] if isinstance(query, str) else list(query)
 
 
 def relevance(served: Served, scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -42,115 +102,87 @@ def relevance(served: Served, scores: NDArray[np.float64]) -> NDArray[np.float64
     return np.asarray(1 / (1 + np.exp(-np.clip(scores, -500, 500))))
 
 
-# -- Cohere ------------------------------------------------------------------------------------------------------------
+# -- what each client reads --------------------------------------------------------------------------------------------
 
 
-class CohereRequest(Body):
-    """`POST /v2/rerank`."""
+@dataclass(frozen=True)
+class Ranked:
+    """A ranking, and what an answer says of it."""
 
-    query: QueryText
-    documents: Texts
-    model: str = Field("", description="Any name: there is one model here.")
-    top_n: Positive | None = None
-    max_tokens_per_doc: Positive | None = Field(None, description="Not used: the model cuts at its own length.")
-    return_documents: bool = False
+    request: RerankRequest
+    texts: list[str]
+    best: list[int]  # Places of the documents that are shown, best first
+    raw: NDArray[np.float64]
+    shown: NDArray[np.float64]
+    tokens: int
+    model: str
+    notes: Notes
+    version: str  # Of Cohere's API: "1" or "2"
+
+    def rows(self, score: str, text: str, wrapped: bool = False, raw: bool = False) -> list[dict[str, Any]]:
+        """Return the best documents under the names that a client has for a score and a text."""
+        scores = self.raw if raw else self.shown
+        rows: list[dict[str, Any]] = [{"index": place, score: float(scores[place])} for place in self.best]
+        if self.request.return_documents:
+            for row in rows:
+                found = self.texts[row["index"]]
+                row[text] = {"text": found} if wrapped else found
+        return rows
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Tokens that were read."""
+        return {"prompt_tokens": self.tokens, "completion_tokens": 0, "total_tokens": self.tokens}
 
 
-class CohereDocument(BaseModel):
-    """A document."""
+class UsageOfTokens(BaseModel):
+    """Tokens that were read."""
 
-    text: str
+    prompt_tokens: int
+    completion_tokens: int = 0
+    total_tokens: int
 
 
-class CohereResult(BaseModel):
+class Result(BaseModel):
     """A document's place in the request, and its relevance between 0 and 1."""
 
     index: int
     relevance_score: float
-    document: CohereDocument | None = None
+    document: Any = Field(None, description='With `return_documents`: `{"text": ...}` in `results`, a text in `data`.')
 
 
-class CohereAnswer(BaseModel):
-    """The best documents, best first."""
+class RerankAnswer(BaseModel):
+    """The best documents, best first, for clients that send `documents`."""
 
     id: str
-    results: list[CohereResult]
-    meta: dict[str, Any]
-
-
-class CohereRequestV1(CohereRequest):
-    """`POST /v1/rerank`: documents may be objects."""
-
-    documents: Annotated[  # type: ignore[assignment]
-        list[Text | dict[str, Any]],
-        Field(min_length=1, fail_fast=True, description="Texts; or objects, whose `text`, or `rank_fields`, are read."),
-    ]
-    rank_fields: Annotated[list[Text], Field(fail_fast=True)] | None = None
-
-
-@router.post("/v2/rerank", summary="As Cohere's API, version 2", response_model_exclude_none=True)
-async def cohere(request: CohereRequest, served: ServedNow, limits: TheLimits) -> CohereAnswer:
-    """Ranks documents for a query; called by `cohere.ClientV2.rerank`."""
-    return await _cohere(request, request.documents, "2", served, limits)
-
-
-@router.post("/v1/rerank", summary="As Cohere's API, version 1", response_model_exclude_none=True)
-async def cohere_v1(request: CohereRequestV1, served: ServedNow, limits: TheLimits) -> CohereAnswer:
-    """Ranks documents for a query; called by `cohere.Client.rerank`."""
-    common.check_texts("rank_fields", request.rank_fields or [], limits)
-    fields = list(dict.fromkeys(request.rank_fields or []))
-    texts = [_text(place, document, fields) for place, document in enumerate(request.documents)]
-    return await _cohere(request, texts, "1", served, limits)
-
-
-async def _cohere(
-    request: CohereRequest, documents: list[str], version: str, served: Served, limits: Limits
-) -> CohereAnswer:
-    scores, best = await ranked(served, limits, request.query, documents, request.top_n)
-    shown = relevance(served, scores)
-    return CohereAnswer(
-        id=str(uuid.uuid4()),
-        results=[
-            CohereResult(
-                index=place,
-                relevance_score=float(shown[place]),
-                document=CohereDocument(text=documents[place]) if request.return_documents else None,
-            )
-            for place in best
-        ],
-        meta={"api_version": {"version": version}, "billed_units": {"search_units": 1}},
+    object: str
+    model: str
+    results: list[Result] = Field(description="Read by clients of Cohere, Jina, vLLM and Infinity.")
+    data: list[Result] = Field(description="The same, read by clients of Voyage.")
+    meta: dict[str, Any] = Field(description="Cohere's: the version of the API, and `warnings`.")
+    usage: UsageOfTokens
+    scores: list[dict[str, Any]] | None = Field(
+        None, description="Weaviate's: each document with its score, in the order given. For requests as its own."
     )
 
 
-def _text(place: int, document: str | dict[str, Any], fields: list[str]) -> str:
-    """Return the text of a document, which may be an object."""
-    if isinstance(document, str):
-        return document
-    if fields:
-        text = "\n".join(f"{name}: {document[name]}" for name in fields if name in document)
-    else:
-        text = document.get("text", "")
-    if not isinstance(text, str) or not text:
-        wanted = f"any of the rank_fields {', '.join(fields)}" if fields else "a `text`, and rank_fields are not given"
-        raise DataError(f"documents.{place}: the object lacks {wanted}")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"documents.{place}: a lone surrogate: expected text that can be written") from None
-    return text
-
-
-# -- text-embeddings-inference -----------------------------------------------------------------------------------------
-
-
-class TeiRequest(Body):
-    """`POST /rerank`."""
-
-    query: QueryText
-    texts: Texts
-    raw_scores: bool = Field(False, description="The model's own scores, in place of ones between 0 and 1.")
-    return_text: bool = False
-    truncate: bool = Field(True, description="Not used: what is too long is always cut.")
+def _general(ranked: Ranked) -> dict[str, Any]:
+    meta: dict[str, Any] = {"api_version": {"version": ranked.version}, "billed_units": {"search_units": 1}}
+    if ranked.notes:
+        meta["warnings"] = list(ranked.notes)
+    answer = {
+        "id": str(uuid.uuid4()),
+        "object": "rerank",
+        "model": ranked.model,
+        "results": ranked.rows("relevance_score", "document", wrapped=True),
+        "data": ranked.rows("relevance_score", "document"),
+        "meta": meta,
+        "usage": ranked.usage,
+    }
+    if ranked.request.model_fields_set == {"query", "documents"}:  # as Weaviate asks: it names no model
+        pairs = zip(ranked.texts, ranked.shown.tolist(), strict=True)
+        answer["scores"] = [{"document": text, "score": score} for text, score in pairs]
+    return answer
 
 
 class TeiRank(BaseModel):
@@ -161,12 +193,58 @@ class TeiRank(BaseModel):
     text: str | None = None
 
 
-@router.post("/rerank", summary="As text-embeddings-inference", response_model_exclude_none=True)
-async def tei(request: TeiRequest, served: ServedNow, limits: TheLimits) -> list[TeiRank]:
-    """Ranks texts for a query, best first."""
-    scores, best = await ranked(served, limits, request.query, request.texts, None, "texts")
-    shown = scores if request.raw_scores else relevance(served, scores)
-    return [
-        TeiRank(index=place, score=float(shown[place]), text=request.texts[place] if request.return_text else None)
-        for place in best
-    ]
+def _tei(ranked: Ranked) -> list[dict[str, Any]]:
+    return ranked.rows("score", "text", raw=ranked.request.raw_scores)
+
+
+def _nvidia(ranked: Ranked) -> dict[str, Any]:
+    return {"rankings": ranked.rows("logit", "text", raw=True), "usage": ranked.usage}
+
+
+def _mixedbread(ranked: Ranked) -> dict[str, Any]:
+    rows = [{**row, "object": "rank_result"} for row in ranked.rows("score", "input")]
+    more = {"top_k": len(rows), "return_input": ranked.request.return_documents}
+    return {"object": "list", "model": ranked.model, "data": rows, "usage": ranked.usage, **more}
+
+
+ANSWERS: dict[str, Callable[[Ranked], Any]] = {
+    "documents": _general,
+    "texts": _tei,
+    "passages": _nvidia,
+    "input": _mixedbread,
+}
+"""By what the client calls the documents."""
+
+
+async def rerank(
+    body: RerankRequest, request: Request, served: ServedNow, limits: TheLimits, notes: TheNotes
+) -> JSONResponse:
+    """Ranks documents for a query, best first; equal scores in the order given.
+
+    Documents called `documents` are answered as by Cohere, Jina and Voyage together, `texts` by a list as from
+    text-embeddings-inference, `passages` as by NVIDIA, and `input` as by mixedbread.
+    """
+    body.read(notes)
+    common.check_texts("rank_fields", body.rank_fields, limits)
+    fields = list(dict.fromkeys(body.rank_fields))
+    texts = [text_of(item, f"{body.name}.{place}", fields) for place, item in enumerate(body.documents)]
+    raw = await scored(served, limits, notes, body.query, texts, body.name, body.cutting())
+    shown = raw if body.raw_scores else relevance(served, raw)
+    ranked = Ranked(
+        body,
+        texts,
+        np.argsort(-raw, kind="stable")[: body.top_n].tolist(),
+        raw,
+        shown,
+        sum(await served.engine.tokens([*turns_of(body.query), *texts])),
+        served.engine.name,
+        notes,
+        request.url.path[2] if request.url.path.startswith(("/v1", "/v2")) else "2",
+    )
+    return JSONResponse(ANSWERS[body.name](ranked))
+
+
+for _path in PATHS:
+    router.add_api_route(
+        _path, rerank, methods=["POST"], response_model=RerankAnswer | list[TeiRank] | dict[str, Any], name=_path[1:]
+    )

@@ -3,20 +3,25 @@
 import asyncio
 import math
 import time
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from polyencoders.encoders import Reranker
-from polyencoders.index import IndexHit
+from polyencoders.encoders import Reranker, Vectors, Words
+from polyencoders.encoders.calibration import Calibration
+from polyencoders.index import Answer, IndexHit
 from polyencoders.index.reranking import at_least
 from polyencoders.serving.errors import TooLargeError
 from polyencoders.serving.library import Library
 from polyencoders.serving.loaded import Served
+from polyencoders.serving.notes import TheNotes
+from polyencoders.serving.reranking import Reranking
 from polyencoders.serving.routes import common
 from polyencoders.serving.routes.common import Body, QueryText, ServedNow, Text, TheLimits, check_length, check_texts
 from polyencoders.serving.settings import Limits
+from polyencoders.serving.traces import span
 
 router = APIRouter(tags=["index"], responses=common.errors(404, 503))
 
@@ -97,23 +102,19 @@ class SearchAnswer(BaseModel):
 
 
 @router.post("/search")
-async def search(request: SearchRequest, served: ServedNow, limits: TheLimits) -> SearchAnswer:
+async def search(request: SearchRequest, served: ServedNow, limits: TheLimits, notes: TheNotes) -> SearchAnswer:
     """Returns the best documents of the index for a query."""
-    index = _library(served).index
+    library = _library(served)
     check_search(request, limits)
-    reranker = reranker_for(request, served)
-    words = index.words(request.words)
-    calibration = index.calibration(reranker, words, request.min_probability)
-    depth = request.k if reranker is None else max(request.k, reranker.top)
+    request.read(notes)
+    asked = Stages.of(request, served, library)
+    asked.check()
     started = time.perf_counter()
     codes = await served.engine.query_vectors([request.query])
     encoded = time.perf_counter()
-    how = (request.where, request.mode, request.share)
-    asked: dict[str, Any] = {"words": words or False, "texts": [request.query]}
-    (answer,) = await asyncio.to_thread(index.search, codes, depth, *how, rerank=False, **asked)
+    answer = await asked.first(codes)
     searched = time.perf_counter()
-    if reranker is not None and served.reranking is not None:
-        answer = await served.reranking.rerank(answer, request.query, request.k, reranker, calibration)
+    answer = await asked.second(answer)
     if request.min_probability is not None:
         answer = at_least(answer, request.min_probability)
     return SearchAnswer(
@@ -139,11 +140,50 @@ def check_search(request: SearchRequest, limits: Limits) -> None:
     check_length("where", request.where or "", limits)
 
 
-def reranker_for(request: SearchRequest, served: Served) -> Reranker | None:
-    """Return the reranker with the settings of a request; None without one."""
-    if served.reranking is None or not request.rerank:
-        return None
-    return served.reranking.reranker.but(top=request.rerank_top, budget=request.rerank_budget)
+@dataclass(frozen=True)
+class Stages:
+    """The two stages of a search: by vectors and words, and by the reranker where there is one."""
+
+    request: SearchRequest
+    library: Library
+    reranking: Reranking | None
+    reranker: Reranker | None  # With the settings of the request
+    words: Words | None
+
+    @classmethod
+    def of(cls, request: SearchRequest, served: Served, library: Library, rerank: bool = True) -> "Stages":
+        """Return what a request asks for; without a reranker if it is not to `rerank`."""
+        reranking = served.reranking if rerank and request.rerank else None
+        top, budget = request.rerank_top, request.rerank_budget
+        reranker = reranking.reranker.but(top=top, budget=budget) if reranking is not None else None
+        words = request.words if request.words is not None else served.words
+        return cls(request, library, reranking, reranker, library.index.words(words))
+
+    def check(self) -> Calibration | None:
+        """Return what makes probabilities; IndexingError where they are asked for and not known."""
+        return self.library.index.calibration(self.reranker, self.words, self.request.min_probability)
+
+    async def first(self, codes: Vectors, temperature: float | None = None) -> Answer:
+        """Search by query codes `(1, m, d)`, and by words."""
+        request = self.request
+        depth = request.k if self.reranker is None else max(request.k, self.reranker.top)
+        with span("search", mode=request.mode, k=depth):
+            (answer,) = await asyncio.to_thread(
+                self.library.index.search,
+                *(codes, depth, request.where, request.mode, request.share, temperature),
+                words=self.words or False,
+                texts=[request.query],
+                rerank=False,
+            )
+        found: Answer = answer
+        return found
+
+    async def second(self, answer: Answer) -> Answer:
+        """Have the reranker read the best."""
+        if self.reranker is None or self.reranking is None:
+            return answer
+        with span("rerank", top=self.reranker.top):
+            return await self.reranking.rerank(answer, self.request.query, self.request.k, self.reranker, self.check())
 
 
 def _usable(value: Any, depth: int = 0) -> Any:
@@ -185,8 +225,9 @@ class AddAnswer(BaseModel):
 
 
 @router.post("/documents", responses=common.errors(404, 503, 507))
-async def add(request: AddRequest, served: ServedNow, limits: TheLimits) -> AddAnswer:
+async def add(request: AddRequest, served: ServedNow, limits: TheLimits, notes: TheNotes) -> AddAnswer:
     """Adds documents, or replaces those with the same ids. When it answers, they are on disk and are found."""
+    request.read(notes)
     library = _library(served)
     check_texts("documents", [document.text for document in request.documents], limits)
     names = {name for document in request.documents for name in document.model_extra or ()}
@@ -218,8 +259,9 @@ class DeleteAnswer(BaseModel):
 
 
 @router.post("/documents/delete", responses=common.errors(404, 503, 507))
-async def delete(request: DeleteRequest, served: ServedNow, limits: TheLimits) -> DeleteAnswer:
+async def delete(request: DeleteRequest, served: ServedNow, limits: TheLimits, notes: TheNotes) -> DeleteAnswer:
     """Deletes documents by id or by a condition. Ids that are not there are ignored."""
+    request.read(notes)
     library = _library(served)
     check_texts("ids", request.ids or [], limits)
     check_length("where", request.where or "", limits)
