@@ -3,11 +3,12 @@
 import shutil
 import ssl
 import subprocess
+import sys
 
 import httpx
 import pytest
 
-from polyencoders.errors import DataError
+from polyencoders.errors import DataError, MissingExtraError
 from polyencoders.serving import traces
 from polyencoders.serving.run import check_tls
 from polyencoders.serving.settings import Settings
@@ -43,6 +44,12 @@ def test_a_request_is_a_span_in_the_clients_trace(shared_searching, spans):
     }
     assert {found[name].parent.span_id for name in ("encode", "search")} == {whole.context.span_id}
     assert not any("private" in one.to_json() for one in found.values())
+
+
+def test_without_opentelemetry_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    with pytest.raises(MissingExtraError, match=r"polyencoders\[traces\]"):
+        traces.start()
 
 
 @pytest.fixture(scope="module")

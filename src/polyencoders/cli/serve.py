@@ -96,7 +96,7 @@ def serve(
     max_requests: Annotated[int, _limit(help="The most at once; more are told to come back.", min=1)] = 256,
     max_wait: Annotated[
         float, _limit(help="Seconds in which what is let in is done. What cannot be is told to come back.", min=0.1)
-    ] = 60.0,
+    ] = 120.0,
     ray: Ray = None,
     shards: Shards = None,
     replicas: Annotated[int | None, on_ray(help="Processes that hold the same shard. [default: 1]", min=1)] = None,

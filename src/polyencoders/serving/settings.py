@@ -26,7 +26,7 @@ class Limits:
     turns: int = 200  # Turns of a conversation
     hits: int = 1_000  # Hits of a search
     requests: int = 256  # Requests in progress; 429 beyond
-    wait: float = 60.0
+    wait: float = 120.0
     """Seconds in which whatever is admitted is done; 429 with `Retry-After` for what cannot be."""
     body_seconds: float = 10.0  # Seconds for a body to arrive; 408 beyond
 
