@@ -14,10 +14,11 @@ __version__ = "0.1.0"
 
 ENGINES = (
     ("export.json", "polyencoders.runtime.loading:load_model"),
+    ("onnx/export.json", "polyencoders.runtime.loading:load_model"),
     ("", "polyencoders.models.loading:load_model"),
 )
-"""Who computes a model: a file in its directory that marks it, and what loads it. `polyencoders.load` takes the first
-that fits. This is the one place that knows every engine."""
+"""Who computes a model: a file in its directory that marks it, and what loads the folder of that file.
+`polyencoders.load` takes the first that fits. This is the one place that knows every engine."""
 
 __all__ = [
     "ArcII",

@@ -81,4 +81,6 @@ def test_a_card_that_came_with_the_model_stays_until_it_is_trained(tmp_path, bui
 
 def test_the_backbones_own_card_is_not_taken_over(tmp_path, backbone):
     assert "all-MiniLM" in (Path(backbone) / "README.md").read_text(encoding="utf-8")
-    assert "## Usage\n\n```bash\npip install polyencoders" in saved_card(PolyEncoder(backbone), tmp_path / "model")
+    assert '## Usage\n\n```bash\npip install "polyencoders[train]"' in saved_card(
+        PolyEncoder(backbone), tmp_path / "model"
+    )

@@ -64,6 +64,7 @@ def evaluate(
     rerank_weight: RerankWeight = None,
     seed: Seed = 0,
     output: Annotated[Path | None, Option(help="Also write the report to this file, as JSON.")] = None,
+    card: Annotated[bool, Option("--card", help="Also put the results on the model's card, README.md.")] = False,
 ) -> None:
     """Measure how well a model ranks, with 95% intervals. Ties count against it.
 
@@ -105,6 +106,8 @@ def evaluate(
     if output is not None:
         with whole_file(output) as scratch:
             scratch.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
+    if card:
+        evaluation.put_results(model, Path(data).name, report)
 
 
 def task_of(examples: "list[Example]", corpus: Sequence[str], protocol: str, candidates: int, seed: int) -> "Task":

@@ -21,8 +21,8 @@ def load(path: str | os.PathLike[str], **arguments: Any) -> Encoder | PairScorer
     Parameters
     ----------
     path
-        A model directory, an exported one, or the name of either on the hub. A plain backbone is a `BiEncoder` as it
-        comes, a plain reranker a `CrossEncoder`.
+        A model directory, an exported one, or the name of either on the hub. Graphs in its folder `onnx` are taken
+        before its weights. A plain backbone is a `BiEncoder` as it comes, a plain reranker a `CrossEncoder`.
     **arguments
         For PyTorch those of the architecture's class: `device`, `token`, `revision`, ... For an exported model only
         those that say where on the hub it is.
@@ -58,9 +58,12 @@ def load(path: str | os.PathLike[str], **arguments: Any) -> Encoder | PairScorer
 
 
 def _place(name: str, marker: str, arguments: Mapping[str, Any]) -> str | None:
-    """Where a model is if it has the marker: its directory, or a copy of what a hub has under its name."""
-    if not marker or (Path(name) / marker).exists():
+    """Where a model is if it has the marker: the folder that holds it, or a copy of what a hub has under its name."""
+    if not marker:
         return name
+    inside = Path(marker).parent.name  # "" for the directory itself
+    if (Path(name) / marker).exists():
+        return str(Path(name, inside)) if inside else name
     if Path(name).exists():
         return None
     from huggingface_hub import hf_hub_download, snapshot_download
@@ -72,7 +75,8 @@ def _place(name: str, marker: str, arguments: Mapping[str, Any]) -> str | None:
         hf_hub_download(name, marker, **hub)
     except (EntryNotFoundError, OSError, ValueError):  # no such file, model or hub: what loads next says more
         return None
-    return str(snapshot_download(name, **hub))
+    copied = snapshot_download(name, allow_patterns=[f"{inside}/*"] if inside else None, **hub)
+    return str(Path(copied, inside))
 
 
 def checked_name(path: str | os.PathLike[str]) -> str:

@@ -3,6 +3,7 @@
 Works with any model that scores lists, or encodes queries and documents.
 """
 
+from polyencoders.evaluation.card import put_results
 from polyencoders.evaluation.evaluate import Report, evaluate
 from polyencoders.evaluation.intervals import Interval, bootstrap_interval, paired_difference
 from polyencoders.evaluation.metrics import measure_ranks, pessimistic_ranks
@@ -33,6 +34,7 @@ __all__ = [
     "measure_ranks",
     "paired_difference",
     "pessimistic_ranks",
+    "put_results",
     "rank_task",
     "sampled_candidates",
     "shared_candidates",

@@ -287,7 +287,8 @@ def _write_card(model: Any, folder: Path, manifest: Manifest, difference: float,
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     text = f"""---
 library_name: polyencoders
-tags: [polyencoders, onnx]
+pipeline_tag: text-ranking
+tags: [polyencoders, onnx, text-ranking]
 ---
 
 # A {manifest.architecture}, exported by polyencoders
@@ -304,5 +305,8 @@ print(model.rank("it does not start", ["Hold the power button for ten seconds.",
 | | |
 |---|---|
 {table}
+
+<!-- results:begin -->
+<!-- results:end -->
 """
     (folder / "README.md").write_text(text, encoding="utf-8")
