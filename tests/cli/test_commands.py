@@ -153,7 +153,7 @@ def test_compare_goes_on_where_it_stopped(run: Run, pairs: Path, tiny_backbone: 
 
 
 def test_compare_has_cross_warm_by_default() -> None:
-    """The README's table and the changelog say so. The command and the library have one default."""
+    """The documentation and the changelog say so. The command and the library have one default."""
     assert compare.Plan.architectures == ("bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "cross-warm")
     assert inspect.signature(compare.compare).parameters["architectures"].default.split(",") == [
         *compare.Plan.architectures

@@ -44,7 +44,7 @@ def run(output: Path, train_examples: int = 6_000, steps: int = 1_000, test_quer
     from transformers import set_seed
 
     from polyencoders.cli.training_progress import TrainingProgress
-    from polyencoders.data import chitchat
+    from polyencoders.data import chitchat, write_jsonl
     from polyencoders.evaluation import evaluate, sampled_candidates
     from polyencoders.index import Index
     from polyencoders.training import TrainingOptions, train
@@ -94,8 +94,11 @@ def run(output: Path, train_examples: int = 6_000, steps: int = 1_000, test_quer
     exported = output.with_name(f"{output.name}-onnx")
     with clock.on("exporting the model, to search without PyTorch"):
         write_export(model, exported)
+    pairs, texts = output.with_name(f"{output.name}-pairs.jsonl"), output.with_name(f"{output.name}-replies.txt")
+    write_jsonl(examples[:1_000], pairs)
+    texts.write_text("".join(" ".join(reply.split()) + "\n" for reply in replies[:1_000]), encoding="utf-8")
     console.print(clock.table())
-    _next(output, where, exported)
+    _next(output, where, exported, pairs, texts)
 
 
 class _Clock:
@@ -147,16 +150,17 @@ def _answer(index: Index, conversations: list[Example]) -> None:
     console.print()
 
 
-def _next(output: Path, where: Path, exported: Path) -> None:
+def _next(output: Path, where: Path, exported: Path, pairs: Path, texts: Path) -> None:
+    mine = output.with_name("mine")
     commands = {
         f"polyencoders search {where} --query 'Any plans for the weekend?'": "search those replies",
         f"polyencoders search {where} --model {exported} --query 'Do you have a dog?'": "the same, without PyTorch",
-        f"polyencoders index create mine --model {output} --data FILE": "an index of documents of your own",
-        "polyencoders train --data mine.jsonl --freeze backbone --output models/mine": "train on pairs of your own",
-        "polyencoders train --data chitchat --output models/chitchat": "train all of it, the backbone included",
-        "polyencoders compare --data chitchat": "every architecture, the same way",
+        f"polyencoders serve --index {where}": "a page that shows why; in a clone: make serve",
+        f"polyencoders index create {mine}-index --model {output} --data {texts}": "an index of texts, a line each",
+        f"polyencoders train --data {pairs} --freeze backbone --output {mine}": "train on pairs, a line of JSON each",
+        "polyencoders train --data chitchat --output models/chitchat": "train all of it: half an hour",
+        "polyencoders compare --data chitchat": "every architecture, the same way: hours",
     }
     console.print(f"\nThe model is in [bold]{output}[/], the replies in the index [bold]{where}[/]. Next:")
     suggest(commands)
-    line = '{"query": ["a turn", "the next"], "positive": "the right answer"}'
-    console.print(f"A line of mine.jsonl: {escape(line)}", highlight=False, soft_wrap=True)
+    console.print(f"Put files of your own in the place of {pairs} and {texts}.", highlight=False, soft_wrap=True)

@@ -2,10 +2,12 @@
 
 import logging
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -76,6 +78,9 @@ def shortened(text: str, most: int) -> str:
 
 
 def suggest(commands: Mapping[str, str]) -> None:
-    """Print commands that may come next, each with what it does."""
+    """Print commands that may come next, each with what it does, as they can be copied."""
+    called = Path(sys.argv[0])
+    here = called.name == "polyencoders" and not shutil.which("polyencoders")  # as in an environment that is not active
     for command, what in commands.items():
+        command = f"{called.parent}/{command}" if here and command.startswith("polyencoders ") else command
         console.print(f"  [bold]{escape(command)}[/]\n      {escape(what)}", highlight=False, soft_wrap=True)
