@@ -1,16 +1,43 @@
 """The native kernel of `polyencoders.scoring`: C++17 without flags for one processor; it chooses its loops at run time.
 
-Optional: where there is no compiler, the package installs without it and searches with PyTorch, which it says when it
+Optional: where there is no compiler, the package installs without it and searches with numpy, which it says when it
 does (`polyencoders.scoring.kernel`). Everything else about the package is in pyproject.toml.
 """
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
-from pybind11.setup_helpers import Pybind11Extension
+from pybind11.setup_helpers import Pybind11Extension, build_ext
 from setuptools import setup
 
 NATIVE = Path("src/polyencoders/scoring/native")
+WINDOWS = os.name == "nt"
+
+
+class Build(build_ext):
+    """On Windows the compiler is clang-cl: Microsoft's has no vectors of the kind that the kernel is written in."""
+
+    def build_extensions(self):
+        if self.compiler.compiler_type == "msvc" and (clang := _clang_cl()):
+            self.compiler.initialize()  # finds Microsoft's linker, headers and libraries; only the compiler is another
+            self.compiler.cc = clang
+            for extension in self.extensions:
+                extension.extra_link_args.append(_runtime(clang))
+        super().build_extensions()
+
+
+def _clang_cl():
+    return shutil.which("clang-cl") or shutil.which("clang-cl", path=r"C:\Program Files\LLVM\bin")
+
+
+def _runtime(clang):
+    """The library that says what the processor can do: clang's driver links it, Microsoft's linker does not."""
+    asked = [clang, "/clang:-print-resource-dir"]
+    folder = Path(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip())
+    return str(next(folder.glob("lib/**/clang_rt.builtins-x86_64.lib")))
+
 
 setup(
     ext_modules=[
@@ -19,8 +46,9 @@ setup(
             sources=sorted(map(str, NATIVE.glob("*.cpp"))),
             depends=sorted(map(str, [*NATIVE.glob("*.h"), *NATIVE.glob("*.inl")])),
             cxx_std=17,
-            extra_compile_args=[] if os.name == "nt" else ["-O3", "-g0", "-fno-math-errno", "-Wno-psabi"],
+            extra_compile_args=["/clang:-O3"] if WINDOWS else ["-O3", "-g0", "-fno-math-errno", "-Wno-psabi"],
             optional=True,
         )
-    ]
+    ],
+    cmdclass={"build_ext": Build},
 )

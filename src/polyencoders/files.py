@@ -85,7 +85,10 @@ def cache_folder() -> Path:
 
 def sync(path: Path) -> None:
     """Have the system write a file, or a folder's list of files, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    windows = os.name == "nt"  # it has no such call for folders, and for files only where they are open to be written
+    if windows and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

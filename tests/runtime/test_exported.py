@@ -39,7 +39,7 @@ def test_ranking_and_pairs_are_asked_for_alike(pair):
     assert [hit["text"] for hit in ours] == [hit["text"] for hit in theirs]
     pairs = [(query, text) for query in QUERIES for text in DOCUMENTS[:3]]
     np.testing.assert_allclose(exported.predict(pairs), model.predict(pairs), rtol=1e-4, atol=1e-4)
-    assert exported.predict(pairs[0]) == pytest.approx(float(exported.predict(pairs)[0]), abs=1e-6)
+    assert exported.predict(pairs[0]) == pytest.approx(float(exported.predict(pairs)[0]), rel=1e-6, abs=1e-6)
     assert len(exported.predict([])) == 0
     assert exported.score_lists([], []) == []
     with pytest.raises(TypeError, match="a document is a text, got int 3"):

@@ -64,7 +64,8 @@ class Server:
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         looking = asyncio.create_task(self._look_again())
-        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # another thread, another system
+        # Not in another thread, and not on Windows.
+        with contextlib.suppress(AttributeError, NotImplementedError, ValueError, RuntimeError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(self.reload()))
         yield
         app.state.stopping = True
