@@ -14,13 +14,14 @@ COPY src src
 RUN python -m venv /app \
     && /app/bin/pip install --no-cache-dir ".[serve]" \
     && /app/bin/python -c "from polyencoders.scoring import _kernel" \
-    && /app/bin/pip uninstall --yes pip
+    && /app/bin/pip uninstall --yes pip \
+    && find /app -type d -name tests -prune -exec rm -r {} +
 
 FROM python:3.12-slim
-RUN useradd --uid 10001 --create-home polyencoders
+RUN useradd --uid 10001 --create-home polyencoders && install --directory --owner polyencoders /index
 COPY --from=build /app /app
 ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-USER polyencoders
+USER 10001
 WORKDIR /home/polyencoders
 EXPOSE 8080
 # /health and /ready need no key; any other address than its own would be refused by the check of `Host`.
