@@ -127,7 +127,7 @@ def into_readme(results: dict[str, Any]) -> None:
         ("FAISS flat, a bi-encoder's vector", *(f"{row['ms'][FLAT]:.1f}" for row in rows)),
     ]
     header = (f"one query, {rows[0]['n']:,} documents, ms", *(f"m = {row['m']}" for row in rows))
-    put("index", table(header, shown), "README.md")
+    put("index", table(header, shown), "docs/the-index.md")
 
 
 def draw(results: dict[str, Any], path: Path) -> None:

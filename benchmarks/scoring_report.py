@@ -116,7 +116,7 @@ def into_readme(results: dict[str, Any]) -> None:
     rows = [(label, *(f"{ms[name(m)]:.1f}" if name(m) in ms else "" for m in CODES)) for label, name in labels.items()]
     rest = [""] * (len(CODES) - 1)
     rows += [(f"{name}, a bi-encoder's vector", f"{ms[name]:.1f}", *rest) for name in (FLAT, EIGHT_BITS, LANCE)]
-    put("scoring", table(("", *(f"m = {m}" for m in CODES)), rows), "README.md")
+    put("scoring", table(("", *(f"m = {m}" for m in CODES)), rows), "docs/scoring.md")
 
 
 def draw(results: dict[str, Any], path: Path) -> None:

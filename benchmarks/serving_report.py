@@ -137,4 +137,4 @@ def into_pages(results: dict[str, Any]) -> None:
     for name, label in (("first time", "documents never seen"), ("cached", "documents seen before")):
         rows.append((f"**over HTTP, {label}**", f"{row['ms'][name]:,.0f}", f"1/{cross / row['ms'][name]:.3g}"))
     header = (f"{row['candidates']} candidates of about {row['words']} words", "ms", "")
-    put("serving", table(header, rows), "README.md", "docs/serving.md")
+    put("serving", table(header, rows), "docs/serving.md")

@@ -71,8 +71,8 @@ def train(
     best learning rate. An interrupted run, called again with the same arguments, goes on from its last checkpoint and
     ends the same. With a frozen backbone the document map ends folded into the query side, so that document vectors are
     the backbone's own. Half-precision weights become float32. Several processes (`torchrun`, `accelerate launch`) take
-    a part of every batch each, and learn what one would from the whole batch. An example is in the README, "Train on
-    your own pairs".
+    a part of every batch each, and learn what one would from the whole batch. docs/tutorials/train.md goes
+    through it.
 
     Parameters
     ----------
