@@ -4,6 +4,7 @@
 #   make serve   what the demo left, over HTTP, with a page
 #   make test    every test there is
 #   make sanitize    the native kernel's tests under sanitisers
+#   make site    the documentation, in build/site
 #
 # They make their own environment in .venv. PYTHON=python3.12 chooses another Python.
 
@@ -21,7 +22,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo serve test lint format sanitize self-test clean
+.PHONY: demo serve test lint format sanitize self-test site lowest audit sbom release clean
 
 demo: $(VENV)/.demo
 	$(BIN)/polyencoders demo --output models/demo
@@ -59,6 +60,28 @@ self-test:
 	mkdir -p build
 	$(CXX) -std=c++17 -O2 -g -Wall -Wextra -Wno-psabi $(SANITISE) -I$(NATIVE) tests/native/self_test.cpp $(filter-out %/module.cpp,$(wildcard $(NATIVE)/*.cpp)) -pthread -o build/self_test
 	$(RUN) ./build/self_test
+
+# Fails on a link that leads nowhere, and on a public name that the reference does not show.
+site: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# The lowest versions that pyproject.toml allows, in an environment of their own (needs uv).
+lowest:
+	uv venv --quiet --clear --python $(PYTHON) build/lowest
+	uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct $(LOWEST) ".[demo,serve]" "pytest>=8.3" "hypothesis>=6.120" "httpx>=0.27"
+	cd build && ./lowest/bin/python -m pytest --rootdir=$(CURDIR) -c $(CURDIR)/pyproject.toml -p no:cacheprovider \
+		$(addprefix $(CURDIR)/tests/,scoring runtime index/test_searching.py index/test_adding.py index/test_words.py data evaluation)
+
+# Known holes in what the package needs, as it is installed today; and a list of it all.
+audit: $(VENV)/.audit
+	$(BIN)/pip-audit --skip-editable --desc on
+
+sbom: $(VENV)/.audit
+	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json
+
+# What a release needs; then what a person has to do.
+release:
+	$(PYTHON) tools/release.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
