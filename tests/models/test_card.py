@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sentence_transformers import SentenceTransformer
 
-from polyencoders import PolyEncoder
+from polyencoders import BiEncoder, PolyEncoder
 
 
 def saved_card(model, path):
@@ -56,6 +58,18 @@ def test_it_says_what_the_model_is(tmp_path, built):
 def test_a_separator_does_not_break_the_table(tmp_path, build):
     card = saved_card(build("poly-learnt", turn_separator="\n|\n"), tmp_path / "model")
     assert "| Turns are joined by | `\\n\\|\\n` |" in card
+
+
+def test_the_backbones_prompts_are_kept_and_said(tmp_path, tiny_backbone):
+    backbone = SentenceTransformer(tiny_backbone, device="cpu", prompts={"query": "query: ", "document": ""})
+    backbone.save(str(tmp_path / "backbone"))
+    card = saved_card(BiEncoder(tmp_path / "backbone", device="cpu"), tmp_path / "model")
+    assert "| Put before a query | `query: ` |" in card
+    assert "before a document" not in card
+    again = BiEncoder(tmp_path / "model", device="cpu")
+    plain = BiEncoder(tiny_backbone, device="cpu", normalize=True)
+    assert np.allclose(again.encode_query(["tea"]), plain.encode_query(["query: tea"]), atol=1e-6)
+    assert np.allclose(again.encode_document(["tea"]), plain.encode_document(["tea"]), atol=1e-6)
 
 
 @pytest.mark.parametrize(("base", "named"), [("owner/encoder", True), ("encoder", True), ("/home/me/encoder", False)])

@@ -156,7 +156,8 @@ class SavedModel(BaseModel):
 
     def card_properties(self) -> dict[str, Any]:
         """Return the rows of the model card's table."""
-        return {"Turns are joined by": f"`{self.turn_separator}`"}
+        prompts = {f"Put before a {side}": f"`{text}`" for side, text in self.prompts.items() if text}
+        return {"Turns are joined by": f"`{self.turn_separator}`", **prompts}
 
     def _build(
         self, name: str, config: dict[str, Any], arguments: dict[str, Any]
