@@ -1,6 +1,7 @@
 """How well each architecture ranks on real tasks: a run for each task, method and seed, and tables of all of them.
 
     python benchmarks/quality.py                         # codes and maps on a frozen backbone; hours on two cores
+    python benchmarks/quality.py --set chosen-well       # the same with another choice of checkpoints
     python benchmarks/quality.py --set tuned --device cuda   # everything tuned, cross-encoders, MaxSim: for a GPU
     python benchmarks/quality.py --set tuned-small --tasks banking77 wikiqa   # a smaller version, for two cores
     python benchmarks/quality.py --set frozen-one-rate --group codes   # an ablation: codes, batches, layers, ...
@@ -216,18 +217,20 @@ class Plan:
         splits, method = self._loaded[1], METHODS[name]
         options = self._options(method, seed)
         examples = self._examples(method)
+        corpus = splits.corpus if SETS[self.set].in_corpus else ()
         if isinstance(model, MaxSim):
             return model, _training_fields(model.train(examples, splits.validation, options), examples)
         if method.taught:
             options = TrainingOptions(**{**vars(options), "distillation": method.distillation})
-            result = distill(model, self._teacher(task, method.taught)[0], examples, splits.validation, options=options)
+            teacher = self._teacher(task, method.taught)[0]
+            result = distill(model, teacher, examples, splits.validation, options=options, corpus=corpus)
         elif method.architecture.startswith("cross") and seed == 0:
             folder, fields = self._teacher(task, name)
             return load_model(folder, device=self.device), fields
         else:
             callbacks = [Annealing(model)] if method.annealed else []
             loss = LOSSES[method.loss] if method.loss else None
-            result = train(model, examples, splits.validation, None, options, callbacks, loss=loss)
+            result = train(model, examples, splits.validation, None, options, callbacks, loss=loss, corpus=corpus)
         return model, _training_fields(result, examples)
 
     def _examples(self, method: Method) -> list[Example]:

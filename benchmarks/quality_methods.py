@@ -207,12 +207,15 @@ class Set:
         Changes of the options for cross-encoders.
     without
         Methods that make no sense in this set.
+    in_corpus
+        Whether validation ranks a set's corpus, where it has one, and not sampled lists.
     """
 
     title: str
     options: TrainingOptions
     cross: Mapping[str, Any]
     without: tuple[str, ...] = ()
+    in_corpus: bool = False
 
     @property
     def frozen(self) -> bool:
@@ -242,6 +245,13 @@ SETS = {
         _FROZEN,
         _SHORT_CROSS,
         _TUNED_ONLY,
+    ),
+    "chosen-well": Set(
+        "The same, with more validation queries, and in a set's corpus where it has one; all explicit negatives",
+        replace(_FROZEN, validation_queries=1000),
+        _SHORT_CROSS,
+        (*_TUNED_ONLY, "maxsim"),
+        in_corpus=True,
     ),
     "frozen-one-rate": Set(
         "Codes and linear maps on a frozen backbone, learning rate 1e-4",

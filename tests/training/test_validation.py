@@ -158,3 +158,15 @@ def test_some_of_many_examples_are_validated_on(build, examples, tasks):
     assert train(build("poly"), examples, examples, options=options).metric == "R@1/10"
     assert len(tasks[0].queries) == 6
     assert list(tasks[0].queries) != [list(example.query) for example in examples[:6]], "not the first ones"
+
+
+def test_a_corpus_is_ranked_where_documents_are_frozen(build, examples, tasks):
+    corpus = [f"Nobody said {number}." for number in range(300)]
+    for freeze in ("backbone", ()):
+        options = TrainingOptions(steps=4, freeze=freeze, **OPTIONS)
+        result = train(build("poly"), examples[:16], examples[16:], options=options, corpus=corpus)
+        assert result.metric == ("MRR" if freeze else "R@1/5")
+        assert len(result.history) == 2
+    ranked, lists = tasks[0], tasks[-1]
+    assert set(ranked.corpus) == {*corpus, *(example.positives[0] for example in examples[16:])}
+    assert lists.candidates == 5

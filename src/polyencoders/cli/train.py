@@ -126,7 +126,7 @@ def run(recipe: Recipe, overwrite: bool = False, export: Path | None = None) -> 
     if isinstance(options.distillation, training.Distillation):
         # Before the data, so that a teacher that is not there is named at once.
         teacher = training.Teacher(resolve_backbone(str(options.distillation.teacher)), bf16=options.bf16)
-    examples, validation = read_splits(recipe.train, recipe.validation, options.seed)
+    examples, validation, corpus = read_splits(recipe.train, recipe.validation, options.seed)
     console.print(
         f"{recipe.architecture} on {recipe.backbone}: {len(examples):,} examples to train on, "
         f"{len(validation):,} to validate on" + (f"; taught by {teacher.name}" if teacher is not None else "")
@@ -139,9 +139,9 @@ def run(recipe: Recipe, overwrite: bool = False, export: Path | None = None) -> 
         shown = TrainingProgress(bar)
         given = (examples, validation, output, options, [shown], shown.on_texts)
         if teacher is None:
-            result = training.train(model, *given)
+            result = training.train(model, *given, corpus=corpus)
         else:
-            result = training.distill(model, teacher, *given, shown.on_pairs)
+            result = training.distill(model, teacher, *given, shown.on_pairs, corpus)
     _report(result, output, recipe)
     if export is not None and is_first():
         write_export(model, export)
@@ -174,8 +174,11 @@ def check_output(output: Path, overwrite: bool, what: str = "model", marker: str
         raise TrainingError(f"{output} is a directory with other things in it: choose a new one for the {what}")
 
 
-def read_splits(train: str, held_out: str | None, seed: int) -> tuple[list[Example], list[Example]]:
-    """Return examples to train and to validate on: a set's own sides, or a tenth held out of a set without sides."""
+def read_splits(train: str, held_out: str | None, seed: int) -> tuple[list[Example], list[Example], tuple[str, ...]]:
+    """Return examples to train and to validate on, and the set's corpus, if it has one.
+
+    The examples are a set's own sides, or a tenth is held out of a set without sides.
+    """
     from polyencoders.data import read_source
     from polyencoders.data.lines import located
 
@@ -184,8 +187,8 @@ def read_splits(train: str, held_out: str | None, seed: int) -> tuple[list[Examp
         examples = source.examples_of("train")
         if held_out is None:
             splits = source.split(validation=0.1, test=0.0, seed=seed)
-            return splits.train, splits.validation
-    return examples, read_source(held_out, seed).examples_of("validation")
+            return splits.train, splits.validation, source.corpus
+    return examples, read_source(held_out, seed).examples_of("validation"), source.corpus
 
 
 def _report(result: TrainingResult, output: Path, recipe: Recipe) -> None:

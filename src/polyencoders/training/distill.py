@@ -61,7 +61,7 @@ def distill(
     on_pairs
         Told how many pairs the teacher has scored, and of how many.
     corpus
-        More documents to draw negatives from, beside the examples' right answers.
+        More documents to draw negatives from, beside the examples' right answers; also as for `train`.
 
     Raises
     ------
@@ -79,21 +79,21 @@ def distill(
     teaching = teacher if isinstance(teacher, Teacher) else Teacher(teacher, bf16=options.bf16)
     if teaching.model is model:
         raise TrainingError("a model cannot be its own teacher: load it a second time")
-    examples, corpus = _used(examples, corpus, options)
+    examples, drawn_from = _used(examples, corpus, options)
     processes(model.device)  # joined by all processes before the first may write
     in_full_precision(model)
     freeze(model, options.frozen)
     texts: dict[Side, list[Query]] = {
         "query": [example.query for example in examples],
-        "document": [*(text for example in examples for text in example.positives), *corpus],
+        "document": [*(text for example in examples for text in example.positives), *drawn_from],
     }
     file = None if output_dir is None else Path(output_dir).absolute() / CHECKPOINTS / "lists.json"
     with kept_outputs(model, options.bf16, lambda: texts, on_texts) if chosen.hard_negatives else nullcontext():
-        made = (file, model, examples, chosen, corpus, options.seed)
+        made = (file, model, examples, chosen, drawn_from, options.seed)
         lists = by_the_first(lambda: _kept_lists(*made))
     scores = teaching.score(lists, on_pairs)
     options = replace(options, distillation=replace(chosen, teacher=chosen.teacher or teaching.name))
-    return train(model, lists, validation, output_dir, options, callbacks, on_texts, scores)
+    return train(model, lists, validation, output_dir, options, callbacks, on_texts, scores, corpus=corpus)
 
 
 @dataclass(frozen=True)

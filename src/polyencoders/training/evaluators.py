@@ -15,7 +15,14 @@ from polyencoders.data import Example
 from polyencoders.data.examples import right_answers
 from polyencoders.encoders import Encoder
 from polyencoders.errors import DataError, TrainingError
-from polyencoders.evaluation import CandidateTask, Task, given_candidates, measure_ranks, sampled_candidates
+from polyencoders.evaluation import (
+    CandidateTask,
+    Task,
+    given_candidates,
+    given_corpus,
+    measure_ranks,
+    sampled_candidates,
+)
 from polyencoders.evaluation.attention import attention
 from polyencoders.evaluation.evaluate import MEASURES, metric_name, task_values
 from polyencoders.evaluation.metrics import check_measures
@@ -29,6 +36,8 @@ CANDIDATES, FEW_DOCUMENTS = 20, 200
 """Documents that a query ranks; all documents where there are no more than the second, such as names of classes."""
 
 DEPTH = 100  # The lowest rank at which `RetrievalEvaluator` still counts a right answer as found
+
+IN_CORPUS = ("MRR", "Success@1")  # Measures of validation in a corpus, whose queries are often few
 
 RETRIEVAL_MEASURES = (f"MRR@{DEPTH}", "R@1", "R@10")
 
@@ -165,12 +174,17 @@ class RetrievalEvaluator(BaseEvaluator):
 
 
 def validation_lists(
-    validation: Sequence[Example] | BaseEvaluator, options: TrainingOptions, encoded_once: bool = True
+    validation: Sequence[Example] | BaseEvaluator,
+    options: TrainingOptions,
+    encoded_once: bool = True,
+    corpus: Sequence[str] = (),
 ) -> BaseEvaluator | None:
     """Returns an evaluator: the one given, or one of the examples' own candidates or of sampled ones; None for none.
 
     `encoded_once` says whether each document is encoded on its own, so that long lists of the same ones are cheap.
-    Raises a `TrainingError` where the examples have one document between them.
+    Where documents are frozen as well, all of a `corpus` are ranked, as they will be in use: among a few sampled ones
+    a model that knows something finds nearly every answer from the start, and all checkpoints look alike. Raises a
+    `TrainingError` where the examples have one document between them.
     """
     if isinstance(validation, BaseEvaluator):
         return validation
@@ -181,6 +195,9 @@ def validation_lists(
     chosen = random.Random(options.seed).sample(list(validation), number)
     if all(example.candidates for example in chosen):
         return RankingEvaluator(given_candidates(chosen), write_csv=False)
+    if corpus and encoded_once and {"backbone", "documents"} & set(options.frozen):
+        task = given_corpus(chosen, [*corpus, *(text for example in chosen for text in example.positives)])
+        return RankingEvaluator(task, measures=IN_CORPUS, write_csv=False)
     answers = right_answers(chosen)
     documents = set().union(*answers.values())
     most = max(map(len, answers.values()))
@@ -195,8 +212,8 @@ def validation_lists(
             f"the {len(validation)} validation examples have {len(documents)} distinct documents between them: "
             "nothing to rank against"
         )
-    task = sampled_candidates(chosen, candidates, options.seed, sorted(documents))
-    return RankingEvaluator(task, write_csv=False)
+    lists = sampled_candidates(chosen, candidates, options.seed, sorted(documents))
+    return RankingEvaluator(lists, write_csv=False)
 
 
 def use_of_codes(model: PolyEncoder, task: CandidateTask) -> tuple[tuple[float, float] | None, float]:

@@ -19,7 +19,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
 from polyencoders.data import Example, training_dataset
 from polyencoders.errors import TrainingError
-from polyencoders.evaluation import CandidateTask
+from polyencoders.evaluation import CandidateTask, CorpusTask
 from polyencoders.models import DualEncoder, JointEncoder, PolyEncoder, in_full_precision
 from polyencoders.training.evaluators import use_of_codes, validation_lists
 from polyencoders.training.frozen import freeze, kept_outputs
@@ -64,15 +64,16 @@ def train(
     on_texts: Callable[[str, int, int], None] = lambda what, done, total: None,
     teacher_scores: NDArray[np.float32] | None = None,
     loss: type[nn.Module] | None = None,
+    corpus: Sequence[str] = (),
 ) -> TrainingResult:
     """Train a model on examples, in place, and save it.
 
-    With validation, the model is measured by R@1/C before and during training, and ends as the best checkpoint of the
-    best learning rate. An interrupted run, called again with the same arguments, goes on from its last checkpoint and
-    ends the same. With a frozen backbone the document map ends folded into the query side, so that document vectors are
-    the backbone's own. Half-precision weights become float32. Several processes (`torchrun`, `accelerate launch`) take
-    a part of every batch each, and learn what one would from the whole batch. docs/tutorials/train.md goes
-    through it.
+    With validation, the model is measured before and during training, by R@1/C of lists, or by MRR in a corpus, and
+    ends as the best checkpoint of the best learning rate. An interrupted run, called again with the same arguments,
+    goes on from its last checkpoint and ends the same. With a frozen backbone the document map ends folded into the
+    query side, so that document vectors are the backbone's own. Half-precision weights become float32. Several
+    processes (`torchrun`, `accelerate launch`) take a part of every batch each, and learn what one would from the whole
+    batch. docs/tutorials/train.md goes through it.
 
     Parameters
     ----------
@@ -96,6 +97,8 @@ def train(
         For `options.distillation`, made by `distill`: `(pairs, k + 1)`, of each pair's right answer and k negatives.
     loss
         A class of loss, constructed with the model. Default: by the architecture and the options.
+    corpus
+        All documents that queries rank in use. Where documents are frozen, validation ranks them all.
 
     Raises
     ------
@@ -113,7 +116,9 @@ def train(
         folder = Path(place).absolute()  # a checkpoint remembers where the best one is
 
         def run(folder: Path, options: TrainingOptions) -> TrainingResult:
-            return Run(model, examples, validation, folder, options, callbacks, on_texts, teacher_scores, loss).train()
+            return Run(
+                model, examples, validation, folder, options, callbacks, on_texts, teacher_scores, loss, corpus
+            ).train()
 
         if len(rates) == 1:
             result = run(folder, replace(options, learning_rate=rates[0]))
@@ -145,6 +150,7 @@ class Run:
     on_texts: Callable[[str, int, int], None]
     teacher_scores: NDArray[np.float32] | None
     loss: type[nn.Module] | None
+    corpus: Sequence[str]
     table: Any = field(init=False)
     """The training dataset: query, positive, negative_1 to negative_k, and a teacher's scores."""
     evaluator: BaseEvaluator | None = field(init=False)
@@ -161,7 +167,7 @@ class Run:
                 "in-batch negatives need at least 2 pairs of a query and a document in a batch, got "
                 f"{len(self.table)} of them and batch_size={self.options.batch_size}"
             )
-        self.evaluator = validation_lists(self.validation, self.options, self.dual)
+        self.evaluator = validation_lists(self.validation, self.options, self.dual, self.corpus)
         task = getattr(self.evaluator, "task", None)
         self.lists = task if isinstance(task, CandidateTask) else None
 
@@ -231,6 +237,9 @@ class Run:
         if self.lists is not None:
             texts["query"] += list(self.lists.queries)
             texts["document"] += [text for listed in self.lists.documents for text in listed]
+        elif isinstance(task := getattr(self.evaluator, "task", None), CorpusTask):
+            texts["query"] += list(task.queries)
+            texts["document"] += task.corpus
         return texts
 
     def _described(self) -> dict[str, Any]:
