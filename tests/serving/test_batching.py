@@ -109,11 +109,11 @@ def test_the_same_work_is_admitted_however_it_is_split():
         ask(worker, "long", ["x"])
         begun.wait(10)
         asked = [
-            ask(worker, "long", ["x" * 9_900]) if parts == 1 else ask(worker, "long", ["x" * 1_237])
+            ask(worker, "long", ["x" * 8_000]) if parts == 1 else ask(worker, "long", ["x" * 1_000])
             for _ in range(parts)
         ]
         with pytest.raises(BusyError) as error:
-            ask(worker, "long", ["x" * 2_000])
+            ask(worker, "long", ["x" * 1_900])
         assert error.value.retry_after == 2
         go.set()
         assert all(len(future.result(10)) == 1 for future in asked)

@@ -10,7 +10,7 @@ import pytest
 from polyencoders.models import load_model
 
 QUERY = "Is there any tea in the kitchen?"
-PATHS = ("/rerank", "/v1/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/v1/ranking")
+PATHS = ("/rerank", "/v1/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/v1/reranks", "/v1/ranking")
 TALK = ["Good morning.", "It rains again.", "Shall we take the train?"]
 
 

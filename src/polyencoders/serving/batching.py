@@ -34,6 +34,7 @@ AT_LEAST = 256  # Tokens of such a batch at least: fewer take nearly as long
 LONG_SECONDS = 0.25  # The longest such batch: short work may wait for so long
 SMALL = 1_024  # Tokens of a small request, such as three documents; it is never cut
 FIRST_PACE = 2e-4  # Seconds for each token, until it is given or measured
+MARGIN = 1.2  # How much slower than its recent pace the work may become before somebody is late
 LEARNING = 0.2  # How much the newest batch counts for the pace
 _OTHER: dict[Lane, Lane] = {"short": "long", "long": "short"}
 
@@ -95,7 +96,7 @@ class Worker:
             needed = sum(costs) * self._lanes[lane].pace
             if self._closing:
                 raise BusyError(1)
-            if needed > self._wait:
+            if MARGIN * needed > self._wait:
                 if not self.backlog:  # perhaps only because the pace is not known well
                     self.call(lambda: self._measure(lane, job))
                 raise BusyError(
@@ -103,8 +104,9 @@ class Worker:
                     f"this takes about {needed:.0f} s, and a request may take {self._wait:g} s: send fewer texts at "
                     "once, or start the server with a longer --max-wait",
                 )
-            if self.backlog + needed > self._wait:
-                raise BusyError(self.backlog + needed - self._wait)
+            all_done = MARGIN * (self.backlog + needed)
+            if all_done > self._wait:
+                raise BusyError(all_done - self._wait)
             self._lanes[lane].put(job)
             self._changed.notify()
         return job.future

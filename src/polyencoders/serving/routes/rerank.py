@@ -26,7 +26,7 @@ from polyencoders.serving.settings import Limits
 
 router = APIRouter(tags=["rerank"], responses=common.errors())
 
-PATHS = ("/rerank", "/v1/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/v1/ranking")
+PATHS = ("/rerank", "/v1/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/v1/reranks", "/v1/ranking")
 NAMES = ("documents", "texts", "passages", "input")
 """What clients call the documents."""
 LOWEST = -100.0  # Score of a blank document, where scores are no cosines: its sigmoid is 0
