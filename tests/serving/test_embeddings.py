@@ -140,6 +140,9 @@ def test_scores_of_pairs(reranking, poly):
             found = post(path, json={"text_1": first, "text_2": TEXTS, "model": "m"}).json()["data"]
             np.testing.assert_allclose([one["score"] for one in found], (1 + expected) / 2, atol=1e-5)
         assert post(path, json={"text_1": ["a", "b"], "text_2": TEXTS}).status_code == 422
+        blank = post(path, json={"text_1": ["tea?"] * 3, "text_2": ["tea", "rain", ""]})
+        assert blank.headers["x-notes"] == "text_2.2: blank, so it gets the lowest score"
+        assert blank.json()["data"][2]["score"] == 0
     pairs = post("/predict", json={"inputs": [["tea?", text] for text in TEXTS], "raw_scores": True}).json()
     np.testing.assert_allclose([one[0]["score"] for one in pairs], expected, atol=1e-5)
     assert "give pairs" in post("/predict", json={"inputs": ["a"]}).json()["error"]

@@ -195,7 +195,6 @@ class EmbeddingsAnswer(BaseModel):
 def _openai(found: Embedded) -> dict[str, Any]:
     as_text = found.request.formats[0] == "base64"
     return {
-        "id": str(uuid.uuid4()),
         "object": "list",
         "data": [
             {"object": "embedding", "index": place, "embedding": packed(vector) if as_text else vector.tolist()}

@@ -1,20 +1,24 @@
 """Scores of pairs: vLLM's `/score`, and `/similarity` and `/predict` of text-embeddings-inference."""
 
+import asyncio
 import time
 import uuid
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
+from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, Field
 
 from polyencoders.errors import DataError
-from polyencoders.serving.errors import TooLargeError
-from polyencoders.serving.notes import TheNotes
+from polyencoders.serving.loaded import Served
+from polyencoders.serving.notes import Notes, TheNotes
 from polyencoders.serving.routes import common
 from polyencoders.serving.routes.common import Body, ServedNow, Text, TheLimits
 from polyencoders.serving.routes.rerank import UsageOfTokens, relevance, scored
-from polyencoders.serving.routes.texts import Items, OfTexts, text_of
+from polyencoders.serving.routes.texts import AS_READ, Cutting, Items, OfTexts, say_blank, text_of
+from polyencoders.serving.settings import Limits
 
 router = APIRouter(tags=["rerank"], responses=common.errors())
 
@@ -49,6 +53,22 @@ class ScoreAnswer(BaseModel):
     usage: UsageOfTokens
 
 
+async def _scores_of_pairs(
+    served: Served,
+    limits: Limits,
+    notes: Notes,
+    pairs: list[tuple[str, str]],
+    name: str,
+    cutting: Cutting = AS_READ,
+) -> NDArray[np.float64]:
+    """Return the model's scores of pairs of a query and a document, `(n,)`."""
+    common.check_texts(name, [text for _, text in pairs], limits)
+    say_blank(name, [text for _, text in pairs], notes, "so it gets the lowest score")
+    said = Notes()  # of each again
+    found = await asyncio.gather(*(scored(served, limits, said, query, [text], name, cutting) for query, text in pairs))
+    return np.concatenate(found)
+
+
 def _listed(name: str, given: str | list[Any]) -> list[str]:
     items = [given] if isinstance(given, str) else given
     return [text_of(item, f"{name}.{place}") for place, item in enumerate(items)]
@@ -64,11 +84,9 @@ async def score(body: ScoreRequest, served: ServedNow, limits: TheLimits, notes:
     cutting = body.cutting()
     if len(queries) == 1:
         raw = await scored(served, limits, notes, queries[0], texts, "text_2", cutting)
-        found = relevance(served, raw).tolist()
     else:
-        pairs = zip(queries, texts, strict=True)
-        raws = [await scored(served, limits, notes, query, [text], "text_2", cutting) for query, text in pairs]
-        found = [float(relevance(served, raw)[0]) for raw in raws]
+        raw = await _scores_of_pairs(served, limits, notes, list(zip(queries, texts, strict=True)), "text_2", cutting)
+    found = relevance(served, raw).tolist()
     tokens = sum(await served.engine.tokens([*queries, *texts]))
     answer = ScoreAnswer(
         id=f"score-{uuid.uuid4().hex}",
@@ -108,9 +126,6 @@ async def similarity(body: SimilarityRequest, served: ServedNow, limits: TheLimi
     return JSONResponse(raw.tolist())
 
 
-Pair = Annotated[list[str], Field(min_length=2, max_length=2, fail_fast=True)]
-
-
 class PredictRequest(Body):
     """`POST /predict`: pairs of a query and a document."""
 
@@ -137,12 +152,7 @@ async def predict(body: PredictRequest, served: ServedNow, limits: TheLimits, no
     """Scores pairs, as text-embeddings-inference does for a classifier with one label."""
     body.read(notes)
     pairs = body.pairs()
-    if len(pairs) > limits.documents:
-        raise TooLargeError(f"inputs: {len(pairs):,} pairs, the most in one request is {limits.documents:,}")
-    found = []
-    for query, document in pairs:
-        if not query:
-            raise DataError("inputs: a pair's first text, the query, is empty")
-        raw = await scored(served, limits, notes, query, [document], "inputs")
-        found.append([{"label": "LABEL_0", "score": float((raw if body.raw_scores else relevance(served, raw))[0])}])
+    raw = await _scores_of_pairs(served, limits, notes, pairs, "inputs")
+    shown = raw if body.raw_scores else relevance(served, raw)
+    found = [[{"label": "LABEL_0", "score": one}] for one in shown.tolist()]
     return JSONResponse(found if isinstance(body.inputs[0], list) else found[0])
