@@ -18,7 +18,7 @@ from polyencoders.errors import ModelError
 
 Run = Callable[..., tuple[int, str, str]]
 
-PAIRS = [{"query": [f"turn {i}", f"what is {i} and {i}?"], "positive": f"it is {2 * i}"} for i in range(40)]
+PAIRS = [{"query": [f"turn {i}", f"what is {i} and {i}?"], "positive": f"it is {2 * i}"} for i in range(120)]
 
 
 @pytest.fixture
@@ -33,14 +33,14 @@ def test_train_evaluate_and_rank_on_a_file_of_pairs(run: Run, pairs: Path, tiny_
     train = ["train", "--data", pairs, "--backbone", tiny_backbone, "--output", model, "--steps", 4, "--batch-size", 8]
     code, out, err = run(*train)
     assert code == 0, err
-    assert "validation R@1/4 before" in out
+    assert "validation R@1/24 before" in out
     assert "polyencoders rank" in out
     assert not (model / "checkpoints").exists()
 
     code, out, err = run("evaluate", model, "--data", pairs, "--candidates", 5, "--output", tmp_path / "report.json")
     assert code == 0, err
     assert "R@1/5" in out
-    assert json.loads((tmp_path / "report.json").read_text())["queries"] == 40
+    assert json.loads((tmp_path / "report.json").read_text())["queries"] == 120
 
     (tmp_path / "documents.txt").write_text("it is 4\nit is 6\nit is 8\n")
     rank = [
@@ -137,7 +137,7 @@ def test_compare_goes_on_where_it_stopped(run: Run, pairs: Path, tiny_backbone: 
     code, out, err = run(*compare, "--architectures", "bi,arc-ii")
     assert code == 0, err
     assert "arc-ii" in out
-    assert "R@10/4" in out
+    assert "R@10/12" in out
     before = (output / "compare.jsonl").read_text()
     code, out, err = run(*compare, "--architectures", "bi,arc-ii,poly-2", "--seeds", "0,1")
     assert code == 0, err
@@ -148,7 +148,7 @@ def test_compare_goes_on_where_it_stopped(run: Run, pairs: Path, tiny_backbone: 
     }  # fmt: skip
     for row in summary["rows"]:
         assert 0 <= row["metrics"]["R@1/3"]["mean"] <= 1
-        assert ("R@10/4" in row["metrics"]) == (row["name"] != "arc-ii")
+        assert ("R@10/12" in row["metrics"]) == (row["name"] != "arc-ii")
     assert (output / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -104,3 +104,53 @@ def test_beir_is_scored_by_its_judgements_and_trained_on_by_its_training_side_al
     code, _, err = run("train", "--data", f"beir:{folder}", "--backbone", backbone, "--output", "model")
     assert code == 1
     assert "no training side, only examples to test with" in err
+
+
+def test_a_table_trains_and_is_ranked_and_what_is_cut_is_said(run, tmp_path, tiny_backbone):
+    rows = [f'{i},How do I return item {i}?,"Send item {i} back,\nwe pay {i}."' for i in range(120)]
+    Path("faq.csv").write_text("\n".join(["faq_id,question,answer", *rows]) + "\nx,no answer,\n")
+    train = ["train", "--data", "faq.csv", "--backbone", tiny_backbone, "--steps", 2, "--output", "model"]
+    code, _, err = run(*train)
+    assert code == 1
+    assert "faq.csv:242: positive: expected text" in err
+    lengths = ["--query-length", 16, "--document-length", 8, "--query-prompt", "query: ", "--on-error", "skip"]
+    code, out, err = run(*train, "--columns", "query=question,positive=answer", *lengths)
+    assert code == 0, err
+    assert "left out, as they cannot be used: 1 (faq.csv:242" in err
+    assert "96 examples to train on, 24 to validate on" in out
+    saved = json.loads(Path("model/config_sentence_transformers.json").read_text())
+    assert saved["prompts"]["query"] == "query: "
+    code, out, err = run("evaluate", "model", "--data", "faq.csv", "--on-error", "skip")
+    assert code == 0, err
+    assert "100% of the documents are longer than the 8 tokens that are read of each" in out
+    code, out, err = run("rank", "model", "--query", "item 3", "--documents", "faq.csv", "--text", "question", "--json")
+    assert code == 0, err
+    assert sum(json.loads(line)["text"].startswith("How do I return item") for line in out.splitlines()) >= 9
+
+
+def test_few_pairs(run, tmp_path, tiny_backbone):
+    Path("p.jsonl").write_text("".join(json.dumps({"query": f"q {i}", "positive": f"a {i}"}) + "\n" for i in range(4)))
+    train = ["train", "--data", "p.jsonl", "--backbone", tiny_backbone, "--freeze", "backbone", "--steps", 2]
+    code, out, err = run(*train, "--output", "one")
+    assert code == 1
+    assert "4 distinct queries are too few to tell whether training helps" in err
+    code, out, err = run(*train, "--output", "one", "--validation", "none")
+    assert code == 0, err
+    assert "0 to validate on" in out
+    code, out, err = run(*train, "--output", "two", "--backbone", "one", "--validation", "none")
+    assert code == 0, err
+
+
+def test_an_error_that_nobody_foresaw_is_one_line(run, monkeypatch):
+    import polyencoders.data
+
+    def broken(*arguments, **options):
+        raise ValueError("first line\nsecond line")
+
+    monkeypatch.setattr(polyencoders.data, "read_source", broken)
+    code, _, err = run("evaluate", "model", "--data", "x.jsonl")
+    assert code == 1
+    assert err.strip() == "polyencoders: ValueError: first line (POLYENCODERS_TRACEBACK=1 shows where)"
+    monkeypatch.setenv("POLYENCODERS_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="second line"):
+        run("evaluate", "model", "--data", "x.jsonl")

@@ -162,7 +162,7 @@ def test_reads_texts(tmp_path):
         ("d.txt", b"caf\xe9", "not UTF-8 (byte 0xe9 at column 4)"),
         ("d.jsonl", b"one", "not valid JSON (Expecting value, column 1): 'one'"),
         ("d.jsonl", b"3", 'expected a string or an object with a "text" field, given 3'),
-        ("d.jsonl", b'{"texts": "one"}', "no \"text\" field, given only ['texts']"),
+        ("d.jsonl", b'{"texts": "one"}', 'no "text" field, did you mean "texts"?; given only'),
         ("d.jsonl", b'{"text": null}', "text: expected text, given nothing (null)"),
         ("d.jsonl", b'" "', "text: the text is empty, given ' '"),
     ],
@@ -175,7 +175,7 @@ def test_errors_of_texts(tmp_path, name, line, message):
 
 
 def test_no_texts(tmp_path):
-    assert "no texts" in error_of(read_texts, written(tmp_path, b"\n", "d.txt"))
+    assert "no documents" in error_of(read_texts, written(tmp_path, b"\n", "d.txt"))
 
 
 def test_queries_without_answers(tmp_path):

@@ -38,7 +38,7 @@ def test_no_path_of_the_machine_is_in_any_file(tmp_path, model, tiny_backbone):
 
 def test_it_says_what_the_model_is(tmp_path, built):
     card = saved_card(built("poly-last"), tmp_path / "model")
-    assert "| Score | the document's attention over the query codes (`poly`), temperature 0.05 |" in card
+    assert "| Score | the document's attention over the query codes (`custom`), temperature 0.05 |" in card
     assert "| Query codes | 3, last, maps: shared |" in card
     assert "| Document vector | 16 dimensions, mean, length 1 |" in card
     assert "| Towers | one, shared |" in card

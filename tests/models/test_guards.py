@@ -79,8 +79,8 @@ def evaluate(model):
 
 def test_the_retrieval_evaluator_names_the_score_what_it_is_and_measures_it(poly):
     evaluator, values = evaluate(poly)
-    assert evaluator.primary_metric == "poly_ndcg@4"
-    assert all(name.startswith("poly_") for name in values)
+    assert evaluator.primary_metric == "custom_ndcg@4"
+    assert all(name.startswith("custom_") for name in values)
     reciprocal, best, found = [], [], []
     for key, query in QUERIES.items():
         order = [list(CORPUS)[hit["corpus_id"]] for hit in poly.rank(query, list(CORPUS.values()))]
@@ -88,9 +88,9 @@ def test_the_retrieval_evaluator_names_the_score_what_it_is_and_measures_it(poly
         reciprocal.append(1 / (1 + right.index(True)))
         best.append(right[0])
         found.append(sum(right[:2]) / len(RELEVANT[key]))
-    assert values["poly_mrr@4"] == pytest.approx(np.mean(reciprocal))
-    assert values["poly_accuracy@1"] == pytest.approx(np.mean(best))
-    assert values["poly_recall@2"] == pytest.approx(np.mean(found))
+    assert values["custom_mrr@4"] == pytest.approx(np.mean(reciprocal))
+    assert values["custom_accuracy@1"] == pytest.approx(np.mean(best))
+    assert values["custom_recall@2"] == pytest.approx(np.mean(found))
 
 
 def test_a_bi_encoders_score_is_called_dot(built):
@@ -141,7 +141,7 @@ def test_sentence_transformers_refuses_a_poly_directory_instead_of_dropping_its_
 
 def test_no_score_is_ever_called_cosine(tmp_path, dual):
     dual.save_pretrained(tmp_path / "model")
-    name = "poly" if isinstance(dual, PolyEncoder) else "dot"
+    name = "custom" if isinstance(dual, PolyEncoder) else "dot"
     config = (tmp_path / "model" / "config_sentence_transformers.json").read_text()
     card = (tmp_path / "model" / "README.md").read_text()
     assert f'"similarity_fn_name": "{name}"' in config
@@ -151,8 +151,8 @@ def test_no_score_is_ever_called_cosine(tmp_path, dual):
 
 
 def test_the_score_has_one_name_whatever_the_backbones_config_says(backbone):
-    assert PolyEncoder(backbone).similarity_fn_name == "poly"  # its own says cosine
+    assert PolyEncoder(backbone).similarity_fn_name == "custom"  # its own says cosine
     assert BiEncoder(backbone).similarity_fn_name == "dot"
     model = PolyEncoder(backbone)
     model.similarity_fn_name = "cosine"
-    assert model.similarity_fn_name == "poly"
+    assert model.similarity_fn_name == "custom"

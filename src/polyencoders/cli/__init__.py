@@ -9,7 +9,10 @@ _HEAD_START = 10.0
 
 
 def main() -> None:
-    """Run the command line. Prints an error that people can mend as one line, and exits with code 1."""
+    """Run the command line. Prints an error as one line, and exits with code 1.
+
+    With POLYENCODERS_TRACEBACK=1 in the environment, Python prints it with where it comes from.
+    """
     # Before PyTorch is imported: threads that spin while they wait are several times slower on small virtual machines.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -17,6 +20,9 @@ def main() -> None:
     from polyencoders.cli.app import app
     from polyencoders.errors import MissingExtraError, PolyencodersError
 
+    if os.environ.get("POLYENCODERS_TRACEBACK"):
+        app()
+        return
     try:
         app()
     except PolyencodersError as error:
@@ -26,10 +32,18 @@ def main() -> None:
 
         package = (error.name or "").split(".")[0]
         if package not in NEED_TRAIN:
-            raise
+            _fail_raw(error)
         _fail(str(MissingExtraError(package, "train", "this command")))
     except OSError as error:
         _fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+    except Exception as error:
+        _fail_raw(error)
+
+
+def _fail_raw(error: Exception) -> None:
+    """Print an error that nobody foresaw, of a library or ours, as one line."""
+    said = next((line for line in str(error).splitlines() if line.strip()), "no message")
+    _fail(f"{type(error).__name__}: {said} (POLYENCODERS_TRACEBACK=1 shows where)")
 
 
 def _fail(message: str) -> None:

@@ -67,12 +67,17 @@ def reads_pairs(name: str) -> bool:
 def build_model(architecture: str, backbone: str, settings: dict[str, Any], frozen: bool = False) -> Any:
     """Build a new model on a backbone; the settings are those of the architecture's class, beyond those of its name.
 
-    On a frozen backbone both sides get a linear map to train; learnt codes have their own.
+    On a frozen backbone both sides get a linear map to train; learnt codes have their own. A saved model of ours is
+    trained on as it is, with its own architecture.
     """
     from polyencoders import models
+    from polyencoders.models.directory import ARCHITECTURE_KEY, read_config
 
     class_name, named = parse_architecture(architecture)
-    if frozen and class_name in ("BiEncoder", "PolyEncoder"):
+    saved = read_config(resolve_backbone(backbone), {}).get(ARCHITECTURE_KEY, {}).get("architecture")
+    if saved is not None and (architecture == DEFAULT_ARCHITECTURE or saved == class_name):
+        class_name, named = saved, {name: value for name, value in named.items() if name == "m"}
+    elif frozen and class_name in ("BiEncoder", "PolyEncoder"):
         named["document_map"] = True
         if class_name == "PolyEncoder":
             named.setdefault("maps", None if named["codes"] == "learnt" else "shared")

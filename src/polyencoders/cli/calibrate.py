@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 from polyencoders.cli.display import console
 from polyencoders.cli.evaluate import task_of
-from polyencoders.cli.options import Seed
+from polyencoders.cli.options import ColumnsOf, Seed, read_data
 from polyencoders.errors import ModelError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def calibrate(
     model: Annotated[Path, Argument(help="A model directory, or an exported one.")],
     data: Annotated[str, Option(help="Held-out examples, which the model was not trained on; as for `evaluate`.")],
+    columns: ColumnsOf = None,
     protocol: Annotated[str, Option(help="As for `evaluate`.")] = "auto",
     queries: Annotated[int, Option(help="The most queries.", min=1)] = 1000,
     seed: Seed = 0,
@@ -34,13 +35,12 @@ def calibrate(
     """
     import random
 
-    from polyencoders.data import read_source
     from polyencoders.encoders import load
     from polyencoders.evaluation.calibrating import calibrate as fit
 
     if not model.is_dir():
         raise ModelError(f"{model}: no such model directory; probabilities are kept in it")
-    source = read_source(data, seed)
+    source = read_data(data, seed, columns)
     examples = source.examples_of("validation")
     if queries < len(examples):
         examples = random.Random(seed).sample(examples, queries)

@@ -29,7 +29,7 @@ from polyencoders.files import whole_file
 if TYPE_CHECKING:
     from polyencoders.cli.latency import Latency
     from polyencoders.data import Example, Splits
-    from polyencoders.evaluation import CorpusTask
+    from polyencoders.evaluation import CandidateTask, CorpusTask
     from polyencoders.training import TrainingOptions
 
 ROUNDS = 9  # Rounds of timing, after one that warms up
@@ -44,6 +44,7 @@ class Plan:
 
     data: str
     options: TrainingOptions  # Options of every training, except for the seed
+    columns: str | None = None
     backbone: str = DEFAULT_BACKBONE
     architectures: Sequence[str] = ("bi", "bi-attention", "poly-4", "poly-16", "poly-first-16", "cross-warm")
     seeds: Sequence[int] = (0,)
@@ -63,6 +64,7 @@ class Plan:
 
 def compare(
     data: options.Data,
+    columns: options.ColumnsOf = None,
     architectures: Annotated[str, Option(help="Short names, separated by commas.")] = ",".join(Plan.architectures),
     backbone: options.Backbone = Plan.backbone,
     steps: Annotated[int, Option(help="Updates of the weights in each training.")] = 300,
@@ -90,6 +92,7 @@ def compare(
         raise DataError(f"--seeds: expected whole numbers separated by commas, given {seeds!r}") from None
     plan = Plan(
         data=data,
+        columns=columns,
         backbone=backbone,
         architectures=[name.strip() for name in architectures.split(",")],
         seeds=numbers,
@@ -106,13 +109,17 @@ def compare(
 def run(plan: Plan, output: Path, plot: bool = True) -> dict[str, Any]:
     """Carry out a plan, print its table, and write `compare.jsonl`, `compare.json` and `compare.png` to `output`."""
     from polyencoders.data import load_examples
+    from polyencoders.data.columns import parse_columns
+    from polyencoders.data.sources import NO_TRAINING
 
     quieten()
     if plot and importlib.util.find_spec("matplotlib") is None:
         raise MissingExtraError("matplotlib", "plot", "the picture (--no-plot leaves it out)")
     for architecture in plan.architectures:
         parse_architecture(architecture)  # a name that is not known is refused before hours of the others
-    splits = load_examples(plan.data)
+    splits = load_examples(plan.data, columns=parse_columns(plan.columns))
+    if not splits.train:
+        raise DataError(f"{plan.data}: {NO_TRAINING}")
     test = random.Random(0).sample(splits.test, min(plan.queries, len(splits.test)))
     runs = output / "compare.jsonl"
     finished = {_key(row) for row in read_runs(runs)}
@@ -178,7 +185,7 @@ def _run(
         content = hashlib.blake2b(_key(row).encode(), digest_size=4).hexdigest()
         folder = "-".join([name, *plan.options.frozen, f"seed-{seed}", content])
         place = output / "models" / folder
-        result = train(model, examples, splits.validation, place, training, [shown], shown.on_texts)
+        result = train(model, examples, splits.validation, place, training, [shown], shown.on_texts, overwrite=True)
         shown.remove()
         row |= {"train_examples": len(examples), "options": asdict(training), "model": folder}
         row["minutes"] = result.seconds / 60
@@ -187,13 +194,29 @@ def _run(
     if all(example.candidates for example in test):
         lists = evaluation.given_candidates(test)
     else:
-        lists = evaluation.sampled_candidates(test, plan.candidates, 0, splits.corpus)
+        lists = _sampled(test, splits, plan.candidates)
     row["metrics"] |= evaluation.evaluate(model, lists, ("R@1", "MRR")).to_dict()["metrics"]
     if is_encoder(model):
         corpus = _corpus(test[: plan.corpus_queries], splits, plan.corpus)
         row["metrics"] |= evaluation.evaluate(model, corpus, ("R@10",)).to_dict()["metrics"]
     bar.remove_task(evaluating)
     return row
+
+
+def _sampled(test: list[Example], splits: Splits, candidates: int) -> CandidateTask:
+    """Lists of random documents: of the test side and the set's corpus, or where these are few of all sides."""
+    from polyencoders.data.examples import right_answers
+    from polyencoders.evaluation import sampled_candidates
+
+    more = set(splits.corpus)
+    right = right_answers(test)
+    most = max(map(len, right.values()))
+    every = more.union(*right.values())
+    if len(every) - most + 1 < candidates:
+        sides = (*splits.train, *splits.validation, *splits.test)
+        more = more.union(*(example.positives for example in sides))
+        candidates = max(2, min(candidates, len(more.union(every)) - most + 1))
+    return sampled_candidates(test, candidates, 0, sorted(more) if more != set(splits.corpus) else splits.corpus)
 
 
 def _corpus(test: list[Example], splits: Splits, size: int) -> CorpusTask:

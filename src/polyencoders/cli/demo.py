@@ -71,7 +71,7 @@ def run(output: Path, train_examples: int = 6_000, steps: int = 1_000, test_quer
             model = build_model(name, DEFAULT_BACKBONE, {}, frozen=True)
             shown = TrainingProgress(bar)
             folder = output if name == "poly-4" else None
-            train(model, examples, splits.validation, folder, options, [shown], shown.on_texts)
+            train(model, examples, splits.validation, folder, options, [shown], shown.on_texts, overwrite=True)
         with clock.on("measuring it"):
             reports[f"{label}, trained"] = evaluate(model, lists)
     first = reports["as it comes"]

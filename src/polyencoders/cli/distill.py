@@ -19,6 +19,7 @@ def distill(
         str | None,
         Option(help="The model that scores: a cross-encoder, or any other; a directory, or a name on the hub."),
     ] = None,
+    columns: options.ColumnsOf = None,
     validation: options.Validation = None,
     architecture: options.Architecture = DEFAULT_ARCHITECTURE,
     backbone: options.Backbone = DEFAULT_BACKBONE,
@@ -27,6 +28,7 @@ def distill(
     batch_size: Annotated[int, options.in_training(help="Queries in a step, each with its list of documents.")] = 32,
     freeze: options.Freeze = None,
     seed: options.Seed = 0,
+    on_error: options.OnError = "stop",
     overwrite: options.Overwrite = False,
     export: options.Export = None,
 ) -> None:

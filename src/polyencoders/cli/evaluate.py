@@ -4,6 +4,7 @@ import json
 import random
 import statistics
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +14,10 @@ from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console
 from polyencoders.cli.options import (
     Candidates,
+    ColumnsOf,
     Data,
     Model,
+    OnError,
     Queries,
     Rerank,
     RerankTop,
@@ -23,6 +26,7 @@ from polyencoders.cli.options import (
     UseWords,
     WordsLanguage,
     WordsWeight,
+    read_data,
     reranker_of,
     words_of,
 )
@@ -39,6 +43,7 @@ PROTOCOLS = ("auto", "given", "sampled", "corpus")
 def evaluate(
     model: Model,
     data: Data,
+    columns: ColumnsOf = None,
     protocol: Annotated[
         str,
         Option(
@@ -63,6 +68,7 @@ def evaluate(
     rerank_top: RerankTop = None,
     rerank_weight: RerankWeight = None,
     seed: Seed = 0,
+    on_error: OnError = "stop",
     output: Annotated[Path | None, Option(help="Also write the report to this file, as JSON.")] = None,
     card: Annotated[bool, Option("--card", help="Also put the results on the model's card, README.md.")] = False,
 ) -> None:
@@ -73,9 +79,8 @@ def evaluate(
         polyencoders evaluate models/mine --data held-out.jsonl --rerank cross-encoder/ms-marco-MiniLM-L-12-v2
     """
     from polyencoders import evaluation
-    from polyencoders.data import read_source
 
-    source = read_source(data)
+    source = read_data(data, 0, columns, on_error)
     if source.judged is not None and protocol in ("auto", "corpus"):
         task: Task = evaluation.judged_corpus(source.judged, source.judged.reported, queries, seed)
     else:
@@ -85,6 +90,7 @@ def evaluate(
         task = task_of(examples, source.corpus, protocol, candidates, seed)
 
     from polyencoders.encoders import Reranker, load
+    from polyencoders.encoders.cut import said_of_cut
 
     loaded = load(resolve_backbone(model))
     reads = reranker_of(rerank)
@@ -93,6 +99,9 @@ def evaluate(
     names = measure or ("R@1", "MRR")
     report = evaluation.evaluate(loaded, task, names, show_progress_bar=True, reranker=reranker, words=asked)
     console.print(report.table())
+    ranked = list(chain(*task.documents[:50])) if isinstance(task, evaluation.CandidateTask) else task.corpus
+    if said := said_of_cut(loaded, ranked):
+        console.print(said, highlight=False, soft_wrap=True)
     several = statistics.mean(map(len, task.relevant))
     if several > 1 and any(name.startswith("R@") for name in names):
         console.print(

@@ -15,7 +15,19 @@ from typer import Option
 
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, resolve_backbone
 from polyencoders.cli.display import advancing, console, document_progress, resumable
-from polyencoders.cli.options import AcceptDocumentsFrom, IndexModel, IndexPath, Ray, Where, WordsLanguage, words_of
+from polyencoders.cli.options import (
+    AcceptDocumentsFrom,
+    IndexModel,
+    IndexPath,
+    OnError,
+    Ray,
+    TextField,
+    Where,
+    WordsLanguage,
+    items_left_out,
+    words_of,
+)
+from polyencoders.encoders.cut import SAMPLE, said_of_cut
 from polyencoders.errors import DataError, IndexingError
 
 if TYPE_CHECKING:
@@ -33,10 +45,9 @@ index_app = typer.Typer(
     rich_markup_mode="markdown",
 )
 _DOCUMENTS = (
-    "`chitchat`, the built-in replies, or a file, read as a stream: JSON Lines, CSV, TSV (each may be gzipped), "
-    "Parquet, or a text a line. Fields besides the text and the id are kept, to filter by."
+    "`chitchat`, the built-in replies, or a file, read as a stream: JSON, CSV, TSV (each may be gzipped), "
+    "Excel, Parquet, or a text a line. Fields besides the text and the id are kept, to filter by."
 )
-TextField = Annotated[str, Option("--text", help="The field that holds the text.")]
 IdField = Annotated[str | None, Option("--id", help="The field that holds the id. [default: `id` where there is one]")]
 
 
@@ -49,9 +60,10 @@ def create(
         Path | None, Option(help="Vectors that the model made of documents before: .npy, .parquet or a .lance table.")
     ] = None,
     vector_column: Annotated[str, Option(help="The column of --vectors that holds them.")] = "vector",
-    text: TextField = "text",
+    text: TextField = None,
     id: IdField = None,
     words_language: WordsLanguage = "none",
+    on_error: OnError = "stop",
     ray: Ray = None,
 ) -> None:
     """Make an index; interrupted, the same command goes on where it stopped.
@@ -79,7 +91,7 @@ def create(
                 vectors,
                 model=name,
                 vector_column=vector_column,
-                text_column=text,
+                text_column=text or "text",
                 id_column=id or "id",
                 words_language=words_language,
                 advance=advancing(bar, "adopting", None),
@@ -96,7 +108,8 @@ def create(
         if rows is None:
             console.print(f"{path}: an empty index; `polyencoders index add {path} --data FILE` fills it.")
             return
-        _fill(index, rows, ray)
+        with items_left_out(on_error):
+            _fill(index, rows, ray)
     console.print(f"Search it: [bold]polyencoders search {path} --query '...'[/]", highlight=False)
 
 
@@ -106,8 +119,9 @@ def add(
     data: Annotated[str, Option(help=_DOCUMENTS)],
     model: IndexModel = None,
     accept_documents_from: AcceptDocumentsFrom = None,
-    text: TextField = "text",
+    text: TextField = None,
     id: IdField = None,
+    on_error: OnError = "stop",
     ray: Ray = None,
 ) -> None:
     """Add documents. One whose id is there replaces it; one that is there unchanged is left alone.
@@ -119,7 +133,9 @@ def add(
 
     rows = _documents(data, text, id)
     _join(ray, path)
-    _fill(Index.open(path, *search_models(model, accept_documents_from)), rows, ray)
+    index = Index.open(path, *search_models(model, accept_documents_from))
+    with items_left_out(on_error):
+        _fill(index, rows, ray)
 
 
 @index_app.command()
@@ -204,7 +220,7 @@ def search_models(model: str | None, accept: str | None) -> tuple[str | None, st
     return (resolve_backbone(model) if model is not None else None), (resolve_backbone(accept) if accept else None)
 
 
-def _documents(data: str, text: str, id: str | None) -> Iterable[Any]:
+def _documents(data: str, text: str | None, id: str | None) -> Iterable[Any]:
     from polyencoders.data import DocumentFile, chitchat_replies
 
     if data == BUILT_IN:
@@ -227,8 +243,9 @@ def _join(address: str | None, path: str) -> None:
 
 def _fill(index: Index, rows: Iterable[Any], ray: str | None) -> None:
     started = time.perf_counter()
+    first: list[str] = []  # Some of the texts, to see how many are cut
     with resumable():
-        added = _add(index, rows, ray)
+        added = _add(index, rows, ray, first)
     seconds = time.perf_counter() - started
     if index.model is not None and index.model.trial:
         console.print(f"Encoded {index.model.trial}.", highlight=False)
@@ -237,9 +254,11 @@ def _fill(index: Index, rows: Iterable[Any], ray: str | None) -> None:
         f"encoded in {seconds:.0f} s ({added.total / max(seconds, 1e-9):,.0f} documents a second).\n"
         f"{index.path} holds {len(index):,} documents (version {index.version})."
     )
+    if index.model is not None and (said := said_of_cut(index.model, first)):
+        console.print(said, highlight=False, soft_wrap=True)
 
 
-def _add(index: Index, rows: Iterable[Any], ray: str | None) -> Added:
+def _add(index: Index, rows: Iterable[Any], ray: str | None, first: list[str]) -> Added:
     """Add the rows, encoded here or on a cluster, with a progress bar."""
     begun = 0
 
@@ -247,6 +266,8 @@ def _add(index: Index, rows: Iterable[Any], ray: str | None) -> Added:
         nonlocal begun
         for row in rows:
             begun += 1
+            if len(first) < SAMPLE:
+                first.append(row["text"])
             yield row
 
     with document_progress() as bar:

@@ -1,6 +1,9 @@
 """Arguments and options that several commands share, with their help, and the panels that group them."""
 
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,6 +14,7 @@ from polyencoders.cli.architectures import NAMES
 from polyencoders.errors import DataError
 
 if TYPE_CHECKING:
+    from polyencoders.data.sources import Source
     from polyencoders.encoders.words import Words
 
 of_the_model = partial(Option, rich_help_panel="Model")
@@ -19,16 +23,33 @@ on_ray = partial(Option, rich_help_panel="On a Ray cluster")
 
 # --data of each command that reads examples.
 _DATA = (
-    '`chitchat`, the built-in conversations; a JSON Lines file (plain or gzipped): `{"query": "..." or '
-    '["oldest turn", "...", "newest"], "positive": "..."}`, optionally `negatives` and `candidates`; or FORMAT:PATH, '
-    "such as `mutual:data/mutual` or `beir:scifact` (docs/data.md)."
+    "`chitchat`, the built-in conversations; a table (CSV, TSV, Excel, Parquet) or JSON, a list or a record a line: "
+    '`{"query": "..." or ["oldest turn", "...", "newest"], "positive": "..."}`, optionally `negatives` and '
+    "`candidates`; or FORMAT:PATH, such as `mutual:data/mutual` or `beir:scifact` (docs/data.md)."
 )
+ColumnsOf = Annotated[
+    str | None,
+    Option(
+        "--columns",
+        help="Which columns of the file are what: `query=question,positive=answer`, perhaps with `negative=` and "
+        "`label=` (0 or 1; `label=score>=4` says from where on a pair is right). [default: guessed by common names]",
+        show_default=False,
+    ),
+]
+OnError = Annotated[
+    str,
+    Option(help="What is done with an item of a file that cannot be used: `stop`, or `skip`, and say how many."),
+]
 Data = Annotated[str, Option(help=_DATA)]
 DataOrRecipe = Annotated[str | None, Option("--data", help=_DATA)]
 Recipe = Annotated[Path | None, Argument(help="A recipe in YAML (see recipes/). Give this or --data.")]
 Validation = Annotated[
     str | None,
-    Option(help="Held-out examples to choose the checkpoint by. [default: the set's own, or a tenth of --data]"),
+    Option(
+        help="Held-out examples to choose the checkpoint by; `none`: none, all steps are made. [default: the set's "
+        "own, or a part of --data: a tenth, of few pairs a fifth in turn]",
+        show_default=False,
+    ),
 ]
 
 # Models and their training.
@@ -50,10 +71,24 @@ Freeze = Annotated[
         "`all-but-top-K`. Can be given several times."
     ),
 ]
+QueryLength = Annotated[
+    int | None, of_the_model(help="The newest tokens of a query. [default: all that the backbone reads]", min=1)
+]
+DocumentLength = Annotated[
+    int | None, of_the_model(help="The first tokens of a document. [default: all that the backbone reads]", min=1)
+]
+QueryPrompt = Annotated[str | None, of_the_model(help="Put before each query: `query: `, for backbones that want it.")]
+DocumentPrompt = Annotated[str | None, of_the_model(help="Put before each document: `passage: `.")]
 
 # Evaluation.
 Queries = Annotated[int, Option(help="The most test queries.", min=1)]
 Candidates = Annotated[int, Option(help="Documents that each query ranks, where they are sampled.", min=2)]
+
+# Documents.
+TextField = Annotated[
+    str | None,
+    Option("--text", help="The field that holds the text. [default: `text`, or what is guessed]", show_default=False),
+]
 
 # Search.
 Query = Annotated[list[str], Option(help="The query. Given several times: the turns of a conversation, oldest first.")]
@@ -67,6 +102,35 @@ IndexModel = Annotated[
 AcceptDocumentsFrom = Annotated[
     str | None, Option(help="The model that made the index, where the model given is another with the same documents.")
 ]
+
+
+@contextmanager
+def items_left_out(on_error: str) -> Iterator[None]:
+    """Carry out --on-error: with `skip`, bad items of the files that are read are left out, and counted at the end."""
+    from polyencoders.data.lines import leaving_out_bad
+
+    if on_error not in ("stop", "skip"):
+        raise DataError(f"--on-error: {on_error!r}: expected stop or skip")
+    if on_error == "stop":
+        yield
+        return
+    with leaving_out_bad() as left_out:
+        yield
+    if left_out.number:
+        more = "" if left_out.number == len(left_out.first) else "; ..."
+        print(
+            f"left out, as they cannot be used: {left_out.number:,} ({'; '.join(left_out.first)}{more})",
+            file=sys.stderr,
+        )
+
+
+def read_data(data: str, seed: int, columns: str | None, on_error: str = "stop") -> "Source":
+    """What --data, --columns and --on-error ask for together."""
+    from polyencoders.data import read_source
+    from polyencoders.data.columns import parse_columns
+
+    with items_left_out(on_error):
+        return read_source(data, seed, parse_columns(columns))
 
 
 def _milliseconds(given: str) -> float:

@@ -10,7 +10,6 @@ from typer import Option
 from polyencoders.cli import options
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, resolve_backbone
 from polyencoders.cli.display import console, progress, resumable
-from polyencoders.cli.train import check_output
 
 
 def pretrain(
@@ -40,6 +39,7 @@ def pretrain(
     from polyencoders import training
     from polyencoders.cli.training_progress import TrainingProgress
     from polyencoders.data.conversations import load_conversations
+    from polyencoders.training.output import check_output
 
     settings = training.PretrainingOptions(
         steps=steps, batch_size=batch_size, learning_rate=learning_rate, max_length=max_length, seed=seed

@@ -10,7 +10,17 @@ from typer import Option
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console
-from polyencoders.cli.options import AsJson, Model, Query, TopK, UseWords, WordsLanguage, WordsWeight, words_of
+from polyencoders.cli.options import (
+    AsJson,
+    Model,
+    Query,
+    TextField,
+    TopK,
+    UseWords,
+    WordsLanguage,
+    WordsWeight,
+    words_of,
+)
 from polyencoders.errors import DataError
 
 
@@ -18,8 +28,9 @@ def rank(
     model: Model,
     query: Query,
     documents: Annotated[
-        Path, Option(help="A text file with a document on each line, or JSON Lines of texts; plain or gzipped.")
+        Path, Option(help="A text on each line, JSON of texts or objects, or a table (CSV, TSV, Excel, Parquet).")
     ],
+    text: TextField = None,
     top_k: TopK = 10,
     words: UseWords = False,
     words_weight: WordsWeight = None,
@@ -31,7 +42,7 @@ def rank(
 
     if any(not turn.strip() for turn in query):
         raise DataError("--query: the text is empty")
-    texts = read_texts(documents)  # before the model, which takes seconds
+    texts = read_texts(documents, text)  # before the model, which takes seconds
 
     from polyencoders.encoders import hits, load
     from polyencoders.encoders.words import fits

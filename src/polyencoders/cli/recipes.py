@@ -5,8 +5,10 @@ model:
   backbone: sentence-transformers/all-MiniLM-L6-v2
   shared_tower: true            # and any other setting of the class
 data:
-  train: mine.jsonl             # or chitchat, or FORMAT:PATH (docs/data.md)
-  validation: held-out.jsonl    # default: the set's own, or a tenth of train
+  train: mine.jsonl             # or a table, chitchat, or FORMAT:PATH (docs/data.md)
+  validation: held-out.jsonl    # default: the set's own, or a part of train; none: no validation
+  columns: query=q,positive=a   # which columns are what; default: guessed by common names
+  on_error: stop                # or skip: items that cannot be used are left out, and counted
 training:
   steps: 1000                   # and any other of TrainingOptions
   freeze: backbone
@@ -37,9 +39,11 @@ class Recipe:
     settings: dict[str, Any]  # Settings of the architecture's class
     train: str
     validation: str | None
-    """None: a part of `train`. Both are data as `read_source` takes it."""
+    """None: a part of `train`; `none`: no validation. Both are data as `read_source` takes it."""
     options: TrainingOptions
     output: str
+    columns: str | None = None  # As --columns
+    on_error: str = "stop"
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -63,22 +67,24 @@ def read_recipe(path: Path) -> Recipe:
 def parse_recipe(content: Any) -> Recipe:
     """Check a recipe's content.
 
-    >>> parse_recipe({"model": {"architecture": "bi"}, "data": {"trian": "chitchat"}, "output": "models/mine"})
+    >>> parse_recipe({"data": {"trian": "chitchat"}, "output": "models/mine"})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    polyencoders.errors.DataError: data: unknown key 'trian'; did you mean 'train'? Known: train, validation
+    polyencoders.errors.DataError: data: unknown key 'trian'; did you mean 'train'? Known: train, validation, ...
     """
     from polyencoders import models
 
     content = _section("the recipe", content, ("model", "data", "training", "output"))
     model = _section("model", content.get("model") or {})
-    data = _section("data", content.get("data"), ("train", "validation"))
+    data = _section("data", content.get("data"), ("train", "validation", "columns", "on_error"))
     training = _section("training", content.get("training") or {}, [option.name for option in fields(TrainingOptions)])
     architecture = _text("model: architecture", model.pop("architecture", DEFAULT_ARCHITECTURE))
     backbone = _text("model: backbone", model.pop("backbone", DEFAULT_BACKBONE))
     architecture_class = getattr(models, parse_architecture(architecture)[0])
     parameters = inspect.signature(architecture_class.__init__).parameters.values()
     settings = [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
-    _section("model", model, ["architecture", "backbone", *settings])
+    _section("model", model, ["architecture", "backbone", "prompts", *settings])
+    if "prompts" in model:
+        model["prompts"] = _section("model: prompts", model["prompts"], ("query", "document"))
     for rate in {"learning_rate", "code_learning_rate"} & set(training):
         given = training[rate]
         training[rate] = [_number(each) for each in given] if isinstance(given, list) else _number(given)
@@ -90,6 +96,8 @@ def parse_recipe(content: Any) -> Recipe:
         output=_text("output", content.get("output")),
         validation=None if data.get("validation") is None else _text("data: validation", data["validation"]),
         options=TrainingOptions(**training),
+        columns=None if data.get("columns") is None else _text("data: columns", data["columns"]),
+        on_error=_text("data: on_error", data.get("on_error", "stop")),
     )
 
 

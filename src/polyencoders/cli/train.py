@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +33,7 @@ def train(
     context: typer.Context,
     recipe: options.Recipe = None,
     data: options.DataOrRecipe = None,
+    columns: options.ColumnsOf = None,
     validation: options.Validation = None,
     architecture: options.Architecture = DEFAULT_ARCHITECTURE,
     backbone: options.Backbone = DEFAULT_BACKBONE,
@@ -51,11 +53,16 @@ def train(
         ),
     ] = None,
     freeze: options.Freeze = None,
+    query_length: options.QueryLength = None,
+    document_length: options.DocumentLength = None,
+    query_prompt: options.QueryPrompt = None,
+    document_prompt: options.DocumentPrompt = None,
     hard_negatives: Annotated[
         int | None,
         options.in_training(help="Wrong documents for each query that the model ranks high, mined every 500 steps."),
     ] = None,
     seed: options.Seed = 0,
+    on_error: options.OnError = "stop",
     overwrite: options.Overwrite = False,
     export: options.Export = None,
 ) -> None:
@@ -101,9 +108,21 @@ def run_from_options(context: typer.Context, training: dict[str, Any]) -> None:
     from polyencoders.cli.recipes import parse_recipe
 
     given = context.params
+    lengths = {name: given[name] for name in ("query_length", "document_length") if given.get(name) is not None}
+    prompts = {side: given[f"{side}_prompt"] for side in ("query", "document") if given.get(f"{side}_prompt")}
     content = {
-        "model": {"architecture": given["architecture"], "backbone": given["backbone"]},
-        "data": {"train": given["data"], "validation": given["validation"]},
+        "model": {
+            "architecture": given["architecture"],
+            "backbone": given["backbone"],
+            **lengths,
+            **({"prompts": prompts} if prompts else {}),
+        },
+        "data": {
+            "train": given["data"],
+            "validation": given["validation"],
+            "columns": given.get("columns"),
+            "on_error": given.get("on_error", "stop"),
+        },
         "training": {"steps": given["steps"], "seed": given["seed"], "freeze": list(given["freeze"] or ()), **training},
         "output": str(given["output"]),
     }
@@ -116,32 +135,43 @@ def run(recipe: Recipe, overwrite: bool = False, export: Path | None = None) -> 
 
     from polyencoders import training
     from polyencoders.cli.training_progress import TrainingProgress
+    from polyencoders.training.folds import FOLDS, MOST_STEPS
+    from polyencoders.training.output import check_output
 
-    options = recipe.options
+    chosen = recipe.options
     teacher = None
     output = Path(recipe.output)
-    if isinstance(options.distillation, training.Distillation) and options.distillation.teacher is None:
+    if isinstance(chosen.distillation, training.Distillation) and chosen.distillation.teacher is None:
         raise TrainingError("training: distillation: no teacher is given, a directory or a name on the hub")
     check_output(output, overwrite)
-    if isinstance(options.distillation, training.Distillation):
+    if isinstance(chosen.distillation, training.Distillation):
         # Before the data, so that a teacher that is not there is named at once.
-        teacher = training.Teacher(resolve_backbone(str(options.distillation.teacher)), bf16=options.bf16)
-    examples, validation, corpus = read_splits(recipe.train, recipe.validation, options.seed)
+        teacher = training.Teacher(resolve_backbone(str(chosen.distillation.teacher)), bf16=chosen.bf16)
+    examples, validation, corpus = read_splits(recipe)
+    few = recipe.validation is None and teacher is None and len(validation) == 0
+    if few:
+        said = (
+            f"{len(examples)} pairs are few: a fifth of them in turn is held out, to choose the learning rate and the "
+            f"step ({FOLDS} folds of at most {MOST_STEPS} steps); then all are trained on."
+        )
+        console.print(said, soft_wrap=True)
     console.print(
         f"{recipe.architecture} on {recipe.backbone}: {len(examples):,} examples to train on, "
         f"{len(validation):,} to validate on" + (f"; taught by {teacher.name}" if teacher is not None else "")
     )
-    set_seed(options.seed)
-    model = build_model(recipe.architecture, recipe.backbone, recipe.settings, "backbone" in options.frozen)
+    set_seed(chosen.seed)
+    model = build_model(recipe.architecture, recipe.backbone, recipe.settings, "backbone" in chosen.frozen)
     if teacher is not None and validation and is_first():
-        _say_who_ranks_better(training.compare_with_teacher(model, teacher, validation, options))
+        _say_who_ranks_better(training.compare_with_teacher(model, teacher, validation, chosen))
     with resumable(), progress() as bar:
         shown = TrainingProgress(bar)
-        given = (examples, validation, output, options, [shown], shown.on_texts)
-        if teacher is None:
-            result = training.train(model, *given, corpus=corpus)
+        given = (examples, validation, output, chosen, [shown], shown.on_texts)
+        if few:
+            result = training.train_in_folds(model, examples, *given[2:])
+        elif teacher is None:
+            result = training.train(model, *given, corpus=corpus, overwrite=overwrite)
         else:
-            result = training.distill(model, teacher, *given, shown.on_pairs, corpus)
+            result = training.distill(model, teacher, *given, shown.on_pairs, corpus, overwrite)
     _report(result, output, recipe)
     if export is not None and is_first():
         write_export(model, export)
@@ -161,34 +191,30 @@ def _say_who_ranks_better(found: Comparison) -> None:
         )
 
 
-def check_output(output: Path, overwrite: bool, what: str = "model", marker: str = "modules.json") -> None:
-    """Refuse a directory where saving would replace something. A file of ours, the marker, tells what is ours."""
-    from polyencoders.training.resume import CHECKPOINTS
-
-    if (output / marker).exists() and not (output / CHECKPOINTS).exists() and not overwrite:
-        raise TrainingError(f"{output} holds a {what} already: choose another output, or say --overwrite")
-    if output.is_file():
-        raise TrainingError(f"{output} is a file; the {what} is saved to a directory: choose another output")
-    others = {entry.name for entry in output.iterdir()} - {CHECKPOINTS} if output.is_dir() else set()
-    if others and not (output / marker).exists():
-        raise TrainingError(f"{output} is a directory with other things in it: choose a new one for the {what}")
-
-
-def read_splits(train: str, held_out: str | None, seed: int) -> tuple[list[Example], list[Example], tuple[str, ...]]:
+def read_splits(recipe: Recipe) -> tuple[list[Example], list[Example], tuple[str, ...]]:
     """Return examples to train and to validate on, and the set's corpus, if it has one.
 
-    The examples are a set's own sides, or a tenth is held out of a set without sides.
+    The examples are a set's own sides, or a part is held out of a set without sides. None are held out of few examples,
+    which are validated in folds, or where no validation is asked for.
     """
-    from polyencoders.data import read_source
+    from polyencoders.data.examples import right_answers
     from polyencoders.data.lines import located
+    from polyencoders.training.folds import FEW
 
-    source = read_source(train, seed)
-    with located(train):
+    seed = recipe.options.seed
+    source = options.read_data(recipe.train, seed, recipe.columns, recipe.on_error)
+    with located(recipe.train):
         examples = source.examples_of("train")
-        if held_out is None:
-            splits = source.split(validation=0.1, test=0.0, seed=seed)
+        if recipe.validation is None:
+            alone = recipe.options.distillation is None and int(os.environ.get("WORLD_SIZE", 1)) == 1
+            if alone and source.splits is None and len(right_answers(examples)) < FEW:
+                return examples, [], source.corpus
+            splits = source.split(validation=0.2 if len(examples) < 2 * FEW else 0.1, test=0.0, seed=seed)
             return splits.train, splits.validation, source.corpus
-    return examples, read_source(held_out, seed).examples_of("validation"), source.corpus
+    if recipe.validation == "none":
+        return examples, [], source.corpus
+    held_out = options.read_data(recipe.validation, seed, recipe.columns, recipe.on_error)
+    return examples, held_out.examples_of("validation"), source.corpus
 
 
 def _report(result: TrainingResult, output: Path, recipe: Recipe) -> None:
@@ -218,11 +244,17 @@ def _report(result: TrainingResult, output: Path, recipe: Recipe) -> None:
             soft_wrap=True,
         )
     if before is not None and after is not None and after <= before:
-        hint = ", which finds every answer: they are too easy to tell."
+        hint = (
+            ", which finds every answer: they cannot show whether training helps. Harder ones would: --validation FILE."
+        )
         if before < 1:
             cheaper = "" if "backbone" in recipe.options.frozen else " or --freeze backbone"
             hint = f". More data or fewer steps{cheaper} may help."
         console.print(
             f"[yellow]On the held-out examples the trained model is no better than the one it started from{hint}"
         )
+        if result.best_step == 0:
+            console.print(
+                "[yellow]What was saved is the model as it came; --validation none trains all the same.", soft_wrap=True
+            )
     console.print(f"Next: polyencoders rank {escape(str(output))} --query '...' --documents FILE", soft_wrap=True)

@@ -9,12 +9,13 @@ from typer import Option
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.calibrate import reliability_table
 from polyencoders.cli.display import console, progress, suggest
-from polyencoders.cli.options import IndexModel, IndexPath, Seed
+from polyencoders.cli.options import ColumnsOf, IndexModel, IndexPath, Seed, read_data
 
 
 def tune(
     path: IndexPath,
     data: Annotated[str, Option(help="Held-out pairs, which the model was not trained on; as for `evaluate`.")],
+    columns: ColumnsOf = None,
     rerank: Annotated[str | None, Option(help="A cross-encoder to try: a directory, or a name on the hub.")] = None,
     model: IndexModel = None,
     seed: Seed = 0,
@@ -28,12 +29,11 @@ def tune(
 
         polyencoders tune answers --data held-out.jsonl --rerank cross-encoder/ms-marco-MiniLM-L-12-v2
     """
-    from polyencoders.data import read_source
     from polyencoders.evaluation.tuning import MEASURES, tune
     from polyencoders.index import Index
 
     index = Index.open(path, resolve_backbone(model) if model is not None else None)
-    pairs = read_source(data, seed).examples_of("validation")
+    pairs = read_data(data, seed, columns).examples_of("validation")
     with progress() as bar:
         bars = {}
 

@@ -11,7 +11,7 @@ from typer import BadParameter, Option
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console, progress, suggest
 from polyencoders.cli.export import write_export
-from polyencoders.cli.options import Export, IndexModel, Seed
+from polyencoders.cli.options import ColumnsOf, Export, IndexModel, Seed, read_data
 from polyencoders.errors import TrainingError
 
 
@@ -20,6 +20,7 @@ def upgrade(
     data: Annotated[
         str | None, Option(help="Pairs to learn from: JSON Lines, or a published set (docs/data.md).")
     ] = None,
+    columns: ColumnsOf = None,
     held_out: Annotated[str | None, Option(help="Pairs to decide by. [default: a fifth of --data]")] = None,
     teacher: Annotated[
         str | None,
@@ -59,7 +60,7 @@ def upgrade(
         polyencoders upgrade --index answers --queries log.txt --teacher cross-encoder/ms-marco-MiniLM-L6-v2
     """
     from polyencoders.cli.training_progress import TrainingProgress
-    from polyencoders.data import read_queries, read_source
+    from polyencoders.data import read_queries
     from polyencoders.index import Index
     from polyencoders.training import upgrade as training
     from polyencoders.training.unlabelled import upgrade_without_labels
@@ -69,8 +70,8 @@ def upgrade(
     if (queries is not None and teacher is None) or (held_out is not None and data is None):
         raise BadParameter("--queries goes with --teacher, --held-out with --data")
     started = time.perf_counter()
-    pairs = read_source(data, seed).examples_of("train") if data is not None else []
-    deciding = read_source(held_out, seed).examples_of("validation") if held_out is not None else None
+    pairs = read_data(data, seed, columns).examples_of("train") if data is not None else []
+    deciding = read_data(held_out, seed, columns).examples_of("validation") if held_out is not None else None
     asked = read_queries(queries) if queries is not None else None
     opened = Index.open(index, resolve_backbone(model) if model is not None else None)
     learnt = f"{len(pairs):,} pairs" if data is not None else f"queries of {queries or 'their own'}, read by {teacher}"

@@ -191,6 +191,8 @@ def _texts(path: Path) -> dict[str, str]:
         with located(f"{path}:{number}"):
             record = parse_json(line)
             check_object(record, "_id and text")
+            if isinstance(record.get("_id"), int) and not isinstance(record["_id"], bool):
+                record["_id"] = str(record["_id"])
             for name in ("_id", "text"):
                 if not isinstance(record.get(name), str):
                     raise DataError(f'expected "{name}" to be text, given {shortened(record.get(name))}')

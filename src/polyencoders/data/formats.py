@@ -1,12 +1,12 @@
-"""Loads a data set by its name: the built-in one, a JSON Lines file, or a set in one of the field's formats."""
+"""Loads a data set by its name: the built-in one, a file of examples, or a set in one of the field's formats."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from polyencoders.data import beir, conversations, json_dialogues, labelled, numbered_dialogues, ubuntu, wikiqa
 from polyencoders.data.chitchat import chitchat
-from polyencoders.data.jsonl import read_jsonl
+from polyencoders.data.jsonl import read_examples
 from polyencoders.data.lines import did_you_mean, located
 from polyencoders.data.sources import Source
 from polyencoders.data.splits import Splits
@@ -33,11 +33,11 @@ FORMATS: dict[str, Callable[[str, int], Source]] = {
 _EXPECTED = f"FORMAT:PATH with one of the formats {', '.join(FORMATS)}"
 
 
-def load_examples(source: str | os.PathLike[str], seed: int = 0) -> Splits:
+def load_examples(source: str | os.PathLike[str], seed: int = 0, columns: Mapping[str, str] | None = None) -> Splits:
     """Loads a data set: examples to train on, to validate on and to test, and the list that all rank, if there is one.
 
-    `source` is ``"chitchat"``, the path of a JSON Lines file (see `read_jsonl`), or ``"FORMAT:PATH"``, such as
-    ``"mutual:data/mutual"``; the formats are in docs/data.md. Anything else, or what cannot be used, is a DataError.
+    `source` is ``"chitchat"``, the path of a file (see `read_examples`; `columns` is its), or ``"FORMAT:PATH"``, as
+    in ``"mutual:data/mutual"``; the formats are in docs/data.md. What cannot be used is a DataError.
     `seed` splits a set that has no splits of its own into about 80%, 10% and 10% (see `split_examples`). In a set with
     only training and test, it chooses what is held out for validation.
 
@@ -45,20 +45,28 @@ def load_examples(source: str | os.PathLike[str], seed: int = 0) -> Splits:
     Traceback (most recent call last):
     polyencoders.errors.DataError: chitchta: neither a file nor a built-in data set (chitchat), did you mean "chitchat"?
     """
-    found = read_source(source, seed)
+    found = read_source(source, seed, columns)
     with located(os.fspath(source)):
         return found.split(validation=0.1, test=0.1, seed=seed)
 
 
-def read_source(source: str | os.PathLike[str], seed: int = 0) -> Source:
-    """Reads what `load_examples` splits: examples in one list, or a set with its own splits."""
+def read_source(source: str | os.PathLike[str], seed: int = 0, columns: Mapping[str, str] | None = None) -> Source:
+    """Reads what `load_examples` splits: examples in one list, or a set with its own splits.
+
+    `columns` is that of `read_examples`; only files have any.
+    """
     name = os.fspath(source)
+    if columns and not Path(name).is_file():
+        raise DataError(f"{name}: columns are those of a file: a table, or JSON")
     if name == "chitchat":
         return Source([], chitchat())
     if Path(name).is_dir():
         raise DataError(f"{name}: a directory, expected a file, or a format before it, {_EXPECTED}")
     if Path(name).exists():
-        return Source(read_jsonl(name))
+        examples, names = read_examples(name, columns)
+        if len(names) == 1:
+            raise DataError(f"{name}: a single class, {names[0]!r}: there is nothing to tell apart")
+        return Source(examples, corpus=names)
     kind, colon, path = name.partition(":")
     if colon and kind in FORMATS:
         if not path:

@@ -1,16 +1,35 @@
-"""Reads and writes examples as JSON Lines, and reads lists of texts. Files are plain or gzipped."""
+"""Reads examples from files of any kind, and writes them as JSON Lines; reads lists of texts."""
 
 import gzip
 import json
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from polyencoders.data.examples import Example, check_text, shortened, text_or_texts
-from polyencoders.data.lines import JSON_SUFFIXES, did_you_mean, json_lines, numbered_lines, parse_json, parsed, suffix
+from polyencoders.data.columns import Columns
+from polyencoders.data.documents import DocumentFile
+from polyencoders.data.examples import Example, shortened, text_or_texts
+from polyencoders.data.lines import (
+    JSON_SUFFIXES,
+    beginning,
+    check_object,
+    did_you_mean,
+    item,
+    json_lines,
+    located,
+    numbered_lines,
+    parse_json,
+    parsed,
+    suffix,
+)
+from polyencoders.data.records import is_array, is_table, read_records
 from polyencoders.errors import DataError, PolyencodersError
 from polyencoders.files import whole_file
+
+logger = logging.getLogger(__name__)
 
 _FIELDS = ("query", "positive", "positives", "negatives", "candidates")
 
@@ -59,13 +78,11 @@ def write_jsonl(examples: Iterable[Example], path: str | os.PathLike[str]) -> No
         raise PolyencodersError(f"{path}: could not be written ({error.strerror or error}); nothing changed") from error
 
 
-def read_texts(path: str | os.PathLike[str]) -> list[str]:
-    """Reads documents to rank, one on each line. A DataError names the file and the line.
+def read_texts(path: str | os.PathLike[str], text: str | None = None) -> list[str]:
+    """Reads documents to rank from a file as `DocumentFile` does, without ids and metadata, duplicates kept.
 
-    `path` is UTF-8, plain or gzipped. With a name ending in ``.jsonl``, ``.ndjson`` or ``.json`` (before ``.gz``), each
-    line is a JSON string or an object with a ``text`` field; its other fields are not read. With any other name, each
-    line is a text, without the white space around it. Blank lines are skipped. Returns at least one text, in the file's
-    order, duplicates kept.
+    A text on each line, JSON Lines of texts or of objects, a JSON array, or a table; `text` names the field. A
+    DataError names the file and the place.
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "documents.txt")
@@ -73,9 +90,68 @@ def read_texts(path: str | os.PathLike[str]) -> list[str]:
     >>> read_texts(path)
     ['Tea is served at four.', 'Coffee is out.']
     """
+    return list(DocumentFile(path, text).texts())
+
+
+def read_examples(
+    path: str | os.PathLike[str], columns: Mapping[str, str] | None = None, two: bool = False
+) -> tuple[list[Example], tuple[str, ...]]:
+    """Reads examples from a file of any kind: a table, a JSON array, or JSON Lines as `read_jsonl` takes them.
+
+    `columns` says which column has which role (`query`, `positive`, `negative`, `label`); those that it leaves out are
+    guessed, and a warning says how. `two` is that of `Columns.of`. Returns the examples, and the names of all classes
+    where a label is one: every text ranks them all. A DataError names the file and the place.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "faq.csv")
+    >>> _ = path.write_text("id,q,a\\n1,Tea?,At four.\\n")
+    >>> read_examples(path, {"query": "q", "positive": "a"})[0]
+    [Example(query=('Tea?',), positives=('At four.',), negatives=(), candidates=None)]
+    """
     path = Path(path)
-    parse = (lambda line: _text(parse_json(line))) if suffix(path) in JSON_SUFFIXES else str.strip
-    return parsed(path, numbered_lines(path), parse, "no texts: the file is empty, expected one document a line")
+    if not is_table(path) and not (suffix(path) == ".json" and is_array(path)) and not columns:
+        names = _names_of_the_first(path)
+        if not names or "query" in names or not _guessable(names):
+            return read_jsonl(path), ()
+    found = read_records(path)
+    first = next(found, None)
+    if first is None:
+        raise DataError(f"{path}: no examples: the file is empty, or has only a header")
+    place, row = first
+    with located(place):
+        check_object(row, "a query and its right answer")
+        if not columns and not is_table(path) and "query" in row:
+            return list(_strictly(chain([first], found))), ()
+        roles = Columns.of(list(row), columns, two)
+    if not columns:
+        logger.warning("%s: %s", path, roles.said(row))
+    examples = roles.examples(chain([first], found))
+    if not examples:
+        raise DataError(f"{path}: no examples: no row has a query and its right answer")
+    return examples, tuple(sorted({example.positives[0] for example in examples})) if roles.is_class else ()
+
+
+def _strictly(found: Iterable[tuple[str, Any]]) -> Iterator[Example]:
+    for place, record in found:
+        with item(place):
+            yield _example(record)
+
+
+def _names_of_the_first(path: Path) -> list[str]:
+    """Returns the fields of the first object of JSON Lines; none where it is something else."""
+    try:
+        record = json.loads(next(iter(beginning(path, 1 << 20).split("\n")), ""))
+    except ValueError:
+        return []
+    return list(record) if isinstance(record, dict) else []
+
+
+def _guessable(names: list[str]) -> bool:
+    try:
+        Columns.of(names)
+    except DataError:
+        return False
+    return True
 
 
 def read_queries(path: str | os.PathLike[str]) -> list[tuple[str, ...]]:
@@ -131,14 +207,3 @@ def _record(example: Example) -> dict[str, Any]:
     record |= {"positive": example.positives[0]} if one else {"positives": example.positives}
     record |= {"negatives": example.negatives} if example.negatives else {}
     return record if example.candidates is None else record | {"candidates": example.candidates}
-
-
-def _text(record: Any) -> str:
-    if isinstance(record, dict):
-        if "text" not in record:
-            raise DataError(f'no "text" field, given only {shortened(list(record))}')
-        record = record["text"]
-    elif not isinstance(record, str):
-        raise DataError(f'expected a string or an object with a "text" field, given {shortened(record)}')
-    check_text("text", record)
-    return str(record)

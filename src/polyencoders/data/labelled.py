@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from polyencoders.data.examples import Example, shortened
+from polyencoders.data.jsonl import read_examples
 from polyencoders.data.lines import check_object, located, numbered, parsed, read_json
 from polyencoders.data.sources import Source, Split, read_splits, with_validation
-from polyencoders.data.tables import has_columns, named_rows
 from polyencoders.errors import DataError
 
 _NAMES: dict[Split, list[str]] = {
@@ -21,8 +21,8 @@ _CLINC150: dict[Split, str] = {"train": "train", "validation": "val", "test": "t
 def read_labelled(path: str | os.PathLike[str], text: str | None = None, label: str | None = None) -> list[Example]:
     """Reads texts and the names of their classes from a table.
 
-    `path` holds CSV, or TSV where the name ends so, with a header; plain or gzipped. `text` and `label` name the
-    columns, by default the first and the second.
+    `path` is a table as `read_examples` takes it. `text` and `label` name the columns, by default ones with common
+    names; in a table of two columns, the first and the second.
 
     Examples are in the file's order. The positive is the name as people write it, ``card_arrival`` as ``card arrival``.
     There are no candidates: every text ranks all names, which `class_names` gives. A DataError names the file and the
@@ -30,21 +30,12 @@ def read_labelled(path: str | os.PathLike[str], text: str | None = None, label: 
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "train.csv")
-    >>> _ = path.write_text("text,category\\nWhere is my card?,card_arrival\\n")
-    >>> read_labelled(path)
-    [Example(query=('Where is my card?',), positives=('card arrival',), negatives=(), candidates=None)]
+    >>> _ = path.write_text("text,category\\nWhere is my card?,card_arrival\\nIt is lost,lost_card\\n")
+    >>> read_labelled(path)[0]
+    Example(query=('Where is my card?',), positives=('card arrival',), negatives=(), candidates=None)
     """
-    path = Path(path)
-    wanted = [name for name in (text, label) if name is not None]
-
-    def example(row: dict[str, str]) -> Example:
-        if len(row) < 2:
-            raise DataError(f"one column, {next(iter(row))!r}: expected texts and the names of their classes")
-        first, second, *_ = row
-        return Example(row[text or first], _readable(row[label or second]))
-
-    rows = named_rows(path, "\t" if ".tsv" in path.suffixes else ",", has_columns(*wanted))
-    return parsed(path, rows, example, "no examples: the file is empty, or has only a header")
+    asked = {role: name for role, name in (("query", text), ("label", label)) if name is not None}
+    return read_examples(path, asked or None, two=True)[0]
 
 
 def read_clinc150(path: str | os.PathLike[str]) -> dict[Split, list[Example]]:
@@ -91,7 +82,13 @@ def class_names(*splits: list[Example]) -> tuple[str, ...]:
 
 def source(path: str, seed: int) -> Source:
     """``labelled:PATH``: a table, or a folder with ``train.csv``, ``test.csv`` and perhaps ``validation.csv``."""
-    return _with_class_names(read_splits(Path(path), _NAMES, lambda file: Source(read_labelled(file)), seed))
+    found = read_splits(Path(path), _NAMES, _read, seed)
+    return _with_class_names(found) if found.corpus or found.splits is not None else found
+
+
+def _read(path: Path) -> Source:
+    examples, names = read_examples(path, two=True)
+    return Source(examples, corpus=names)
 
 
 def clinc150_source(path: str, seed: int) -> Source:

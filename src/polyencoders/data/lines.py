@@ -4,16 +4,21 @@ import difflib
 import gzip
 import io
 import json
+import logging
 import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
 from polyencoders.data.examples import shortened
 from polyencoders.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 Row = TypeVar("Row")
 Value = TypeVar("Value")
@@ -35,6 +40,54 @@ def located(place: object) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"{place}: {error}") from None
+
+
+@dataclass
+class LeftOut:
+    """What was left out because it could not be used: how many items, and what was wrong with the first few."""
+
+    number: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def note(self, message: str) -> None:
+        """Counts an item; the first few messages are kept."""
+        self.number += 1
+        self.first += [message] * (len(self.first) < 3)
+
+
+_left_out: ContextVar[LeftOut | None] = ContextVar("left_out", default=None)
+
+
+@contextmanager
+def leaving_out_bad() -> Iterator[LeftOut]:
+    """Makes readers leave out items that they cannot use, and note them, in place of stopping at the first.
+
+    >>> with leaving_out_bad() as left_out:
+    ...     for number, text in enumerate(["tea", ""], start=1):
+    ...         with item(f"menu.txt:{number}"):
+    ...             if not text:
+    ...                 raise DataError("the text is empty")
+    >>> left_out.number, left_out.first
+    (1, ['menu.txt:2: the text is empty'])
+    """
+    noted = LeftOut()
+    token = _left_out.set(noted)
+    try:
+        yield noted
+    finally:
+        _left_out.reset(token)
+
+
+@contextmanager
+def item(place: object) -> Iterator[None]:
+    """Reads one of many items: as `located`, but an error only leaves the item out within `leaving_out_bad`."""
+    try:
+        with located(place):
+            yield
+    except DataError as error:
+        if (noted := _left_out.get()) is None:
+            raise
+        noted.note(str(error))
 
 
 @contextmanager
@@ -67,43 +120,93 @@ def numbered_lines(
     blank: bool = False,
     longest: int | None = None,
     progress: Callable[[float], None] | None = None,
+    legacy: bool = False,
 ) -> Iterator[tuple[int, str]]:
-    """Yields the lines of a file of UTF-8 with their ends, numbered from 1.
+    """Yields the lines of a text file with their ends, numbered from 1.
 
-    The file may be gzipped, which its content says, and may begin with a byte order mark. Splits at newlines only, as
-    JSON may hold U+2028. Blank lines are left out unless `blank` is set. A line of more than `longest` bytes is
-    refused, so that a file without newlines does not fill the memory. `progress` is called before each line with the
-    fraction of the file's bytes read so far; not for a pipe.
+    The file may be gzipped, which its content says. It is UTF-8, with or without a byte order mark, or what its byte
+    order mark says. With `legacy`, a file in which the first letter beyond ASCII is not UTF-8 is read as Windows-1252,
+    and a warning says so. Splits at newlines only, as JSON may hold U+2028. Blank lines are left out unless `blank` is
+    set. A line of more than `longest` bytes is refused, so that a file without newlines does not fill the memory.
+    `progress` is called before each line with the fraction of the file's bytes read so far; not for a pipe.
     """
     number = 0
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size  # 0 for a pipe, which has no position either
-        stream = file
-        if file.peek(2)[:2] == b"\x1f\x8b":
-            stream = io.BufferedReader(gzip.GzipFile(fileobj=cast(io.BufferedReader, _SmallReads(file)), mode="rb"))
         limit = -1 if longest is None else longest + 1
+        encoding, only_ascii = "utf-8", True
         try:
-            for number, raw in enumerate(iter(lambda: stream.readline(limit), b""), start=1):
-                if number == 1:
-                    raw = raw.removeprefix(b"\xef\xbb\xbf")  # the byte order mark that some editors write
+            stream = _unpacked(file)
+            marked = next((name for mark, name in _MARKS.items() if stream.peek(4).startswith(mark)), None)
+            lines: Any = stream if marked is None else io.TextIOWrapper(stream, marked, newline="\n")
+            for number, raw in enumerate(iter(lambda: lines.readline(limit) or None, None), start=1):
                 if longest is not None and len(raw) > longest:
-                    hint = _list_hint(raw[:99].decode(errors="replace"))
-                    raise DataError(f"{path}:{number}: the line has more than {longest:,} bytes{hint}")
-                try:
-                    line = raw.decode("utf-8")
-                except UnicodeDecodeError as error:
-                    raise DataError(
-                        f"{path}:{number}: not UTF-8 (byte 0x{raw[error.start]:02x} at column {error.start + 1}): "
-                        "save the file as UTF-8"
-                    ) from None
+                    begin = raw if isinstance(raw, str) else raw[:99].decode(errors="replace")
+                    raise DataError(f"{path}:{number}: the line has more than {longest:,} bytes{_list_hint(begin)}")
+                if isinstance(raw, str):
+                    line = raw
+                else:
+                    raw = raw.removeprefix(_UTF_8_MARK) if number == 1 else raw
+                    try:
+                        line = raw.decode(encoding)
+                    except UnicodeDecodeError as error:
+                        if not (legacy and only_ascii and encoding == "utf-8"):
+                            raise _not_utf_8(path, number, raw, error) from None
+                        encoding = "cp1252"
+                        line = _as_windows_1252(path, number, raw, error)
+                    only_ascii = only_ascii and raw.isascii()
                 if progress is not None and size:
                     progress(min(1.0, file.tell() / size))
                 if blank or line.strip():
                     yield number, line
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}:{number + 1}: not {error.encoding.upper()}, as the file's first bytes say"
+            ) from None
         except EOFError:
             raise DataError(f"{path}:{number + 1}: the gzip file ends too early (truncated): copy it again") from None
         except (zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"{path}:{number + 1}: the gzip file is damaged ({error}): copy it again") from None
+
+
+_UTF_8_MARK = b"\xef\xbb\xbf"  # The byte order mark that some editors write
+_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+
+
+def _unpacked(file: io.BufferedReader) -> io.BufferedReader:
+    """Returns a file's bytes, unpacked where it is gzipped."""
+    if file.peek(2)[:2] != b"\x1f\x8b":
+        return file
+    return io.BufferedReader(gzip.GzipFile(fileobj=cast(io.BufferedReader, _SmallReads(file)), mode="rb"))
+
+
+def beginning(path: Path, size: int = 1 << 14) -> str:
+    """Returns the beginning of a text file, to find out how it is written; empty for a pipe, which is read once."""
+    with opened(path) as file:
+        if not file.seekable():
+            return ""
+        try:
+            start = _unpacked(file).read(size)
+        except (EOFError, zlib.error, gzip.BadGzipFile):  # reading it says so
+            return ""
+    marked = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8-sig")
+    return start.decode(marked, errors="replace")
+
+
+def _not_utf_8(path: Path, number: int, raw: bytes, error: UnicodeDecodeError) -> DataError:
+    where = f"byte 0x{raw[error.start]:02x} at column {error.start + 1}"
+    return DataError(f"{path}:{number}: not UTF-8 ({where}): save the file as UTF-8")
+
+
+def _as_windows_1252(path: Path, number: int, raw: bytes, error: UnicodeDecodeError) -> str:
+    """Decodes the first line that is not UTF-8, and shows how it is read, so that people see whether that is right."""
+    try:
+        line = raw.decode("cp1252")
+    except UnicodeDecodeError:
+        raise _not_utf_8(path, number, raw, error) from None
+    shown = line[max(0, error.start - 20) : error.start + 20].strip()
+    logger.warning("%s: not UTF-8, read as Windows-1252: line %d has %s", path, number, shortened(shown))
+    return line
 
 
 def parsed(
@@ -112,7 +215,7 @@ def parsed(
     """Parses numbered lines or rows. Errors begin with path and number; `empty` is the error when there are no rows."""
     values = []
     for number, row in rows:
-        with located(f"{path}:{number}"):
+        with item(f"{path}:{number}"):
             values.append(parse(row))
     if empty and not values:
         raise DataError(f"{path}: {empty}")

@@ -1,12 +1,19 @@
 """Reads the rows of CSV and TSV files, plain or gzipped. Errors name the file and the line on which a row begins."""
 
 import csv
+import io
+import logging
 from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 from pathlib import Path
 
 from polyencoders.data.examples import shortened
-from polyencoders.data.lines import did_you_mean, located, numbered_lines
+from polyencoders.data.lines import beginning, did_you_mean, item, located, numbered_lines
 from polyencoders.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+DELIMITERS = (",", ";", "\t", "|")
 
 LONGEST = 1 << 24
 """The most bytes of a line, and characters of a CSV row: a longer one is a quote that is never closed, or the like."""
@@ -21,23 +28,46 @@ def named_rows(
     """Yields the rows under a header as dicts, each with the number of the line on which it begins.
 
     The first row that is not blank is the header, in which every column has a name of its own. `check_names` raises a
-    DataError when it is not as it should be. `progress` is as in `numbered_lines`.
+    DataError when it is not as it should be. Another delimiter than the one expected is found out, and a warning says
+    so. `progress` is as in `numbered_lines`.
     """
+    delimiter = found_delimiter(path, delimiter)
     header: list[str] | None = None
     for number, row in _rows(path, delimiter, progress):
-        with located(f"{path}:{number}"):
-            if header is None:
+        if header is None:
+            with located(f"{path}:{number}"):
                 header = row
-                _check_header(header, delimiter)
+                _check_header(header)
                 check_names(header)
-                continue
+            continue
+        with item(f"{path}:{number}"):
             if len(row) != len(header):
                 given = f"{len(row)} field{'s' if len(row) > 1 else ''}"
+                mark = {",": "comma", "\t": "tab"}.get(delimiter, repr(delimiter))
                 raise DataError(
                     f"{given}, expected {len(header)}, as the header has; a field that holds a "
-                    f"{'comma' if delimiter == ',' else 'tab'} or a line break is quoted: {shortened(row)}"
+                    f"{mark} or a line break is quoted: {shortened(row)}"
                 )
-        yield number, dict(zip(header, row, strict=True))
+            yield number, dict(zip(header, row, strict=True))
+
+
+def found_delimiter(path: Path, expected: str) -> str:
+    """Returns what stands between the fields: the first mark by which the first rows have as many fields as the header.
+
+    That is more than one field; where no mark does it, the one expected.
+    """
+    start = beginning(path).lstrip()
+    for mark in (expected, *(mark for mark in DELIMITERS if mark != expected)):
+        try:
+            rows = [row for row in islice(csv.reader(io.StringIO(start), delimiter=mark), 6) if row]
+        except csv.Error:
+            continue
+        # The last of them may be cut.
+        if rows and len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows[1:-1]):
+            if mark != expected:
+                logger.warning("%s: the fields are separated by %r", path, mark)
+            return mark
+    return expected
 
 
 def has_columns(*names: str) -> Callable[[Collection[str]], None]:
@@ -64,7 +94,7 @@ def _rows(path: Path, delimiter: str, progress: Callable[[float], None] | None) 
 
     def counted() -> Iterator[str]:
         nonlocal length
-        for _, line in numbered_lines(path, blank=True, longest=LONGEST, progress=progress):
+        for _, line in numbered_lines(path, blank=True, longest=LONGEST, progress=progress, legacy=True):
             length += len(line)
             if length > LONGEST:
                 raise DataError(
@@ -99,12 +129,7 @@ def _csv_error(message: str) -> str:
     )
 
 
-def _check_header(header: list[str], delimiter: str) -> None:
-    other = next((mark for mark in ";\t,|" if mark != delimiter and mark in header[0]), None)
-    if len(header) == 1 and other:
-        raise DataError(
-            f"the header is one field with {other!r} in it: expected {delimiter!r} between fields, given {header[0]!r}"
-        )
+def _check_header(header: list[str]) -> None:
     check_distinct(header)
     if "" in header:
         raise DataError(f"column {header.index('') + 1} of {len(header)} has no name in the header: give it one")

@@ -41,6 +41,7 @@ def as_backbone(modules: Sequence[nn.Module], config: Mapping[str, Any], model_n
             f"{model_name_or_path} begins with a {type(transformer).__name__} module; "
             "a backbone is a Hugging Face encoder or a sentence-transformers model that begins with a Transformer"
         )
+    check_tokens(transformer, model_name_or_path)
     # Padding is handled by masks. Flattened batches would need a second path through every reduction.
     transformer.unpad_inputs = False
     pooling = next((module for module in rest if isinstance(module, Pooling)), None)
@@ -59,3 +60,42 @@ def as_backbone(modules: Sequence[nn.Module], config: Mapping[str, Any], model_n
         reduction=reduction or "mean",
         normalize=compared_by_cosine or any(isinstance(module, Normalize) for module in rest),
     )
+
+
+def positions(transformer: Transformer) -> int | None:
+    """Return how many tokens a backbone has positions for; None: as many as there are.
+
+    RoBERTa and its like count positions from behind the padding's own: 514 of them are for 512 tokens.
+    """
+    for module in transformer.modules():
+        table = getattr(module, "position_embeddings", None)
+        if isinstance(table, nn.Embedding):
+            return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+    most = getattr(transformer.config, "max_position_embeddings", None)
+    return int(most) if most else None
+
+
+def check_tokens(transformer: Transformer, name: str) -> None:
+    """Make a backbone's tokeniser and its weights fit, or raise a `ModelError` that says what is missing.
+
+    Texts are cut where the positions end. A decoder pads with its end of text: what is padded is masked.
+    """
+    tokenizer: Any = transformer.tokenizer
+    if not callable(tokenizer):
+        raise ModelError(f"{name} has no tokeniser: copy its files (tokenizer.json, tokenizer_config.json) beside it")
+    most = positions(transformer)
+    if most is not None and not (transformer.max_seq_length and transformer.max_seq_length <= most):
+        transformer.max_seq_length = most
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ModelError(
+                f"the tokeniser of {name} has no padding and no end of text: give it a pad_token and save it"
+            )
+        logger.warning("the tokeniser of %s has no pad_token: %s, its end of text, pads", name, tokenizer.eos_token)
+        tokenizer.pad_token = tokenizer.eos_token
+    embeddings = getattr(transformer.model, "get_input_embeddings", lambda: None)()
+    if isinstance(embeddings, nn.Embedding) and len(tokenizer) > embeddings.num_embeddings:
+        raise ModelError(
+            f"the tokeniser of {name} has {len(tokenizer):,} tokens and its weights {embeddings.num_embeddings:,}: "
+            "they are not of one model; copy the tokeniser that belongs to the weights"
+        )

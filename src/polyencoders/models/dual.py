@@ -22,7 +22,7 @@ from polyencoders.encoders.queries import Query, check_document, query_text
 from polyencoders.encoders.ranking import VectorRanking
 from polyencoders.errors import ModelError
 from polyencoders.models import encoding
-from polyencoders.models.backbone import Backbone, as_backbone
+from polyencoders.models.backbone import Backbone, as_backbone, positions
 from polyencoders.models.base import SavedModel
 from polyencoders.models.directory import loading_arguments
 from polyencoders.models.fingerprint import fingerprint
@@ -337,7 +337,7 @@ def router(query_side: list[nn.Module], document_side: list[nn.Module]) -> Route
 def _checked_length(setting: str, value: Any, transformer: Transformer) -> int:
     tokenizer: Any = transformer.tokenizer
     check_whole_number(setting, value, at_least=tokenizer.num_special_tokens_to_add(pair=False) + 1)
-    most = getattr(transformer.config, "max_position_embeddings", None)
+    most = positions(transformer)
     if most is not None and value > most:
         raise ModelError(f"{setting} is {value}, but the backbone has positions for {most} tokens only")
     return int(value)

@@ -1,6 +1,7 @@
 """Losses, freezing, trainers and the training run."""
 
 from polyencoders.training.distill import Comparison, compare_with_teacher, distill
+from polyencoders.training.folds import train_in_folds
 from polyencoders.training.frozen import freeze
 from polyencoders.training.losses import DistillationLoss, InBatchCrossEntropy, SampledCrossEntropy
 from polyencoders.training.negatives import mine_hard_negatives
@@ -30,4 +31,5 @@ __all__ = [
     "mine_hard_negatives",
     "pretrain",
     "train",
+    "train_in_folds",
 ]

@@ -41,6 +41,7 @@ def distill(
     on_texts: Callable[[str, int, int], None] = lambda what, done, total: None,
     on_pairs: Callable[[int, int], None] = lambda done, total: None,
     corpus: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> TrainingResult:
     """Train a bi- or poly-encoder on a teacher's scores, in place, and save it.
 
@@ -93,7 +94,8 @@ def distill(
         lists = by_the_first(lambda: _kept_lists(*made))
     scores = teaching.score(lists, on_pairs)
     options = replace(options, distillation=replace(chosen, teacher=chosen.teacher or teaching.name))
-    return train(model, lists, validation, output_dir, options, callbacks, on_texts, scores, corpus=corpus)
+    keywords: dict[str, Any] = {"corpus": corpus, "overwrite": overwrite}
+    return train(model, lists, validation, output_dir, options, callbacks, on_texts, scores, **keywords)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import csv
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,10 +178,12 @@ def validation_lists(
     options: TrainingOptions,
     encoded_once: bool = True,
     corpus: Sequence[str] = (),
+    documents: Iterable[str] = (),
 ) -> BaseEvaluator | None:
     """Returns an evaluator: the one given, or one of the examples' own candidates or of sampled ones; None for none.
 
     `encoded_once` says whether each document is encoded on its own, so that long lists of the same ones are cheap.
+    Where the examples have few documents, `documents`, such as those that are trained on, are wrong answers as well.
     Where documents are frozen as well, all of a `corpus` are ranked, as they will be in use: among a few sampled ones
     a model that knows something finds nearly every answer from the start, and all checkpoints look alike. Raises a
     `TrainingError` where the examples have one document between them.
@@ -199,20 +201,22 @@ def validation_lists(
         task = given_corpus(chosen, [*corpus, *(text for example in chosen for text in example.positives)])
         return RankingEvaluator(task, measures=IN_CORPUS, write_csv=False)
     answers = right_answers(chosen)
-    documents = set().union(*answers.values())
+    own = set().union(*answers.values())
     most = max(map(len, answers.values()))
-    every = documents.union(*(example.positives for example in validation if example.query not in answers))
+    every = own.union(*(example.positives for example in validation if example.query not in answers))
+    if len(every) - most + 1 < CANDIDATES:
+        every = every.union(documents)
     listed = options.candidates or (FEW_DOCUMENTS if encoded_once and len(every) <= FEW_DOCUMENTS else CANDIDATES)
-    if len(documents) - most + 1 < listed:
-        documents = every
+    if len(own) - most + 1 < listed:
+        own = every
     # A small file gets shorter lists, because an answer needs others to be ranked against.
-    candidates = min(listed, len(documents) - most + 1)
+    candidates = min(listed, len(own) - most + 1)
     if candidates < 2:
         raise TrainingError(
-            f"the {len(validation)} validation examples have {len(documents)} distinct documents between them: "
+            f"the {len(validation)} validation examples have {len(own)} distinct documents between them: "
             "nothing to rank against"
         )
-    lists = sampled_candidates(chosen, candidates, options.seed, sorted(documents))
+    lists = sampled_candidates(chosen, candidates, options.seed, sorted(own))
     return RankingEvaluator(lists, write_csv=False)
 
 

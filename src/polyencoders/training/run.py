@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from torch import nn
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 
-from polyencoders.data import Example, training_dataset
+from polyencoders.data import Example, as_examples, training_dataset
 from polyencoders.errors import TrainingError
 from polyencoders.evaluation import CandidateTask, CorpusTask
 from polyencoders.models import DualEncoder, JointEncoder, PolyEncoder, in_full_precision
@@ -28,6 +28,7 @@ from polyencoders.training.l2_sp import L2SP
 from polyencoders.training.losses import DistillationLoss, InBatchCrossEntropy, SampledCrossEntropy
 from polyencoders.training.negatives import MinedNegatives, Miner
 from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
+from polyencoders.training.output import check_no_model
 from polyencoders.training.processes import by_the_first, part_of_batch, processes
 from polyencoders.training.resume import CHECKPOINTS, checkpoint_to_resume, digest, restore_weights, trained_weights
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer, trainer_arguments
@@ -56,8 +57,8 @@ class TrainingResult:
 
 def train(
     model: DualEncoder | JointEncoder,
-    examples: Sequence[Example],
-    validation: Sequence[Example] | BaseEvaluator = (),
+    examples: Iterable[Any],
+    validation: Iterable[Any] | BaseEvaluator = (),
     output_dir: str | os.PathLike[str] | None = None,
     options: TrainingOptions | None = None,
     callbacks: Sequence[TrainerCallback] = (),
@@ -65,6 +66,7 @@ def train(
     teacher_scores: NDArray[np.float32] | None = None,
     loss: type[nn.Module] | None = None,
     corpus: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> TrainingResult:
     """Train a model on examples, in place, and save it.
 
@@ -80,7 +82,7 @@ def train(
     model
         Any model of this package. `transformers.set_seed(seed)` before it is built makes new weights reproducible.
     examples
-        Examples to train on; each right answer of each is one row.
+        Examples to train on, or rows of any kind (`polyencoders.data.as_examples`); each right answer is one row.
     validation
         Examples to choose the checkpoint by, on their own `candidates` where all have them, else on sampled ones. Or an
         evaluator of sentence-transformers whose `primary_metric` is better when higher.
@@ -99,15 +101,24 @@ def train(
         A class of loss, constructed with the model. Default: by the architecture and the options.
     corpus
         All documents that queries rank in use. Where documents are frozen, validation ranks them all.
+    overwrite
+        Whether a model that is in `output_dir` already is replaced.
 
     Raises
     ------
+    DataError
+        A row that is no example.
     TrainingError
-        No examples, too few for a batch, several learning rates without validation, a loss that is not a number, or
-        checkpoints of another run.
+        A model that is there already, no examples, too few for a batch, several learning rates without validation, a
+        loss that is not a number, or checkpoints of another run.
     """
+    examples = as_examples(examples)
     if not examples:
         raise TrainingError("no examples to train on")
+    if not isinstance(validation, BaseEvaluator):
+        validation = as_examples(validation)
+    if output_dir is not None:
+        check_no_model(Path(output_dir), overwrite)
     options = options or TrainingOptions()
     rates = options.learning_rates(validated=bool(validation))
     in_full_precision(model)
@@ -124,17 +135,27 @@ def train(
             result = run(folder, replace(options, learning_rate=rates[0]))
         else:
             result = best_of_rates(model, rates, folder, options, run)
+    finish(model, result, output_dir, options)
+    return result
+
+
+def finish(
+    model: DualEncoder | JointEncoder,
+    result: TrainingResult,
+    output_dir: str | os.PathLike[str] | None,
+    options: TrainingOptions,
+) -> None:
+    """Folds a map of documents into the query side, notes the run for the card, and saves the model."""
     if isinstance(model, DualEncoder) and "backbone" in options.frozen and "documents" not in options.frozen:
         model.fold_document_map()
     model.training_record = _record(result, options)
     if output_dir is None:
-        return result
+        return
     together = processes()
     together.wait_for_everyone()
     if together.is_main_process:
-        model.save_pretrained(str(folder))
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    return result
+        model.save_pretrained(str(output_dir))
+        shutil.rmtree(Path(output_dir) / CHECKPOINTS, ignore_errors=True)
 
 
 @dataclass
@@ -148,9 +169,10 @@ class Run:
     options: TrainingOptions
     callbacks: Sequence[TrainerCallback]
     on_texts: Callable[[str, int, int], None]
-    teacher_scores: NDArray[np.float32] | None
-    loss: type[nn.Module] | None
-    corpus: Sequence[str]
+    teacher_scores: NDArray[np.float32] | None = None
+    loss: type[nn.Module] | None = None
+    corpus: Sequence[str] = ()
+    keep: bool = True  # Whether checkpoints are kept, to resume and to end with the best; else it ends with the last
     table: Any = field(init=False)
     """The training dataset: query, positive, negative_1 to negative_k, and a teacher's scores."""
     evaluator: BaseEvaluator | None = field(init=False)
@@ -167,7 +189,8 @@ class Run:
                 "in-batch negatives need at least 2 pairs of a query and a document in a batch, got "
                 f"{len(self.table)} of them and batch_size={self.options.batch_size}"
             )
-        self.evaluator = validation_lists(self.validation, self.options, self.dual, self.corpus)
+        documents = [text for one in self.examples for text in (*one.positives, *one.negatives)]
+        self.evaluator = validation_lists(self.validation, self.options, self.dual, self.corpus, documents)
         task = getattr(self.evaluator, "task", None)
         self.lists = task if isinstance(task, CandidateTask) else None
 
@@ -176,7 +199,7 @@ class Run:
         model, options, evaluator = self.model, self.options, self.evaluator
         metric = None if evaluator is None else str(evaluator.primary_metric)
         trainer = self._trainer()
-        checkpoint = checkpoint_to_resume(self.folder / CHECKPOINTS, self._described())
+        checkpoint = checkpoint_to_resume(self.folder / CHECKPOINTS, self._described()) if self.keep else None
         if isinstance(options.hard_negatives, HardNegatives):
             miner = Miner(model, self.examples, options.hard_negatives, seed=options.seed)
             assert isinstance(trainer, DualEncoderTrainer), "the miner refuses other models"
@@ -271,7 +294,9 @@ class Run:
             # A resumed run has to know how long validation has not improved.
             "restore_callback_states_from_checkpoint": True,
         }
-        if evaluator is not None and options.patience is not None:
+        if not self.keep:
+            arguments |= {"save_strategy": "no", "load_best_model_at_end": False}
+        if evaluator is not None and options.patience is not None and self.keep:
             callbacks.append(EarlyStoppingCallback(early_stopping_patience=options.patience))
         arguments_class = SentenceTransformerTrainingArguments if self.dual else CrossEncoderTrainingArguments
         training_arguments = arguments_class(**arguments)

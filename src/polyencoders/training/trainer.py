@@ -6,6 +6,7 @@ stops the run; the best checkpoint is loaded, or the run fails; nothing of a mod
 on a trained model.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from transformers.trainer_utils import TrainOutput
 
 from polyencoders.encoders.queries import Query
 from polyencoders.errors import PolyencodersError, TrainingError
-from polyencoders.models import DualEncoder, Side, bf16_is_native
+from polyencoders.models import DualEncoder, PolyEncoder, Side, bf16_is_native
 from polyencoders.training.collator import DualEncoderCollator, text_id
 from polyencoders.training.losses import InBatchCrossEntropy
 from polyencoders.training.negatives import MinedNegatives
@@ -88,6 +89,23 @@ class ResumableTrainer(Trainer):
             f"{what} after {self.state.global_step} steps; a lower learning rate (it is {self.args.learning_rate:g}) "
             "is the first thing to try. Nothing was saved of this step"
         )
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except (OSError, RuntimeError) as error:
+            # PyTorch's writer says only that a position is not the one expected.
+            if isinstance(error, PolyencodersError) or not (
+                isinstance(error, OSError) or "inline_container" in str(error)
+            ):
+                raise
+            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+            shutil.rmtree(folder, ignore_errors=True)
+            reason = getattr(error, "strerror", None) or "no space left on the disk, or a limit on the size of files"
+            raise TrainingError(
+                f"{folder} could not be written: {reason}. Nothing half-written is left; the same command goes on from "
+                "the last whole checkpoint"
+            ) from error
 
     def _load_best_model(self) -> None:
         # The base class logs a failure and goes on with the last model as if it were the best.
@@ -193,6 +211,14 @@ class DualEncoderTrainer(_SafeTrainer, SentenceTransformerTrainer):
 
     def get_default_loss(self, model: Any) -> nn.Module:
         return InBatchCrossEntropy(model)
+
+    def prepare_loss(self, loss: Any, model: Any) -> nn.Module:
+        if isinstance(model, PolyEncoder) and type(loss).__module__.startswith("sentence_transformers."):
+            raise TrainingError(
+                f"{type(loss).__name__} compares one vector with one vector, and a query of a PolyEncoder is "
+                "several: leave the loss out, or give polyencoders.training.InBatchCrossEntropy"
+            )
+        return super().prepare_loss(loss, model)
 
     def collect_features(self, inputs: dict[str, Any]) -> tuple[list[dict[str, Any]], Tensor | None]:
         columns = [key.removesuffix("task") for key in inputs if key.endswith("_task")]

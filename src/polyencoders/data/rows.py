@@ -1,0 +1,59 @@
+"""Rows in memory as examples: dicts, tuples, generators, and the tables of pandas, Polars and `datasets`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from polyencoders.data.columns import Columns
+from polyencoders.data.examples import Example, shortened
+from polyencoders.data.lines import located
+from polyencoders.errors import DataError
+
+
+def as_examples(rows: Any, columns: Mapping[str, str] | None = None) -> list[Example]:
+    """Returns examples for rows of any kind.
+
+    Rows are Examples; tuples of a query, its right answer and perhaps wrong ones; dicts; or a table of pandas, Polars
+    or ``datasets``. The names of dicts and tables are columns, found as `read_examples` finds those of a file.
+    A DataError names the row.
+
+    >>> as_examples([("Tea?", "Yes."), ("Milk?", "No.", "Yes.")])[1].negatives
+    ('Yes.',)
+    >>> as_examples({"question": text, "answer": "Yes."} for text in ["Tea?"])[0].query
+    ('Tea?',)
+    """
+    if isinstance(rows, str | bytes | Mapping):
+        hint = ": choose one of its splits" if isinstance(rows, Mapping) else ": read_examples reads a file"
+        raise DataError(f"expected rows, given {type(rows).__name__} {shortened(rows)}{hint}")
+    if hasattr(rows, "to_dicts"):  # Polars
+        rows = rows.to_dicts()
+    elif hasattr(rows, "to_dict") and hasattr(rows, "columns"):  # pandas
+        rows = rows.to_dict("records")
+    if not isinstance(rows, Iterable):
+        raise DataError(f"expected rows, given {type(rows).__name__} {shortened(rows)}")
+    iterator = iter(rows)
+    first = next(iterator, None)
+    if first is None:
+        return []
+    numbered = ((f"row {number}", row) for number, row in enumerate(chain([first], iterator), start=1))
+    if isinstance(first, Mapping):
+        with located("row 1"):
+            roles = Columns.of(list(first), columns)
+        return roles.examples(numbered)
+    examples = []
+    for place, row in numbered:
+        with located(place):
+            examples.append(_example(row))
+    return examples
+
+
+def _example(row: Any) -> Example:
+    if isinstance(row, Example):
+        return row
+    if isinstance(row, str) or not isinstance(row, Sequence) or len(row) < 2:
+        raise DataError(
+            f"expected an Example, a dict, or a tuple of a query and its right answer, given {shortened(row)}"
+        )
+    return Example(
+        row[0], row[1], [text for texts in row[2:] for text in ([texts] if isinstance(texts, str) else texts)]
+    )

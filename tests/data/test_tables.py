@@ -1,0 +1,159 @@
+"""Tables of every kind as examples and as documents: columns, labels, delimiters, encodings, and what is left out."""
+
+import csv
+import importlib.util
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from polyencoders.data import DocumentFile, Example, load_examples, read_examples, read_source, read_texts
+from polyencoders.data.columns import Columns, parse_columns
+from polyencoders.data.lines import leaving_out_bad
+from polyencoders.errors import DataError
+
+SPEC = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))
+samples = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(samples)
+put, error_of = samples.put, samples.error_of
+
+ROWS = [(i, f"How do I return item {i}?", f"Send item {i} back,\nwe pay {i} “euros”.") for i in range(6)]
+FAQ = [Example(question, answer) for _, question, answer in ROWS]
+
+
+def table(path, header, rows, **options):
+    """Writes a table of a kind that the name of the file says."""
+    if path.suffix == ".xlsx":
+        book = pytest.importorskip("openpyxl", reason="needs polyencoders[excel]").Workbook()
+        for row in [header, *rows]:
+            book.active.append(row)
+        book.save(path)
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.table(dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))), path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps([dict(zip(header, row, strict=True)) for row in rows], indent=1))
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(dict(zip(header, row, strict=True))) + "\n" for row in rows))
+    else:
+        content = io.StringIO(newline="")
+        csv.writer(content, **({"delimiter": "\t"} if path.suffix == ".tsv" else {}) | options).writerows(
+            [header, *rows]
+        )
+        path.write_text(content.getvalue(), encoding="utf-8", newline="")
+    return path
+
+
+@pytest.mark.parametrize("name", ["faq.csv", "faq.tsv", "faq.xlsx", "faq.parquet", "faq.json", "faq.jsonl"])
+def test_a_table_of_any_kind_is_read_wherever_data_is_named(tmp_path, name, caplog):
+    path = table(tmp_path / name, ["faq_id", "Question", "Answer"], ROWS)
+    assert read_source(path).examples == FAQ
+    assert caplog.messages == [f"{path}: query is 'Question', positive is 'Answer'; not read: faq_id"]
+    assert read_texts(path, "Answer") == [answer for _, _, answer in ROWS]
+    documents = list(DocumentFile(path, text="Question", id="faq_id"))
+    assert documents[2] == {"text": ROWS[2][1], "id": "2", "Answer": ROWS[2][2]}
+    asked = read_examples(path, {"query": "Answer", "positive": "Question"})[0]
+    assert asked == [Example(answer, question) for _, question, answer in ROWS]
+    assert 'no column "answer", did you mean "Answer"?' in error_of(read_source, path, columns={"positive": "answer"})
+
+
+def test_columns_that_cannot_be_told_are_asked_for(tmp_path):
+    path = table(tmp_path / "faq.csv", ["a", "b"], [row[1:] for row in ROWS])
+    assert "cannot tell the query and its right answer by the columns ['a', 'b']: say which" in error_of(
+        read_source, path
+    )
+    assert read_source(path, columns={"query": "a", "positive": "b"}).examples == FAQ
+    assert "say which one holds the text" in error_of(read_texts, path)
+    assert "columns are those of a file" in error_of(read_source, "chitchat", columns={"query": "a"})
+    for bad in ("query", "question=a", "query=a,query=b", "query="):
+        with pytest.raises(DataError, match="say which is which"):
+            parse_columns(bad)
+
+
+def test_labels_say_whether_a_pair_is_right(tmp_path, caplog):
+    wrong = [(ROWS[i][1], ROWS[i - 1][2], 0) for i in range(6)]
+    rows = [(question, answer, 1) for _, question, answer in ROWS] + wrong + [("Never?", "No.", 0)]
+    for name in ("pairs.csv", "pairs.xlsx", "pairs.parquet"):
+        path = table(tmp_path / name, ["sentence1", "sentence2", "label"], rows)
+        expected = [Example(ROWS[i][1], ROWS[i][2], [ROWS[i - 1][2]]) for i in range(6)]
+        assert read_source(path).examples == expected
+        assert "1 of 7 queries have no right answer, and are left out" in caplog.messages
+    assert read_source(f"labelled:{tmp_path / 'pairs.csv'}").examples == expected
+
+
+def test_grades_are_refused_or_cut(tmp_path):
+    rows = [(question, answer, 4.5) for _, question, answer in ROWS] + [(ROWS[0][1], ROWS[1][2], 2.0)]
+    path = table(tmp_path / "sts.csv", ["sentence1", "sentence2", "score"], rows)
+    assert f"{path}:2: score: expected 0 or 1, given '4.5'" in error_of(read_source, path)
+    found = read_source(path, columns=parse_columns("label=score>=4")).examples
+    assert found == [Example(FAQ[0].query, FAQ[0].positives, [ROWS[1][2]]), *FAQ[1:]]
+
+
+def test_classes(tmp_path):
+    rows = [(f"text {i}", f"class_{'ab'[i % 2]}") for i in range(10)]
+    source = read_source(table(tmp_path / "intents.csv", ["text", "intent"], rows))
+    assert source.corpus == ("class a", "class b")
+    assert source.examples[0] == Example("text 0", "class a")
+    one = table(tmp_path / "one.csv", ["text", "label"], [("a", "same"), ("b", "same")])
+    assert "a single class, 'same'" in error_of(read_source, one)
+    numbers = table(tmp_path / "numbers.csv", ["text", "label"], [("a", 0), ("b", 1)])
+    assert "the class is the number 0, which says nothing of it" in error_of(read_source, numbers)
+
+
+def test_the_first_two_columns_of_a_labelled_table_are_no_guess_where_there_are_more(tmp_path):
+    path = table(tmp_path / "ids.csv", ["faq_id", "question", "answer"], ROWS)
+    assert load_examples(f"labelled:{path}").train[0] in FAQ
+    path = table(tmp_path / "other.csv", ["n", "says", "about"], ROWS)
+    assert "cannot tell" in error_of(read_source, f"labelled:{path}")
+
+
+def test_negatives(tmp_path):
+    header = ["anchor", "positive", "negative_1", "negative_2"]
+    path = table(tmp_path / "triplets.csv", header, [("a?", "b", "c", "d"), ("e?", "f", "g", "")])
+    assert read_source(path).examples == [Example("a?", "b", ["c", "d"]), Example("e?", "f", ["g"])]
+    lists = table(tmp_path / "lists.parquet", ["query", "positive", "negatives"], [(["a", "b"], "c", ["d", "e"])])
+    assert read_source(lists).examples == [Example(["a", "b"], "c", ["d", "e"])]
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_another_delimiter_is_found_and_said(tmp_path, mark, caplog):
+    path = table(tmp_path / "faq.csv", ["question", "answer"], [row[1:] for row in ROWS], delimiter=mark)
+    assert read_source(path).examples == FAQ
+    assert f"{path}: the fields are separated by {mark!r}" in caplog.messages
+
+
+def test_encodings_are_found_and_said(tmp_path, caplog):
+    rows = "question,answer\n" + "Tea?,At four.\n" * 3 + "Größe?,Zwölf €.\n"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252"):
+        path = put(tmp_path, f"{encoding}.csv", rows.encode(encoding))
+        assert read_source(path).examples[-1] == Example("Größe?", "Zwölf €.")
+    assert f"{path}: not UTF-8, read as Windows-1252: line 5 has 'Größe?,Zwölf €.'" in caplog.messages
+    assert sum("Windows-1252" in message for message in caplog.messages) == 1
+
+
+def test_bad_rows_are_left_out_where_that_is_asked(tmp_path):
+    path = put(tmp_path, "faq.csv", "question,answer\nTea?,At four.\nMilk?,\none field\nRain?,No.\n")
+    assert f"{path}:3: positive: expected text or a list of texts, given nothing" in error_of(read_source, path)
+    with leaving_out_bad() as left_out:
+        assert read_source(path).examples == [Example("Tea?", "At four."), Example("Rain?", "No.")]
+    assert left_out.number == 2
+    assert left_out.first[1].startswith(f"{path}:4: 1 field, expected 2")
+    documents = put(tmp_path, "d.jsonl", '"a"\n{"text": ""}\n{\n3\n"b"\n')
+    with leaving_out_bad() as left_out:
+        assert [document["text"] for document in DocumentFile(documents)] == ["a", "b"]
+    assert left_out.number == 3
+
+
+def test_a_damaged_workbook_is_one_line(tmp_path):
+    pytest.importorskip("openpyxl", reason="needs polyencoders[excel]")
+    assert "not an Excel workbook (.xlsx), or damaged" in error_of(read_source, put(tmp_path, "a.xlsx", b"PK\3\4"))
+    path = table(tmp_path / "b.xlsx", ["question", "question"], [("a", "b")])
+    assert 'the column "question" is given twice' in error_of(read_source, path)
+
+
+def test_roles_by_their_names():
+    assert Columns.of(["utterance", "label"]) == Columns("utterance", "label", is_class=True)
+    assert Columns.of(["Document", "Query", "score"]) == Columns("Query", "Document", label="score")
+    assert Columns.of(["sentence1", "sentence2"], {"positive": "sentence1", "query": "sentence2"}).query == "sentence2"
