@@ -52,7 +52,6 @@ from polyencoders.training.unlabelled import upgrade_without_labels
 from polyencoders.training.upgrade import missing_vectors, parts, upgrade, ways
 from quality import as_lists
 from quality_tasks import RANKINGS, add_data_options, load, some
-from upgrade_adapters import train_adapter
 from upgrade_report import BEFORE, draw, tables
 
 TASKS = ("banking77", "clinc150", "babi-6", "wikiqa", "chit-chat", "dailydialog++ random", "ubuntu 10")
@@ -85,7 +84,8 @@ def main() -> None:
         arguments.tasks, arguments.pairs, arguments.queries = ["chit-chat"], [120], 20
         arguments.methods = [BEFORE, "codes and maps", UNLABELLED, "LlamaIndex linear"]
         arguments.teacher = arguments.teacher or resolve_backbone(DEFAULT_BACKBONE)
-    packages = ("torch", "sentence-transformers", "transformers", "llama-index-embeddings-adapter")
+    packages = ["torch", "sentence-transformers", "transformers"]
+    packages += ["llama-index-embeddings-adapter"] * any(name in ADAPTERS for name in arguments.methods)
     report = Report("upgrade", packages, arguments.quick)
     runs = report.path.with_suffix(".jsonl")
     rows = [] if arguments.quick else read_runs(runs)
@@ -191,6 +191,8 @@ class Task:
         return index
 
     def _adapted(self, kind: str, pairs: Sequence[Example], seed: int, steps: int | None) -> dict[str, Any]:
+        from upgrade_adapters import train_adapter  # needs LlamaIndex, which the other methods do without
+
         index = Index.open(self.folder / "index", self.folder / "model")
         started = time.perf_counter()
         examples, validation, held_out = parts(pairs, None, seed)
