@@ -177,3 +177,23 @@ def test_search_with_a_reranker(run: Run, menu: Path, tiny_backbone: str, tmp_pa
     assert "does not read query and document together" in _fails(
         run, "search", "menu", "--query", "a", "--rerank", tiny_backbone
     )
+
+
+def test_long_documents_in_passages(run: Run, tiny_backbone: str, tmp_path: Path) -> None:
+    file = tmp_path / "long.jsonl"
+    rows = [{"id": 1, "text": "amber fjord " * 200}, {"id": 2, "text": "Tea is served at four."}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, err = run("index", "create", "long", "--data", file, "--model", tiny_backbone)
+    assert code == 0, err
+    assert "the rest is not seen" in out
+
+    code, out, err = run("index", "add", "long", "--data", file, "--chunks")
+    assert code == 0, err
+    assert "passages" in out
+    assert "the rest is not seen" not in out
+    assert len(Index.open("long")) > 2
+
+    code, out, err = run("search", "long", "--query", "amber fjord", "--json")
+    assert code == 0, err
+    assert [json.loads(line)["id"] for line in out.splitlines()] in (["1", "2"], ["2", "1"])
+    assert "--chunks goes with --data" in _fails(run, "index", "create", "empty", "--model", tiny_backbone, "--chunks")

@@ -14,6 +14,7 @@ from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console
 from polyencoders.cli.options import (
     Candidates,
+    Chunks,
     ColumnsOf,
     Data,
     Model,
@@ -61,6 +62,7 @@ def evaluate(
             "given several times. [default: R@1, MRR]"
         ),
     ] = None,
+    chunks: Chunks = False,
     words: UseWords = False,
     words_weight: WordsWeight = None,
     words_language: WordsLanguage = "none",
@@ -97,10 +99,12 @@ def evaluate(
     reranker = Reranker(reads).but(rerank_top, rerank_weight) if reads else None
     asked = words_of(words, words_weight, words_language)
     names = measure or ("R@1", "MRR")
-    report = evaluation.evaluate(loaded, task, names, show_progress_bar=True, reranker=reranker, words=asked)
+    report = evaluation.evaluate(
+        loaded, task, names, show_progress_bar=True, reranker=reranker, words=asked, passages=chunks
+    )
     console.print(report.table())
     ranked = list(chain(*task.documents[:50])) if isinstance(task, evaluation.CandidateTask) else task.corpus
-    if said := said_of_cut(loaded, ranked):
+    if not chunks and (said := said_of_cut(loaded, ranked)):
         console.print(said, highlight=False, soft_wrap=True)
     several = statistics.mean(map(len, task.relevant))
     if several > 1 and any(name.startswith("R@") for name in names):

@@ -17,6 +17,7 @@ from polyencoders.cli.architectures import DEFAULT_BACKBONE, resolve_backbone
 from polyencoders.cli.display import advancing, console, document_progress, resumable
 from polyencoders.cli.options import (
     AcceptDocumentsFrom,
+    Chunks,
     IndexModel,
     IndexPath,
     OnError,
@@ -63,6 +64,7 @@ def create(
     text: TextField = None,
     id: IdField = None,
     words_language: WordsLanguage = "none",
+    chunks: Chunks = False,
     on_error: OnError = "stop",
     ray: Ray = None,
 ) -> None:
@@ -78,6 +80,8 @@ def create(
     """
     from polyencoders.index import Index, is_index
 
+    if chunks and data is None:
+        raise DataError("--chunks goes with --data: the documents that are to be cut into passages")
     if data is not None and vectors is not None:
         raise DataError("give --data, or --vectors: a Parquet file or a LanceDB table brings its own texts")
     if ray is not None and data is None:
@@ -109,7 +113,7 @@ def create(
             console.print(f"{path}: an empty index; `polyencoders index add {path} --data FILE` fills it.")
             return
         with items_left_out(on_error):
-            _fill(index, rows, ray)
+            _fill(index, rows, ray, chunks)
     console.print(f"Search it: [bold]polyencoders search {path} --query '...'[/]", highlight=False)
 
 
@@ -121,6 +125,7 @@ def add(
     accept_documents_from: AcceptDocumentsFrom = None,
     text: TextField = None,
     id: IdField = None,
+    chunks: Chunks = False,
     on_error: OnError = "stop",
     ray: Ray = None,
 ) -> None:
@@ -135,7 +140,7 @@ def add(
     _join(ray, path)
     index = Index.open(path, *search_models(model, accept_documents_from))
     with items_left_out(on_error):
-        _fill(index, rows, ray)
+        _fill(index, rows, ray, chunks)
 
 
 @index_app.command()
@@ -241,24 +246,25 @@ def _join(address: str | None, path: str) -> None:
         connect(address)
 
 
-def _fill(index: Index, rows: Iterable[Any], ray: str | None) -> None:
+def _fill(index: Index, rows: Iterable[Any], ray: str | None, chunks: bool) -> None:
     started = time.perf_counter()
     first: list[str] = []  # Some of the texts, to see how many are cut
     with resumable():
-        added = _add(index, rows, ray, first)
+        added = _add(index, rows, ray, first, chunks)
     seconds = time.perf_counter() - started
     if index.model is not None and index.model.trial:
         console.print(f"Encoded {index.model.trial}.", highlight=False)
+    what = "passages" if chunks else "documents"
     console.print(
         f"{added.added:,} added, {added.replaced:,} replaced, {added.unchanged:,} were there; {added.encoded:,} texts "
-        f"encoded in {seconds:.0f} s ({added.total / max(seconds, 1e-9):,.0f} documents a second).\n"
-        f"{index.path} holds {len(index):,} documents (version {index.version})."
+        f"encoded in {seconds:.0f} s ({added.total / max(seconds, 1e-9):,.0f} {what} a second).\n"
+        f"{index.path} holds {len(index):,} {what} (version {index.version})."
     )
-    if index.model is not None and (said := said_of_cut(index.model, first)):
+    if not chunks and index.model is not None and (said := said_of_cut(index.model, first)):
         console.print(said, highlight=False, soft_wrap=True)
 
 
-def _add(index: Index, rows: Iterable[Any], ray: str | None, first: list[str]) -> Added:
+def _add(index: Index, rows: Iterable[Any], ray: str | None, first: list[str], chunks: bool) -> Added:
     """Add the rows, encoded here or on a cluster, with a progress bar."""
     begun = 0
 
@@ -271,11 +277,12 @@ def _add(index: Index, rows: Iterable[Any], ray: str | None, first: list[str]) -
             yield row
 
     with document_progress() as bar:
-        advance = advancing(bar, "adding" if ray is None else "reading", len(rows) if isinstance(rows, list) else None)
+        known = len(rows) if isinstance(rows, list) and not chunks else None  # passages are not known before
+        advance = advancing(bar, "adding" if ray is None else "reading", known)
         (task,) = bar.task_ids
 
         def read(number: int) -> None:
-            if (fraction := getattr(rows, "fraction", 0.0)) > 0:
+            if not chunks and (fraction := getattr(rows, "fraction", 0.0)) > 0:
                 bar.update(task, total=round(begun / fraction))
             advance(number)
 
@@ -285,8 +292,8 @@ def _add(index: Index, rows: Iterable[Any], ray: str | None, first: list[str]) -
             bar.reset(task, description="encoding", total=documents, completed=before)
 
         if ray is None:
-            return index.add(counted(), advance=read)
+            return index.add(counted(), advance=read, passages=chunks)
         from polyencoders.distributed import add
         from polyencoders.index import Watch
 
-        return add(index, counted(), ray, watch=Watch(read, planned, advance))
+        return add(index, counted(), ray, watch=Watch(read, planned, advance), passages=chunks)

@@ -40,6 +40,14 @@ OnError = Annotated[
     str,
     Option(help="What is done with an item of a file that cannot be used: `stop`, or `skip`, and say how many."),
 ]
+Chunks = Annotated[
+    bool,
+    Option(
+        "--chunks",
+        help="Cut documents that are longer than the model reads into overlapping passages; the best one is a "
+        "document's score. For bi- and poly-encoders.",
+    ),
+]
 Data = Annotated[str, Option(help=_DATA)]
 DataOrRecipe = Annotated[str | None, Option("--data", help=_DATA)]
 Recipe = Annotated[Path | None, Argument(help="A recipe in YAML (see recipes/). Give this or --data.")]

@@ -33,6 +33,7 @@ def add(
     bf16: bool | None = None,
     chunk: int = CHUNK,
     watch: Watch | None = None,
+    passages: bool = False,
 ) -> Added:
     """Add documents to an index with all workers of a cluster, replacing those with the same ids.
 
@@ -57,6 +58,8 @@ def add(
         Documents that a worker encodes at a time, in batches of similar length.
     watch
         Is told of the progress.
+    passages
+        As for `Index.add`.
 
     Raises
     ------
@@ -76,7 +79,7 @@ def add(
     fingerprint = index.maker.documents
 
     work = functools.partial(_run_all, model=model, fingerprint=fingerprint, bf16=bf16)
-    return index.add_at_once(documents, work, bf16=bf16, chunk=chunk, watch=watch)
+    return index.add_at_once(documents, work, bf16=bf16, chunk=chunk, watch=watch, passages=passages)
 
 
 class JobRunner:

@@ -78,6 +78,7 @@ def evaluate(
     show_progress_bar: bool = False,
     reranker: Reranker | None = None,
     words: bool | float | Words | None = None,
+    passages: bool = False,
 ) -> Report:
     """Measures how well a model ranks: means with 95% bootstrap intervals.
 
@@ -99,6 +100,9 @@ def evaluate(
     words
         What the words of a query count beside the model's score, as for `Index.search`; BM25 over the documents that
         the query ranks.
+    passages
+        Whether a document that is longer than the model reads is scored by the best of its overlapping passages; else
+        by its beginning. Only for models that encode documents on their own. A reranker reads the whole document.
 
     Raises
     ------
@@ -116,7 +120,7 @@ def evaluate(
     >>> {name: interval.mean for name, interval in report.metrics.items()}
     {'R@1/2-3': 0.5, 'MRR': 0.75}
     """
-    values = task_values(model, task, measures, batch_size, show_progress_bar, reranker, Words.of(words))
+    values = task_values(model, task, measures, batch_size, show_progress_bar, reranker, Words.of(words), passages)
     metrics = {name: bootstrap_interval(per_query) for name, per_query in values.items()}
     queries = len(next(iter(values.values())))
     return Report(task.protocol, task.candidates, queries, task.seed, metrics, values)
@@ -130,10 +134,11 @@ def task_values(
     show_progress_bar: bool,
     reranker: Reranker | None = None,
     words: Words | None = None,
+    passages: bool = False,
 ) -> dict[str, NDArray[np.float64]]:
     """Return each query's value of each measure, `(q,)`, by name as in a report."""
     check_measures(measures)  # before the model works for an hour
-    ranks = rank_task(model, task, batch_size, show_progress_bar, reranker, words)
+    ranks = rank_task(model, task, batch_size, show_progress_bar, reranker, words, passages)
     if isinstance(task, CandidateTask):
         values = measure_ranks(ranks, measures)
     else:

@@ -1,6 +1,8 @@
 """Ranks the right answers of a task by a model's scores, in bounded memory however large the corpus is."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 
 from polyencoders.data.examples import Query, shortened
 from polyencoders.encoders import Encoder, Reranker, Words, distinct
+from polyencoders.encoders.passages import best_passages, passages_of
 from polyencoders.encoders.protocols import is_encoder
 from polyencoders.encoders.ranking import progress
 from polyencoders.encoders.words import fits
@@ -27,6 +30,7 @@ def rank_task(
     show_progress_bar: bool = False,
     reranker: Reranker | None = None,
     words: Words | None = None,
+    passages: bool = False,
 ) -> list[NDArray[np.int64]]:
     """Return for each query the ranks of its right answers, from 1. Ties count against the model.
 
@@ -36,7 +40,7 @@ def rank_task(
     `encode_query`, `encode_document` and `similarity`. Raises `PolyencodersError` if the model cannot do the task, or
     returns NaN or the wrong number of scores. The arguments are those of `evaluate`.
     """
-    scored = task_scores(model, task, batch_size, show_progress_bar, words)
+    scored = task_scores(model, task, batch_size, show_progress_bar, words, passages)
     if reranker is not None:
         scored = _reranked(reranker, task, scored)
     return [_ranks(type(model).__name__, i, task, next(scored)) for i in range(len(task.queries))]
@@ -48,20 +52,51 @@ def documents_of(task: Task, i: int) -> Sequence[str]:
 
 
 def task_scores(
-    model: Any, task: Task, batch_size: int = 64, show_progress_bar: bool = False, words: Words | None = None
+    model: Any,
+    task: Task,
+    batch_size: int = 64,
+    show_progress_bar: bool = False,
+    words: Words | None = None,
+    passages: bool = False,
 ) -> Iterator[NDArray[Any]]:
     """Yield each query's scores of its documents; as for `rank_task`. A document that is the query itself is last."""
-    scored = _scores(model, task, batch_size, show_progress_bar)
-    added = _word_scores(words, task) if words is not None else None
+    if passages:
+        scored = _best_passages(model, task, batch_size, show_progress_bar, words)
+    else:
+        scored = _with_words(model, task, batch_size, show_progress_bar, words)
     own = task.own if isinstance(task, CorpusTask) else None
     for i, scores in enumerate(scored):
-        more = next(added) if added is not None else None
-        if more is not None and scores.shape == more.shape:
-            scores = scores + more
         if own is not None and (itself := own[i]) is not None and len(scores):
             scores = scores.copy()
             scores[itself] = scores.min() - 1
         yield scores
+
+
+def _best_passages(
+    model: Any, task: Task, batch_size: int, show_progress_bar: bool, words: Words | None
+) -> Iterator[NDArray[Any]]:
+    """Yield each query's scores of its documents, each that of its best passage."""
+    if isinstance(task, CorpusTask):
+        of_corpus = passages_of(model, task.corpus)
+        cut: Task = replace(task, corpus=list(chain(*of_corpus)))  # its right answers are not looked at
+        of_each = [of_corpus] * len(task.queries)
+    else:
+        texts = list(dict.fromkeys(chain(*task.documents)))
+        of_text = dict(zip(texts, passages_of(model, texts), strict=True))
+        of_each = [[of_text[text] for text in documents] for documents in task.documents]
+        cut = replace(task, documents=[list(chain(*of_one)) for of_one in of_each])
+    for scores, of_one in zip(_with_words(model, cut, batch_size, show_progress_bar, words), of_each, strict=True):
+        yield best_passages(scores, of_one) if len(scores) == sum(map(len, of_one)) else scores
+
+
+def _with_words(
+    model: Any, task: Task, batch_size: int, show_progress_bar: bool, words: Words | None
+) -> Iterator[NDArray[Any]]:
+    """Yield each query's scores by the model and, if they count, the words."""
+    added = _word_scores(words, task) if words is not None else None
+    for scores in _scores(model, task, batch_size, show_progress_bar):
+        more = next(added) if added is not None else None
+        yield scores + more if more is not None and scores.shape == more.shape else scores
 
 
 def _scores(model: Any, task: Task, batch_size: int, show_progress_bar: bool) -> Iterator[NDArray[Any]]:

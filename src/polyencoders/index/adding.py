@@ -6,7 +6,7 @@ The plan says what each chunk has to write before any text is encoded. `jobs.py`
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from polyencoders.index.documents import Document, chunks, columns_of_documents, text_hash_of
+from polyencoders.index.documents import Document, chunks, columns_of_documents, rows_of, text_hash_of
 from polyencoders.index.table import Table, vectors_in
 
 CHUNK = 4_096  # Documents that are encoded together
@@ -48,9 +48,7 @@ class Plan:
 
     def chunks(self, rows: Iterable[Any], size: int) -> Iterator[tuple[int, pa.Table]]:
         """For each chunk: how many documents were read, and in columns those to be written, without vectors."""
-        if isinstance(rows, str | Mapping):
-            raise TypeError(f"documents: expected a list of texts or mappings, got a single {type(rows).__name__}")
-        for read, documents in chunks(rows, size):
+        for read, documents in chunks(rows_of(rows), size):
             fresh = self._fresh(documents)
             planned = columns_of_documents(fresh, self.schema)
             new = [field for field in planned.schema if field.name not in self.schema.names]

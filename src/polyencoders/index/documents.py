@@ -15,6 +15,7 @@ from polyencoders.errors import DataError
 
 OWN_COLUMNS = ("id", "text", "text_hash", "content_hash", "vector")
 RESERVED = {*OWN_COLUMNS, "score"}
+PASSAGE_OF, PASSAGE = "passage_of", "passage"  # Metadata of a passage: its document's id, and which it is, from 1
 LONGEST_ID = 1_000
 LONGEST_TEXT = 10_000_000
 """Characters: far beyond what a model reads; a file that was read as one text by mistake has more."""
@@ -94,6 +95,13 @@ def made(given: Any, text: str | None, metadata: dict[Any, Any], which: str) -> 
     else:
         raise DataError(f"{which}: an id must be a text of 1 to {LONGEST_ID:,} characters, or a whole number")
     return Document(id, text, metadata, text_hash, content_hash)
+
+
+def rows_of(documents: Iterable[Any]) -> Iterable[Any]:
+    """Return what is to be a list or stream of documents; a TypeError if it is a single one."""
+    if isinstance(documents, str | Mapping):
+        raise TypeError(f"documents: expected a list of texts or mappings, got a single {type(documents).__name__}")
+    return documents
 
 
 def chunks(rows: Iterable[Any], size: int) -> Iterator[tuple[int, list[Document]]]:

@@ -15,6 +15,8 @@ from polyencoders.encoders.words import check_language
 from polyencoders.errors import DataError, IndexingError, ModelError, StorageError
 from polyencoders.index import adopting, jobs, layout, storage
 from polyencoders.index.adding import CHUNK, Added, Encode, add
+from polyencoders.index.documents import PASSAGE_OF
+from polyencoders.index.passages import Cutter, keeps_passages
 from polyencoders.index.provenance import GivenModel, Maker, check_model, check_vectors, loaded
 from polyencoders.index.reader import Reader
 from polyencoders.index.table import Table, are_among
@@ -203,6 +205,7 @@ class Index(Reader):
         chunk: int = CHUNK,
         advance: Callable[[int], object] = lambda documents: None,
         encode: Encode | None = None,
+        passages: bool = False,
     ) -> Added:
         """Add documents, or replace those whose ids are there.
 
@@ -224,6 +227,10 @@ class Index(Reader):
         encode
             Replaces the model's document side: gets `n` texts and what to call with numbers of texts that are done,
             returns `(n, d)`.
+        passages
+            Whether to keep a document that is longer than the model reads as overlapping passages, each a row with an
+            id of its own, the document's id in `passage_of`, and its number in `passage`. What was `added` is then
+            rows. A search finds a document once, by its best passage.
 
         Raises
         ------
@@ -241,8 +248,10 @@ class Index(Reader):
             def encode(texts: list[str], done: Callable[[int], object]) -> NDArray[np.float32]:
                 return model.encode_documents(texts, bf16, done)
 
+        rows = self._rows(documents, passages)
         try:
-            added = add(self._writer, documents, encode, advance, chunk)
+            added = add(self._writer, rows, encode, advance, chunk)
+            self._leave_behind(rows)
         except BaseException as error:
             if not isinstance(error, StorageError):  # looking now would wait for the storage once more
                 self._changed()
@@ -258,6 +267,7 @@ class Index(Reader):
         bf16: bool | None = None,
         chunk: int = CHUNK,
         watch: jobs.Watch | None = None,
+        passages: bool = False,
     ) -> Added:
         """Add documents as `add` does, but in one version, with the chunks encoded wherever `work` has it done.
 
@@ -270,13 +280,16 @@ class Index(Reader):
         self.loaded_model()
         assert self.maker is not None
         maker = f"{self.maker.documents} {'default' if bf16 is None else 'bf16' if bf16 else 'float32'}"
+        rows = self._rows(documents, passages)
         try:
-            return jobs.add_at_once(self._writer, documents, work, maker, chunk, watch)
+            added = jobs.add_at_once(self._writer, rows, work, maker, chunk, watch)
+            self._leave_behind(rows)
+            return added
         finally:
             self._changed()
 
     def delete(self, ids: Sequence[str | int] | None = None, *, where: str | None = None) -> int:
-        """Delete documents by id or by a filter. Ids that are not there are no error.
+        """Delete documents by id, with all their passages, or by a filter. Ids that are not there are no error.
 
         Parameters
         ----------
@@ -288,7 +301,7 @@ class Index(Reader):
         Returns
         -------
         int
-            How many documents were deleted.
+            How many documents were deleted; of those kept as passages, how many passages.
 
         Raises
         ------
@@ -302,7 +315,9 @@ class Index(Reader):
         if isinstance(ids, str):
             raise TypeError(f"ids: expected a list of texts, got the text {ids!r}")
         self._check_writable()
-        wheres = [where] if where is not None else are_among("id", [str(id) for id in ids or ()])
+        columns = ("id", PASSAGE_OF) if keeps_passages(self._writer.schema) else ("id",)
+        given = [str(id) for id in ids or ()]
+        wheres = [where] if where is not None else list(chain(*(are_among(column, given) for column in columns)))
         with self._writer.changing():
             number = sum(map(self._writer.delete, wheres))
         self._changed()
@@ -344,6 +359,20 @@ class Index(Reader):
             self._writer.compact(keep)
         self._arrange(advance, required=True, report=True)  # the layout that is there may be damaged
         self.refresh()
+
+    def _rows(self, documents: Iterable[Any], passages: bool) -> Iterable[Any]:
+        """What is to be written of documents: they themselves, or their passages."""
+        self._writer.refresh()
+        if passages:
+            return Cutter(documents, self.loaded_model())
+        return Cutter(documents, None) if keeps_passages(self._writer.schema) else documents
+
+    def _leave_behind(self, rows: Iterable[Any]) -> None:
+        """Delete what documents that were written had before, and have no longer."""
+        if isinstance(rows, Cutter) and (gone := rows.left_behind(self._writer)):
+            with self._writer.changing():
+                for where in are_among("id", gone):
+                    self._writer.delete(where)
 
     def _changed(self) -> None:
         """Look at the changed version, and make a new layout when many documents lie beside the last one."""

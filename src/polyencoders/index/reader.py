@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +18,17 @@ from polyencoders.encoders.calibration import Calibration
 from polyencoders.errors import IndexingError, ModelError
 from polyencoders.index import searching
 from polyencoders.index.arrays import as_array
-from polyencoders.index.documents import OWN_COLUMNS, columns_of, json_columns, metadata_of, text_hash_of
+from polyencoders.index.documents import (
+    OWN_COLUMNS,
+    PASSAGE,
+    PASSAGE_OF,
+    columns_of,
+    json_columns,
+    metadata_of,
+    text_hash_of,
+)
 from polyencoders.index.layout import newest
+from polyencoders.index.passages import find_documents, keeps_passages
 from polyencoders.index.provenance import Maker, check_model, loaded
 from polyencoders.index.reranking import at_least, reranked, with_probabilities
 from polyencoders.index.searching import Answer, Wanted, hits_of
@@ -95,12 +105,20 @@ class Reader:
             self._snapshot = self._latest()
 
     def get(self, ids: Sequence[str | int]) -> list[dict[str, Any]]:
-        """Documents by id, as they were added: those that are there, in the order asked for."""
+        """Documents by id, as they were added: those that are there, in the order asked for.
+
+        In the place of a document that is kept as passages are its passages.
+        """
         table = self.snapshot.table
         as_json = json_columns(table.schema)
         wanted = [str(id) for id in ids]
         rows = {row["id"]: row for row in table.find("id", wanted, columns_of(table.schema)).to_pylist()}
-        found = [rows[id] for id in wanted if id in rows]
+        passages: dict[str, list[Any]] = {}
+        if keeps_passages(table.schema):
+            parts = table.find(PASSAGE_OF, wanted, columns_of(table.schema)).sort_by(PASSAGE)
+            for row in parts.to_pylist():
+                passages.setdefault(row[PASSAGE_OF], []).append(row)
+        found = [row for id in wanted for row in ([rows[id]] if id in rows else passages.get(id, []))]
         return [{"id": row["id"], "text": row["text"], **metadata_of(row, as_json)} for row in found]
 
     def vectors(self, ids: Sequence[str | int]) -> dict[str, NDArray[np.float32]]:
@@ -209,7 +227,8 @@ class Reader:
         Returns
         -------
         Answer, or list of Answer
-            One for a text, a list for anything else.
+            One for a text, a list for anything else. A hit is a document once: of one that is kept as passages it has
+            the document's id, and the text and score of the best passage.
 
         Raises
         ------
@@ -246,7 +265,7 @@ class Reader:
             temperature = self.model.temperature if self.model is not None else 1.0
         # One snapshot for all of it: another thread may refresh meanwhile.
         depth = k if reranker is None else max(k, reranker.top)
-        answers = self._find(self.snapshot, codes, Wanted(depth, temperature, where, fraction, least, asked))
+        answers = self._documents(self.snapshot, codes, Wanted(depth, temperature, where, fraction, least, asked))
         if reranker is not None and texts is not None:
             pairs = zip(answers, texts, strict=True)
             answers = [reranked(answer, query, k, reranker, calibration) for answer, query in pairs]
@@ -338,6 +357,12 @@ class Reader:
         if texts is None:
             raise ValueError("words: codes have none; give the queries as texts, or texts=[...] beside their codes")
         return Asked(words.weight, words.asked(texts, self._writer.language))
+
+    def _documents(self, snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Answer]:
+        """The best documents of each query; of a document that is kept as passages, the best passage."""
+        if not keeps_passages(snapshot.table.schema):
+            return self._find(snapshot, codes, wanted)
+        return find_documents(partial(self._find, snapshot), codes, wanted, snapshot.size)
 
     def _find(self, snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Answer]:
         if wanted.words is not None:

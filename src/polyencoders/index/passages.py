@@ -1,0 +1,116 @@
+"""Documents that an index keeps as passages: each passage a row that says whose it is, and a document found once.
+
+The best passage is a document's score. A search for k documents asks for more than k passages, and for more again until
+k different documents are among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from polyencoders.encoders import Encoder
+from polyencoders.encoders.passages import passages_of
+from polyencoders.errors import DataError
+from polyencoders.index.documents import PASSAGE, PASSAGE_OF, document, rows_of
+from polyencoders.index.searching import Answer, IndexHit, Wanted
+from polyencoders.index.table import Table
+
+AT_ONCE = 256  # Documents whose tokens are held at a time
+AT_FIRST = 4  # Passages that a search asks for, for each document it wants
+
+Find = Callable[[NDArray[np.float64], Wanted], list[Answer]]
+"""Finds passages: the k best for each of some query codes `(q, m, d)`."""
+
+
+def keeps_passages(schema: pa.Schema) -> bool:
+    """Whether some documents of a table with this schema are kept as passages."""
+    kinds = dict(zip(schema.names, schema.types, strict=True))
+    whose, which = kinds.get(PASSAGE_OF), kinds.get(PASSAGE)
+    return whose is not None and pa.types.is_string(whose) and which is not None and pa.types.is_integer(which)
+
+
+class Cutter:
+    """Rows for the passages of documents, one after another; knows afterwards which older rows they leave behind.
+
+    Of each document its id is kept, and how many passages it has.
+    """
+
+    def __init__(self, documents: Iterable[Any], model: Encoder | None) -> None:
+        self._documents, self._model = documents, model  # None: documents stay whole
+        self._passages: dict[str, int] = {}  # by document; 1: it is a row by itself
+
+    def __iter__(self) -> Iterator[Any]:
+        place, stream = 0, iter(rows_of(self._documents))
+        while some := list(islice(stream, AT_ONCE)):
+            checked = [document(row, place + number) for number, row in enumerate(some)]
+            place += len(some)
+            cut = passages_of(self._model, [str(one.text) for one in checked]) if self._model is not None else None
+            for number, (row, one) in enumerate(zip(some, checked, strict=True)):
+                texts = cut[number] if cut is not None else [one.text]
+                self._passages[one.id] = len(texts)
+                if len(texts) == 1:
+                    yield row
+                    continue
+                if taken := {PASSAGE, PASSAGE_OF} & one.metadata.keys():
+                    raise DataError(
+                        f"document {one.id!r}: its metadata {sorted(taken)[0]!r} has a name by which an index knows "
+                        "passages: rename it"
+                    )
+                for passage, text in enumerate(texts, start=1):
+                    told = {PASSAGE_OF: one.id, PASSAGE: passage}
+                    yield {**one.metadata, "id": f"{one.id} [passage {passage}]", "text": text, **told}
+
+    def left_behind(self, table: Table) -> list[str]:
+        """Ids of rows that a document had before and has no longer."""
+        gone: list[str] = []
+        if keeps_passages(table.schema):
+            rows = table.find(PASSAGE_OF, list(self._passages), ["id", PASSAGE_OF, PASSAGE])
+            columns = (rows[name].to_pylist() for name in ("id", PASSAGE_OF, PASSAGE))
+            for id, whose, passage in zip(*columns, strict=True):
+                number = self._passages[whose]
+                if number == 1 or passage is None or passage > number:
+                    gone.append(id)
+        cut = [id for id, number in self._passages.items() if number > 1]
+        gone += table.find("id", cut, ["id"])["id"].to_pylist()
+        return gone
+
+
+def find_documents(find: Find, codes: NDArray[np.float64], wanted: Wanted, rows: int) -> list[Answer]:
+    """The best documents of each query, of an index of so many rows."""
+    answers: dict[int, Answer] = {}
+    asked = min(rows, AT_FIRST * wanted.k)
+    while len(answers) < len(codes):
+        missing = [query for query in range(len(codes)) if query not in answers]
+        words = wanted.words
+        if words is not None:
+            words = words._replace(queries=[words.queries[query] for query in missing])
+        found = find(codes[missing], wanted._replace(k=max(1, asked), words=words))
+        for query, answer in zip(missing, found, strict=True):
+            documents = of_documents(answer, wanted.k)
+            if len(documents) == wanted.k or len(answer) < asked or asked >= rows:
+                answers[query] = documents
+        asked = min(rows, 4 * asked)
+    return [answers[query] for query in range(len(codes))]
+
+
+def of_documents(answer: Answer, k: int) -> Answer:
+    """The k best documents of an answer of passages, each once, by its best passage, and what is proven of them."""
+    best: dict[str, IndexHit] = {}
+    for hit in answer:
+        id = str(hit.metadata.get(PASSAGE_OF) or hit.id)
+        best.setdefault(id, hit._replace(id=id))
+    # Equal scores by id, as of whole documents.
+    hits = sorted(best.values(), key=lambda hit: (-hit.score, hit.id))
+    # Nothing that was not found scores above the answer's bound; of what was found, the next document is the best.
+    bound = max([answer.bound, *(hit.score for hit in hits[k : k + 1])])
+    hits = hits[:k]
+    worst = hits[-1].score if len(hits) == k else -np.inf
+    certified = answer.certified or worst >= bound
+    return replace(answer, hits=hits, certified=certified, bound=min(bound, worst) if certified else bound)

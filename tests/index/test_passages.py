@@ -1,0 +1,127 @@
+"""Documents kept as passages: each found once, by its best passage, as if all passages were scored one by one."""
+
+import numpy as np
+import pytest
+
+from polyencoders.encoders.passages import passages_of
+from polyencoders.errors import DataError
+from polyencoders.index import Index
+
+LENGTH = 10
+
+
+@pytest.fixture(scope="module")
+def short(build):
+    return build("PolyEncoder", m=3, document_length=LENGTH)
+
+
+def long_texts(texts, number):
+    """Documents of one to a dozen passages."""
+    parts = texts(6 * number)
+    return [" ".join(parts[6 * i : 6 * i + 1 + i % 6]) for i in range(number)]
+
+
+@pytest.fixture(scope="module")
+def rows(texts):
+    return [{"id": f"d{i}", "text": text, "even": i % 2 == 0} for i, text in enumerate(long_texts(texts, 120))]
+
+
+@pytest.fixture(scope="module")
+def index(short, rows, tmp_path_factory, small_for_all):
+    index = Index.create(tmp_path_factory.mktemp("passages") / "index", short)
+    index.add(rows, passages=True)
+    return index
+
+
+QUERIES = ["amber fjord", "north ocean lagoon"]
+
+
+@pytest.fixture(scope="module")
+def best(short, rows):
+    """By query: the score of each document's best passage, passage by passage."""
+    passages = passages_of(short, [row["text"] for row in rows])
+    ids = [row["id"] for row in rows]
+    of_each = {query: short.score_lists([query] * len(ids), passages) for query in QUERIES}
+    return {query: dict(zip(ids, map(max, scores), strict=True)) for query, scores in of_each.items()}
+
+
+@pytest.mark.parametrize("k", [1, 7, 60, 500])
+@pytest.mark.parametrize("where", [None, "even = true"])
+def test_a_document_is_found_once_by_its_best_passage(index, best, rows, k, where):
+    kept = [row["id"] for row in rows if where is None or row["even"]]
+    for query, answer in zip(QUERIES, index.search(QUERIES, k=k, where=where), strict=True):
+        scores = {id: best[query][id] for id in kept}
+        expected = sorted(scores.values(), reverse=True)[:k]
+        np.testing.assert_allclose([hit.score for hit in answer], expected, rtol=1e-5)
+        assert len({hit.id for hit in answer}) == len(answer) == min(k, len(kept))
+        assert answer.certified
+        assert all(scores[hit.id] == pytest.approx(hit.score, rel=1e-5) for hit in answer)
+        assert all(hit.text in rows[int(hit.id[1:])]["text"] for hit in answer)
+        others = [score for id, score in scores.items() if id not in {hit.id for hit in answer}]
+        assert not others or max(others) <= answer.bound + 1e-5
+
+
+def test_what_fast_search_says_holds_of_documents(index, best):
+    answer = index.search("amber fjord", k=5, mode="fast", share=0.1)
+    scores = best["amber fjord"]
+    others = max(score for id, score in scores.items() if id not in {hit.id for hit in answer})
+    assert others - answer.hits[-1].score <= answer.error + 1e-5
+
+
+def test_many_passages_of_one_document_do_not_hide_the_others(short, texts, tmp_path):
+    index = Index.create(tmp_path / "index", short)
+    index.add(
+        [{"id": "long", "text": "amber fjord " * 500}, *({"id": i, "text": "tea"} for i in range(3))], passages=True
+    )
+    assert len(index) > 100
+    assert [hit.id for hit in index.search("amber fjord", k=2)][:1] == ["long"]
+    assert len(index.search("amber fjord", k=4)) == 4
+    words = index.search(["amber fjord", "tea"], k=3, words=0.5)
+    assert [len({hit.id for hit in answer}) for answer in words] == [3, 3]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_document_that_changes_leaves_no_passage_behind(short, tmp_path, at_once):
+    index = Index.create(tmp_path / "index", short)
+
+    def add(rows, passages=True):
+        if not at_once:
+            return index.add(rows, passages=passages)
+        pytest.importorskip("lance", reason="needs polyencoders[ray]")
+        return index.add_at_once(rows, work, passages=passages)
+
+    def work(jobs):
+        for job in jobs:
+            table = Index.open(job.index)._writer.at(job.version)
+            yield job.number, job.run(table, lambda texts, done: short.encode_documents(texts, advance=done))
+
+    add([{"id": "a", "text": "amber " * 40}, {"id": "b", "text": "birch"}])
+    whole = len(index)
+    assert add([{"id": "a", "text": "amber " * 40}]).encoded == 0
+    add([{"id": "a", "text": "amber " * 20}])
+    shorter = len(index)
+    assert 2 < shorter < whole
+    add([{"id": "b", "text": "birch " * 40}])  # whole before, in passages now
+    assert {row["id"] for row in index.get(["b"])} == {f"b [passage {i}]" for i in range(1, len(index) - shorter + 2)}
+    add([{"id": "a", "text": "cedar " * 40}], passages=False)  # in passages before, whole now
+    assert [row["text"] for row in index.get(["a"])] == ["cedar " * 40]
+    index.delete(["b"])
+    assert len(index) == 1
+    assert [hit.id for hit in index.search("birch", k=9)] == ["a"]
+
+
+def test_passages_are_read_in_order(index, short, rows):
+    (passages,) = passages_of(short, [rows[5]["text"]])
+    read = index.get(["d5"])
+    assert [row["text"] for row in read] == passages
+    assert [(row["passage_of"], row["passage"], row["even"]) for row in read] == [
+        ("d5", number, False) for number in range(1, len(passages) + 1)
+    ]
+
+
+def test_names_of_its_own_are_refused(short, tmp_path):
+    index = Index.create(tmp_path / "index", short)
+    with pytest.raises(DataError, match="'passage' has a name by which an index knows passages: rename it"):
+        index.add([{"id": 1, "text": "amber " * 40, "passage": "x"}], passages=True)
+    with pytest.raises(TypeError, match="expected a list of texts"):
+        index.add("amber", passages=True)
