@@ -8,11 +8,13 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from rich.markup import escape
 from typer import Option
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console
 from polyencoders.cli.options import (
+    WITH_CHUNKS,
     Candidates,
     Chunks,
     ColumnsOf,
@@ -92,7 +94,7 @@ def evaluate(
         task = task_of(examples, source.corpus, protocol, candidates, seed)
 
     from polyencoders.encoders import Reranker, load
-    from polyencoders.encoders.cut import said_of_cut
+    from polyencoders.encoders.cut import said_of_documents
 
     loaded = load(resolve_backbone(model))
     reads = reranker_of(rerank)
@@ -104,8 +106,8 @@ def evaluate(
     )
     console.print(report.table())
     ranked = list(chain(*task.documents[:50])) if isinstance(task, evaluation.CandidateTask) else task.corpus
-    if not chunks and (said := said_of_cut(loaded, ranked)):
-        console.print(said, highlight=False, soft_wrap=True)
+    for line in said_of_documents(loaded, ranked, None if chunks else WITH_CHUNKS):
+        console.print(escape(line), highlight=False, soft_wrap=True)
     several = statistics.mean(map(len, task.relevant))
     if several > 1 and any(name.startswith("R@") for name in names):
         console.print(

@@ -16,6 +16,7 @@ from typer import Option
 from polyencoders.cli.architectures import DEFAULT_BACKBONE, resolve_backbone
 from polyencoders.cli.display import advancing, console, document_progress, resumable
 from polyencoders.cli.options import (
+    WITH_CHUNKS,
     AcceptDocumentsFrom,
     Chunks,
     IndexModel,
@@ -28,7 +29,7 @@ from polyencoders.cli.options import (
     items_left_out,
     words_of,
 )
-from polyencoders.encoders.cut import SAMPLE, said_of_cut
+from polyencoders.encoders.cut import SAMPLE, said_of_documents
 from polyencoders.errors import DataError, IndexingError
 
 if TYPE_CHECKING:
@@ -260,8 +261,9 @@ def _fill(index: Index, rows: Iterable[Any], ray: str | None, chunks: bool) -> N
         f"encoded in {seconds:.0f} s ({added.total / max(seconds, 1e-9):,.0f} {what} a second).\n"
         f"{index.path} holds {len(index):,} {what} (version {index.version})."
     )
-    if not chunks and index.model is not None and (said := said_of_cut(index.model, first)):
-        console.print(said, highlight=False, soft_wrap=True)
+    if index.model is not None:
+        for line in said_of_documents(index.model, first, None if chunks else WITH_CHUNKS):
+            console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def _add(index: Index, rows: Iterable[Any], ray: str | None, first: list[str], chunks: bool) -> Added:

@@ -48,6 +48,7 @@ Chunks = Annotated[
         "document's score. For bi- and poly-encoders.",
     ),
 ]
+WITH_CHUNKS = "With --chunks it is."  # What is said where the rest of long documents is not seen
 Data = Annotated[str, Option(help=_DATA)]
 DataOrRecipe = Annotated[str | None, Option("--data", help=_DATA)]
 Recipe = Annotated[Path | None, Argument(help="A recipe in YAML (see recipes/). Give this or --data.")]

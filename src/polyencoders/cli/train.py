@@ -21,6 +21,7 @@ from polyencoders.cli.architectures import (
 )
 from polyencoders.cli.display import console, is_first, progress, resumable
 from polyencoders.cli.export import write_export
+from polyencoders.encoders.cut import said_of_documents
 from polyencoders.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -161,6 +162,9 @@ def run(recipe: Recipe, overwrite: bool = False, export: Path | None = None) -> 
     )
     set_seed(chosen.seed)
     model = build_model(recipe.architecture, recipe.backbone, recipe.settings, "backbone" in chosen.frozen)
+    answers = [text for example in examples for text in example.positives]
+    for line in said_of_documents(model, answers, "--document-length says how much is read, up to what the model can."):
+        console.print(escape(line), highlight=False, soft_wrap=True)
     if teacher is not None and validation and is_first():
         _say_who_ranks_better(training.compare_with_teacher(model, teacher, validation, chosen))
     with resumable(), progress() as bar:
