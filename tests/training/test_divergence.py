@@ -82,7 +82,7 @@ def test_an_absurd_learning_rate_leaves_the_model_saved_before(
     saved.save_pretrained(str(tmp_path / "run"))
     options = TrainingOptions(steps=20, batch_size=4, learning_rate=1e30, candidates=5)
     validation = examples[16:] if validate else ()
-    stopped(r"\(it is 1e\+30\)", build("poly"), examples[:16], validation, tmp_path / "run", options)
+    stopped(r"\(it is 1e\+30\)", build("poly"), examples[:16], validation, tmp_path / "run", options, overwrite=True)
     assert_same(weights(PolyEncoder(str(tmp_path / "run"), device="cpu")), weights(saved))
 
 

@@ -213,10 +213,11 @@ class DualEncoderTrainer(_SafeTrainer, SentenceTransformerTrainer):
         return InBatchCrossEntropy(model)
 
     def prepare_loss(self, loss: Any, model: Any) -> nn.Module:
-        if isinstance(model, PolyEncoder) and type(loss).__module__.startswith("sentence_transformers."):
+        theirs = type(loss).__module__.startswith("sentence_transformers.")
+        if isinstance(model, PolyEncoder) and theirs and getattr(loss, "similarity_fct", None) != model.similarity:
             raise TrainingError(
-                f"{type(loss).__name__} compares one vector with one vector, and a query of a PolyEncoder is "
-                "several: leave the loss out, or give polyencoders.training.InBatchCrossEntropy"
+                f"{type(loss).__name__} compares one vector with one vector, and a query of a PolyEncoder is several: "
+                "leave the loss out, or give it similarity_fct=model.similarity and scale=model.score_scale"
             )
         return super().prepare_loss(loss, model)
 
