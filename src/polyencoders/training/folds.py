@@ -29,7 +29,7 @@ from polyencoders.training.run import Run, TrainingResult, finish
 FOLDS = 5
 FEW = 100
 """Distinct queries below which `polyencoders train` works in folds."""
-MOST_STEPS = 300  # More would only repeat the few pairs
+MOST_STEPS = 100  # Some thirty times each pair; five runs of more take long where the backbone is trained
 
 
 def train_in_folds(
@@ -43,7 +43,7 @@ def train_in_folds(
     """Train a model on few examples, in place, and save it; otherwise as `train`, whose arguments these are.
 
     The measure of the result is that of the folds: each query is ranked by a model that has not seen it, among the
-    documents of all examples. At most 300 steps are made. Where no step at any rate is better than the model as it
+    documents of all examples. At most 100 steps are made. Where no step at any rate is better than the model as it
     came, that is what is saved, and `best_step` is 0. Nothing is resumed.
 
     Raises
