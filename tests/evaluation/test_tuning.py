@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from polyencoders import PolyEncoder
 from polyencoders.data import Example
 from polyencoders.encoders import Reranker
 from polyencoders.errors import DataError, IndexingError, ModelError
@@ -132,6 +133,31 @@ def test_words_that_help_are_kept(index, monkeypatch):
         assert opened.search(query, 5, words=False)[0].probability is None
     finally:
         index.set_tuning(None)
+
+
+def test_an_index_of_passages(tiny_backbone, loads, tmp_path):
+    """Right answers are known by their documents, and a reader reads the best passage of each."""
+    model = PolyEncoder(tiny_backbone, m=2, document_length=12)
+    opening = "All rights are reserved, and nothing of this may be copied. "
+    long = [f"{opening} {i} {opening} {i}: {text}" for i, text in enumerate(TEXTS)]
+    whole = Index.create(tmp_path / "whole", model)
+    whole.add(TEXTS)
+    cut = Index.create(tmp_path / "cut", model)
+    cut.add([{"id": i, "text": text} for i, text in enumerate(long)], passages=True)
+    assert len(cut) > 2 * len(TEXTS)
+    pairs = [Example(pair.query, text) for pair, text in zip(PAIRS, long, strict=True)]
+    tuned = tune(cut, pairs, "knowing")
+    part = module.Part(cut, [("who wants tea, Ada?", [frozenset({"0"})])])
+    (found,) = part.search(0)
+    expected = cut.search("who wants tea, Ada?", module.DEPTHS[-1], rerank=False)
+    assert found.scores.tolist() == [hit.score for hit in expected], "each document once, by its best passage"
+    assert found.texts == [hit.text for hit in expected]
+    assert found.right.tolist() == [hit.id == "0" for hit in expected]
+    assert tuned.tuning.held_out == 40
+    asked = [pair.query[0] for pair in pairs]
+    first = np.mean([hits[0].id == str(i) for i, hits in enumerate(cut.search(asked, 1))])
+    halves = [step.measures["R@1"].mean for step in tuned.steps[:1]]
+    assert abs(first - halves[0]) < 0.1, "of half of the queries"
 
 
 def test_too_few_pairs_are_refused(index):

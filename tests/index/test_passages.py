@@ -5,7 +5,8 @@ import pytest
 
 from polyencoders.encoders.passages import passages_of
 from polyencoders.errors import DataError
-from polyencoders.index import Index
+from polyencoders.index import Index, verify
+from polyencoders.index.passages import kept_texts, passages_with
 
 LENGTH = 10
 
@@ -125,3 +126,47 @@ def test_names_of_its_own_are_refused(short, tmp_path):
         index.add([{"id": 1, "text": "amber " * 40, "passage": "x"}], passages=True)
     with pytest.raises(TypeError, match="expected a list of texts"):
         index.add("amber", passages=True)
+
+
+def test_how_a_text_is_kept(index, short, rows, tmp_path):
+    texts = [row["text"] for row in rows]
+    of_each = passages_of(short, texts)
+    assert passages_with(index, texts) == of_each
+    kept = kept_texts(index, [*texts, "never seen", texts[5] + " and more"])
+    assert list(kept) == texts
+    for row, passages in zip(rows, of_each, strict=True):
+        assert row["id"] in kept[row["text"]].ids
+        np.testing.assert_allclose(kept[row["text"]].vectors, short.encode_documents(passages), atol=1e-5)
+    begin = next(passages for passages in of_each if len(passages) > 2)
+    index = Index.create(tmp_path / "index", short)
+    whole = rows[of_each.index(begin)]["text"]
+    index.add([{"id": "a", "text": whole}, {"id": "b", "text": "tea"}], passages=True)
+    index.add([{"id": "c", "text": whole}, {"id": "d", "text": begin[0]}])
+    assert kept_texts(index, [whole])[whole].ids == {"a", "c"}
+    assert kept_texts(index, [begin[0]])[begin[0]].ids == {"a", "d"}, "the passage alone is that text as well"
+    assert not kept_texts(index, ["milk"])
+    assert verify(index.path) == []
+
+
+def test_the_beginning_of_a_longer_document_is_not_that_document(short, texts, tmp_path):
+    whole = " ".join(texts(20))
+    (passages,) = passages_of(short, [whole])
+    beginning = whole[: whole.index(passages[2]) + len(passages[2])]
+    assert passages_of(short, [beginning]) == [passages[:3]]
+    index = Index.create(tmp_path / "index", short)
+    index.add([{"id": "long", "text": whole}], passages=True)
+    assert list(kept_texts(index, [beginning, whole])) == [whole]
+
+
+def test_a_reranker_reads_the_best_passage(index):
+    class Reader:
+        def score_pairs(self, pairs, batch_size=32):
+            read.extend(text for _, text in pairs)
+            return np.arange(len(pairs), dtype=float)
+
+    read = []
+    plain = index.search("amber fjord", k=6)
+    answer = index.search("amber fjord", k=6, rerank=Reader(), rerank_top=6)
+    assert sorted(read) == sorted(hit.text for hit in plain)
+    assert {hit.id for hit in answer} == {hit.id for hit in plain}
+    assert answer.read == 6

@@ -7,6 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
+from polyencoders import PolyEncoder
 from polyencoders.index import Index
 
 QUERY = "Any tea in the garden?"
@@ -65,6 +66,37 @@ def test_documents_come_and_go(searching, index):
     assert post("/documents/delete", json={"where": "year < 2000"}).json()["deleted"] == 10
     assert searching.client.get("/documents/new").status_code == 404
     assert not search(searching, where="year < 2000")["hits"]
+
+
+def test_an_index_that_keeps_passages(serve, tiny_backbone, tmp_path):
+    """Documents come, are found, explained, read and go as documents."""
+    PolyEncoder(tiny_backbone, m=3, normalize=True, document_length=8).save_pretrained(str(tmp_path / "short"))
+    index = Index.create(tmp_path / "long", tmp_path / "short")
+    long = {"id": "long", "text": "garden and river, kitchen and letter, " * 6, "lang": "en"}
+    index.add([long, {"id": "short", "text": "tea"}], passages=True)
+    client = serve(index=tmp_path / "long").client
+
+    def post(path, **body):
+        return client.post(path, json=body).json()
+
+    read = client.get("/documents/long").json()
+    assert read == {"id": "long", "passages": index.get(["long"])}
+    assert [passage["passage"] for passage in read["passages"]] == list(range(1, len(index)))
+    first = read["passages"][0]
+    assert client.get(f"/documents/{first['id']}").json() == first
+    assert client.get("/documents/short").json() == {"id": "short", "text": "tea"}
+    hits = post("/search", query="garden and river")["hits"]
+    assert sorted(hit["id"] for hit in hits) == ["long", "short"]
+    explained = post("/explain", query="garden and river")["rankings"][0]["hits"]
+    assert [hit["id"] for hit in explained] == [hit["id"] for hit in hits]
+    assert all(hit["why"] for hit in explained)
+    other = {"id": "other", "text": "winter train, " * 20}
+    assert post("/documents", documents=[other])["added"] > 1, "in passages, as the index keeps them"
+    assert len(client.get("/documents/other").json()["passages"]) > 1
+    assert post("/documents", documents=[{**other, "text": "winter"}])["added"] == 1
+    assert client.get("/documents/other").json()["text"] == "winter"
+    assert post("/documents/delete", ids=["long"])["deleted"] == len(read["passages"])
+    assert client.get("/documents/long").status_code == 404
 
 
 def test_an_id_may_hold_anything(searching):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from transformers import set_seed
 
 from polyencoders import BiEncoder
 from polyencoders.data import Example
+from polyencoders.encoders.passages import best_passages, passages_of
 from polyencoders.errors import ModelError, TrainingError
 from polyencoders.index import Index, Maker, verify
 from polyencoders.models import with_new_query_side
@@ -24,7 +26,7 @@ from polyencoders.training import TrainingOptions
 from polyencoders.training.drawn_queries import queries_of
 from polyencoders.training.evaluators import RetrievalEvaluator
 from polyencoders.training.unlabelled import upgrade_without_labels
-from polyencoders.training.upgrade import upgrade
+from polyencoders.training.upgrade import missing_vectors, upgrade
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath"]
 TEXTS = [f"{first} {second}" for first in WORDS for second in WORDS]
@@ -139,6 +141,24 @@ def test_answers_that_are_not_in_the_index_are_ranked_as_if_they_were(index):
     ranks = 1 + (among >= own[:, None]).sum(1)
     assert values["MRR@100"] == pytest.approx((1 / ranks).numpy())
     assert values["R@10"].tolist() == (ranks <= 10).float().tolist()
+
+
+def test_an_index_of_passages_ranks_documents(tiny_backbone, tmp_path):
+    """As if each document were scored by its best passage, one by one; also one that is not in the index."""
+    model = BiEncoder(tiny_backbone, device="cpu", normalize=True, document_length=6)
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.permutation(WORDS)[: 3 + i % 6]) + " " + " ".join(rng.permutation(WORDS)) for i in range(40)]
+    index = Index.create(tmp_path / "passages", model)
+    index.add([{"id": i, "text": text} for i, text in enumerate(texts[:30])], passages=True)
+    assert len(index) > 60
+    asked = [Example(text[:20], text) for text in texts]
+    values = RetrievalEvaluator(index, asked, missing_vectors(index, model, asked)).values(model)
+    of_each = model.score_lists([one.query[0] for one in asked], [list(chain(*passages_of(model, texts)))] * len(texts))
+    ranks = []
+    for i, scores in enumerate(of_each):
+        best = best_passages(scores, passages_of(model, texts))
+        ranks.append(1 + np.count_nonzero(np.delete(best[:30], i if i < 30 else []) >= best[i] - 1e-6))
+    assert values["MRR@100"] == pytest.approx([1 / rank for rank in ranks])
 
 
 def test_a_right_answer_under_two_ids_and_ties_count_as_everywhere(index):
@@ -339,7 +359,7 @@ sys.path[:0] = [sys.argv[1]]
 from transformers import TrainerCallback
 from polyencoders.index import Index
 from test_upgrade import HELD_OUT, OPTIONS, PAIRS
-from polyencoders.training.upgrade import upgrade
+from polyencoders.training.upgrade import missing_vectors, upgrade
 
 class Say(TrainerCallback):
     def on_step_end(self, *args, **kwargs):

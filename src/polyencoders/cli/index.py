@@ -164,10 +164,12 @@ def delete(
 def info(path: IndexPath) -> None:
     """Show what the index holds, and which model made it."""
     from polyencoders.index import Index
+    from polyencoders.index.documents import PASSAGE, PASSAGE_OF
 
     about = Index.open(path).info()
     table = Table("", "", show_header=False, title=str(path))
-    table.add_row("documents", f"{about.documents:,}")
+    cut = {PASSAGE_OF, PASSAGE} <= about.metadata.keys()
+    table.add_row("documents" + ", and passages of long ones" * cut, f"{about.documents:,}")
     table.add_row("dimensions", str(about.dimension))
     table.add_row("version", f"{about.version} ({about.versions} kept)")
     table.add_row("made by", escape(about.maker.label) if about.maker else "unknown: it was made of vectors alone")

@@ -1,6 +1,6 @@
 """Overlapping passages of a long document, each as long as a model reads, so that no part of it is left unseen."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from itertools import accumulate
 from typing import Any
 
@@ -40,7 +40,7 @@ def room_of(model: Encoder) -> int | None:
     return room
 
 
-def best_passages(scores: NDArray[Any], passages: Sequence[Sequence[str]]) -> NDArray[Any]:
+def best_passages(scores: NDArray[Any], passages: Sequence[Sized]) -> NDArray[Any]:
     """Return `(n,)`, the score of the best passage of each of n documents, from the scores of all passages.
 
     >>> best_passages(np.array([0.1, 0.9, 0.3]), [["a", "b"], ["c"]]).tolist()

@@ -22,7 +22,9 @@ from polyencoders.errors import DataError
 from polyencoders.evaluation.calibrating import Bin, Marked, confirmed
 from polyencoders.evaluation.intervals import Interval, bootstrap_interval, paired_difference
 from polyencoders.evaluation.metrics import measure_ranks, pessimistic_ranks
-from polyencoders.index import Index
+from polyencoders.index import Index, IndexHit
+from polyencoders.index.documents import PASSAGE_OF
+from polyencoders.index.passages import kept_texts
 from polyencoders.index.tuning import Tuning
 
 MEASURES = ("R@1", "nDCG@10", "MRR")
@@ -40,7 +42,7 @@ Values = dict[str, NDArray[np.float64]]  # Each query's value of each measure, b
 
 
 class Listed(NamedTuple):
-    """What a search found for a query: each text once."""
+    """What a search found for a query: each text once, and of each document that is kept as passages the best one."""
 
     scores: NDArray[np.float64]
     right: NDArray[np.bool_]
@@ -72,8 +74,8 @@ class Tuned:
 class Part:
     """Some of the queries, with their right answers."""
 
-    def __init__(self, index: Index, right: list[tuple[Query, list[str]]]) -> None:
-        self.index, self.right = index, right
+    def __init__(self, index: Index, right: list[tuple[Query, list[frozenset[str]]]]) -> None:
+        self.index, self.right = index, right  # Of each right answer, the ids of the documents that are it
 
     def search(self, words: float) -> list[Listed]:
         """Find candidates by vectors, and by words with a weight."""
@@ -81,10 +83,15 @@ class Part:
         answers = self.index.search(queries, DEPTHS[-1], rerank=False, words=words or False)
         listed = []
         for answer, (_, right) in zip(answers, self.right, strict=True):
-            scores = {hit.text: hit.score for hit in reversed(answer.hits) if hit.text is not None}
-            texts = sorted(scores, key=lambda text: -scores[text])
-            is_right = np.array([text in right for text in texts], dtype=bool)
-            listed.append(Listed(np.array([scores[text] for text in texts]), is_right, texts))
+            hits: dict[str, IndexHit] = {}
+            for hit in answer:
+                if hit.text is not None:
+                    in_passages = hit.metadata.get(PASSAGE_OF) == hit.id
+                    hits.setdefault(hit.id if in_passages else hit.text, hit)
+            ids = frozenset().union(*right)
+            is_right = np.array([hit.id in ids for hit in hits.values()], dtype=bool)
+            scores = np.array([hit.score for hit in hits.values()])
+            listed.append(Listed(scores, is_right, [hit.text or "" for hit in hits.values()]))
         return listed
 
     def values(self, listed: Sequence[Listed]) -> Values:
@@ -191,11 +198,11 @@ def tune(
 def _parts(index: Index, pairs: Sequence[Example], seed: int) -> tuple[Part, Part]:
     """The queries that choose and those that confirm, with their right answers that are in the index."""
     answers = right_answers(pairs)
-    there = set(index.stored(list(dict.fromkeys(text for right in answers.values() for text in right))))
-    right: list[tuple[Query, list[str]]] = [
-        (query[0] if len(query) == 1 else list(query), [text for text in texts if text in there])
+    there = kept_texts(index, (text for right in answers.values() for text in right))
+    right: list[tuple[Query, list[frozenset[str]]]] = [
+        (query[0] if len(query) == 1 else list(query), [there[text].ids for text in texts if text in there])
         for query, texts in answers.items()
-        if there.intersection(texts)
+        if any(text in there for text in texts)
     ]
     random.Random(seed).shuffle(right)
     half = min(MOST, len(right) // 2)

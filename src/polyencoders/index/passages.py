@@ -6,10 +6,10 @@ k different documents are among them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from polyencoders.encoders import Encoder
 from polyencoders.encoders.passages import passages_of
 from polyencoders.errors import DataError
-from polyencoders.index.documents import PASSAGE, PASSAGE_OF, document, rows_of
+from polyencoders.index.documents import PASSAGE, PASSAGE_OF, document, rows_of, text_hash_of
 from polyencoders.index.searching import Answer, IndexHit, Wanted
-from polyencoders.index.table import Table
+from polyencoders.index.table import Table, vectors_in
+
+if TYPE_CHECKING:
+    from polyencoders.index.reader import Reader
 
 AT_ONCE = 256  # Documents whose tokens are held at a time
 AT_FIRST = 4  # Passages that a search asks for, for each document it wants
@@ -114,3 +117,50 @@ def of_documents(answer: Answer, k: int) -> Answer:
     worst = hits[-1].score if len(hits) == k else -np.inf
     certified = answer.certified or worst >= bound
     return replace(answer, hits=hits, certified=certified, bound=min(bound, worst) if certified else bound)
+
+
+class Kept(NamedTuple):
+    """How a text is kept: the ids of the documents that have it, and the vectors `(p, d)` of its p passages."""
+
+    ids: frozenset[str]
+    vectors: NDArray[np.float32]
+
+
+def kept_texts(index: Reader, texts: Iterable[str]) -> dict[str, Kept]:
+    """How an index keeps texts, of those that are documents in it, whole or as passages.
+
+    A text that is one passage of a document stands for that document.
+    """
+    table, texts = index.snapshot.table, list(dict.fromkeys(texts))
+    cut = passages_with(index, texts)
+    columns = ["id", "text", "vector", *([PASSAGE_OF, PASSAGE] if keeps_passages(table.schema) else [])]
+    found = table.find("text_hash", sorted({text_hash_of(text) for text in chain(texts, *cut)}), columns)
+    vectors = dict(zip(found["text"].to_pylist(), vectors_in(found), strict=True))
+    owners: dict[str, set[str]] = {}
+    numbered: dict[tuple[str, int], set[str]] = {}  # Documents by a passage's text and number
+    for row in found.drop_columns(["vector"]).to_pylist():
+        owner = row.get(PASSAGE_OF) or row["id"]
+        owners.setdefault(row["text"], set()).add(owner)
+        if row.get(PASSAGE) is not None:
+            numbered.setdefault((row["text"], row[PASSAGE]), set()).add(owner)
+    kept = {text: (set(owners.get(text, ())), [vectors[text]] if text in owners else []) for text in texts}
+    for text, passages in zip(texts, cut, strict=True):
+        if len(passages) > 1:
+            have_all = [numbered.get((passage, number), set()) for number, passage in enumerate(passages, start=1)]
+            owning = set.intersection(*have_all)
+            longer = {owner for owner in owning if _passages_of(table, owner) > len(passages)}
+            if owning - longer:
+                kept[text][0].update(owning - longer)
+                kept[text][1].extend(vectors[passage] for passage in passages)
+    return {text: Kept(frozenset(ids), np.stack(some)) for text, (ids, some) in kept.items() if ids}
+
+
+def passages_with(index: Reader, texts: Sequence[str]) -> list[list[str]]:
+    """The passages of each text as an index would keep them; the text alone where it keeps none."""
+    if keeps_passages(index.snapshot.table.schema):
+        return passages_of(index.loaded_model(), texts)
+    return [[text] for text in texts]
+
+
+def _passages_of(table: Table, id: str) -> int:
+    return int(table.find(PASSAGE_OF, [id], [PASSAGE]).num_rows)

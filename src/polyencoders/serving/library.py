@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyencoders.index import Added, Index, IndexInfo
+from polyencoders.index.passages import keeps_passages
 
 T = TypeVar("T")
 Encode = Callable[[list[str], Callable[[int], object]], NDArray[np.float32]]
@@ -45,9 +46,12 @@ class Library:
     async def add(self, documents: Sequence[Any], encode: Encode) -> tuple[Added, int]:
         """Add documents, or replace those with the same ids; return what was done, and the version that holds it.
 
-        When it returns, the documents are on disk and are found.
+        An index that keeps passages gets those of long documents. When it returns, the documents are on disk and are
+        found.
         """
-        return await self._change(lambda: self.index.add(documents, encode=encode))
+        return await self._change(
+            lambda: self.index.add(documents, encode=encode, passages=keeps_passages(self.index.snapshot.table.schema))
+        )
 
     async def delete(self, ids: Sequence[str] | None, where: str | None) -> tuple[int, int]:
         """Delete documents by id or by a filter; return how many, and the version without them."""

@@ -14,6 +14,7 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from polyencoders.data import Example
 from polyencoders.data.examples import right_answers
 from polyencoders.encoders import Encoder
+from polyencoders.encoders.passages import best_passages
 from polyencoders.errors import DataError, TrainingError
 from polyencoders.evaluation import (
     CandidateTask,
@@ -127,11 +128,14 @@ class RetrievalEvaluator(BaseEvaluator):
     """Searches an index, exactly, for the right answers of examples. Ties count against the model.
 
     A text that equals a right answer is a right answer, whatever its id. Examples with the same query are merged. A
-    right answer that is not in the index is ranked as if it were, by its vector in `vectors`. The primary metric is
-    `MRR@100`. Raises a `DataError` where there are no examples, or a right answer has no vector.
+    right answer that is not in the index is ranked as if it were, by its vector, or those of its passages, in
+    `vectors`. The primary metric is `MRR@100`. Raises a `DataError` where there are no examples, or a right answer has
+    no vector.
     """
 
     def __init__(self, index: Any, examples: Sequence[Example], vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        from polyencoders.index.passages import kept_texts  # here: training needs nothing of what an index needs
+
         super().__init__()
         self.index = index
         self.primary_metric = RETRIEVAL_MEASURES[0]
@@ -139,7 +143,10 @@ class RetrievalEvaluator(BaseEvaluator):
         if not self.right:
             raise DataError("no queries to evaluate")
         texts = list(dict.fromkeys(text for answers in self.right.values() for text in answers))
-        self.vectors = {**vectors, **index.stored(texts)}
+        kept = kept_texts(index, texts)
+        self.ids = {text: found.ids for text, found in kept.items()}
+        self.vectors = {text: np.atleast_2d(some) for text, some in vectors.items()}
+        self.vectors |= {text: found.vectors for text, found in kept.items()}
         missing = [text for text in texts if text not in self.vectors]
         if missing:
             raise DataError(f"{len(missing)} right answers are neither in the index nor among the vectors given")
@@ -157,9 +164,11 @@ class RetrievalEvaluator(BaseEvaluator):
         found = self.index.search(codes, k=DEPTH, temperature=model.temperature)
         ranks = []
         for query_codes, answer, right in zip(codes, found, self.right.values(), strict=True):
-            vectors = np.stack([self.vectors[text] for text in right]).astype(np.float64)
-            own = np.sort(score_all_pairs(query_codes[None], vectors, model.temperature)[0])[::-1]
-            wrong = np.array([hit.score for hit in answer if hit.text not in right])
+            vectors = np.concatenate([self.vectors[text] for text in right]).astype(np.float64)
+            scores = score_all_pairs(query_codes[None], vectors, model.temperature)[0]
+            own = np.sort(best_passages(scores, [self.vectors[text] for text in right]))[::-1]
+            ids = frozenset().union(*(self.ids[text] for text in right if text in self.ids))
+            wrong = np.array([hit.score for hit in answer if hit.id not in ids])
             above = [int(np.count_nonzero(wrong >= score - _EQUAL)) for score in own]
             ranks.append(np.array(above, dtype=np.int64) + np.arange(1, len(own) + 1))
         return measure_ranks(ranks, RETRIEVAL_MEASURES, depth=DEPTH)

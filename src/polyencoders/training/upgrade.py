@@ -9,6 +9,7 @@ import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from polyencoders.data import Example, split_examples
 from polyencoders.errors import TrainingError
 from polyencoders.evaluation import Interval, bootstrap_interval, paired_difference
 from polyencoders.index import Index, Maker
+from polyencoders.index.passages import kept_texts, passages_with
 from polyencoders.models import BiEncoder, PolyEncoder, encode_documents, with_new_query_side
 from polyencoders.training.evaluators import RETRIEVAL_MEASURES, RetrievalEvaluator
 from polyencoders.training.options import TrainingOptions
@@ -220,8 +222,10 @@ def parts(
 
 
 def missing_vectors(index: Index, model: Model, examples: Sequence[Example]) -> dict[str, NDArray[np.float32]]:
-    """Returns the vectors of right answers that are not in the index, encoded by the model that made it."""
+    """Returns the vectors of right answers that are not in the index, `(p, d)` of the p passages that each would be."""
     texts = list(dict.fromkeys(text for example in examples for text in example.positives))
-    stored = index.stored(texts)
-    missing = [text for text in texts if text not in stored]
-    return dict(zip(missing, encode_documents(model, missing), strict=True))
+    kept = kept_texts(index, texts)
+    missing = [text for text in texts if text not in kept]
+    passages = passages_with(index, missing)
+    vectors = iter(encode_documents(model, list(chain(*passages))))
+    return {text: np.stack([next(vectors) for _ in some]) for text, some in zip(missing, passages, strict=True)}

@@ -190,6 +190,9 @@ async def _add_reasons(
         vectors = {hit.id: vector for hit, vector in zip(hits, made, strict=True)}
     else:
         vectors = await asyncio.to_thread(source.index.vectors, [hit.id for hit in hits])
+        if passages := {hit.id: hit.text for hit in hits if hit.text and hit.id not in vectors}:
+            stored = await asyncio.to_thread(source.index.stored, list(passages.values()))
+            vectors |= {id: stored[text] for id, text in passages.items() if text in stored}
     there = [hit for hit in hits if hit.id in vectors]  # one may just have been deleted
     if there:
         stacked = np.stack([vectors[hit.id] for hit in there])

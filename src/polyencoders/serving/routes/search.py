@@ -271,10 +271,12 @@ async def delete(request: DeleteRequest, served: ServedNow, limits: TheLimits, n
 
 @router.get("/documents/{id:path}")
 async def get(id: str, served: ServedNow) -> dict[str, Any]:
-    """Returns a document by its id."""
+    """Returns a document by its id; of one that is kept as passages, these in their order, in `passages`."""
     found = await asyncio.to_thread(_library(served).index.get, [id])
     if not found:
         raise HTTPException(404, "there is no document with this id")
+    if found[0]["id"] != id:
+        return {"id": id, "passages": [_plain(passage) for passage in found]}
     return _plain(found[0])
 
 
