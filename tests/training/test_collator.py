@@ -1,10 +1,12 @@
 """Columns know their side, in our loss and in those of sentence-transformers."""
 
+import math
+
 import pytest
 import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainingArguments
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MultipleNegativesRankingLoss
 
 from polyencoders.data import training_dataset
 from polyencoders.training import DualEncoderTrainer, InBatchCrossEntropy
@@ -81,6 +83,27 @@ def test_a_loss_of_sentence_transformers_trains_too(architecture, build, example
         trained.append(model.state_dict())
     for name, weights in trained[0].items():
         torch.testing.assert_close(weights, trained[1][name], atol=2e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("architecture", ["bi", "poly"])
+def test_graded_pairs_train_by_the_models_own_score(architecture, build, trainer):
+    model = build(architecture)
+    queries = ["amber", "birch", "cedar", "delta"] * 4
+    documents = [f"{word} {i}" for i, word in enumerate(["fjord", "grove", "heath", "ember"] * 4)]
+    grades = [float(i % 7) for i in range(16)]
+    graded = Dataset.from_dict({"query": queries, "document": documents, "score": grades})
+    loss = CoSENTLoss(model, scale=model.score_scale, similarity_fct=model.similarity_pairwise)
+
+    def disorder():
+        """What the loss says by its definition."""
+        scores = model.similarity_pairwise(model.encode_query(queries), model.encode_document(documents))
+        scores = (model.score_scale * scores.double()).tolist()
+        pairs = [(i, j) for i in range(16) for j in range(16) if grades[i] > grades[j]]
+        return math.log1p(sum(math.exp(scores[j] - scores[i]) for i, j in pairs))
+
+    before = disorder()
+    trainer(model, graded, loss, max_steps=20, learning_rate=1e-2, per_device_train_batch_size=16).train()
+    assert disorder() < before
 
 
 def test_the_default_loss_is_ours(build, examples, trainer):

@@ -214,10 +214,12 @@ class DualEncoderTrainer(_SafeTrainer, SentenceTransformerTrainer):
 
     def prepare_loss(self, loss: Any, model: Any) -> nn.Module:
         theirs = type(loss).__module__.startswith("sentence_transformers.")
-        if isinstance(model, PolyEncoder) and theirs and getattr(loss, "similarity_fct", None) != model.similarity:
+        own = (model.similarity, model.similarity_pairwise)
+        if isinstance(model, PolyEncoder) and theirs and getattr(loss, "similarity_fct", None) not in own:
             raise TrainingError(
                 f"{type(loss).__name__} compares one vector with one vector, and a query of a PolyEncoder is several: "
-                "leave the loss out, or give it similarity_fct=model.similarity and scale=model.score_scale"
+                "leave the loss out, or give it similarity_fct=model.similarity (model.similarity_pairwise where it "
+                "compares pairs, as CoSENTLoss does) and scale=model.score_scale"
             )
         return super().prepare_loss(loss, model)
 
