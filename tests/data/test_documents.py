@@ -370,7 +370,8 @@ def test_errors_of_json_lines(tmp_path, line, message, compress):
     [
         ("id,Texte,x\n1,a,b", ":1: no \"text\" field, did you mean \"Texte\"?; given only ['Texte', 'x']: say which"),
         ("\n\nid,text,id\n", ':3: the column "id" is given twice'),
-        (",text\n0,a", ":1: column 1 of 2 has no name in the header: give it one"),
+        ("text,\na,\nc,b", ":3: column 2 of 2 has no name in the header, and holds 'b': give it a name"),
+        (",\n1,2", ":1: no column has a name in the header"),
         (
             "text,x\na,b\nc,d,e",
             ":3: 3 fields, expected 2, as the header has; a field that holds a comma or a line break",

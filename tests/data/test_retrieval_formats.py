@@ -93,6 +93,29 @@ def test_what_is_judged_and_not_there_is_kept_and_counted(tmp_path, caplog):
     assert "none of the judged queries is there: are the ids those of another set?" in error_of(read_beir, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "q10\td1\t2\nq10\td2\t0\nq11\td2\t-1\n",
+        "q10 0 d1 2\nq10 0 d2 0\nq11 0 d2 -1\n",
+        "q10\tQ0\td1\t2\n\nq10\tQ0\td2\t0\nq11\tQ0\td2\t-1\n",
+        "query-id\titeration\tcorpus-id\tscore\nq10\t0\td1\t2\nq10\t0\td2\t0\nq11\t0\td2\t-1\n",
+        "query-id,corpus-id,score\nq10,d1,2\nq10,d2,0\nq11,d2,-1\n",
+    ],
+)
+def test_judgements_with_and_without_a_header(tmp_path, content, caplog):
+    put(samples.beir(tmp_path), "qrels/test.tsv", content)
+    assert read_beir(tmp_path).qrels["test"] == {"q10": {"d1": 2, "d2": 0}, "q11": {"d2": -1}}
+    assert len(caplog.messages) == ("iteration" not in content)
+
+
+def test_judgements_of_which_nothing_comes(tmp_path):
+    put(samples.beir(tmp_path), "qrels/test.tsv", "q10 0 d1 1\nq10 0 d2\n")
+    assert "test.tsv:2: 3 fields, expected 4, as the first line has" in error_of(read_beir, tmp_path)
+    put(tmp_path, "qrels/test.tsv", "q10 0 d1 0\nq10 0 d2 -2\n")
+    assert "test.tsv: no document is judged above 0: nothing is relevant" in error_of(read_beir, tmp_path)
+
+
 def test_beir_without_judgements(tmp_path):
     samples.beir(tmp_path)
     for split in ("train", "test"):

@@ -38,7 +38,7 @@ def test_names_that_are_not_known(source, message):
 
 def test_a_folder_wants_a_format(tmp_path):
     with pytest.raises(
-        DataError, match=r"a directory, expected a file, or a format before it, FORMAT:PATH with one of"
+        DataError, match=r"a directory, expected a file; labelled:.* reads tables in it .* FORMAT:PATH with one of"
     ):
         load_examples(tmp_path)
 

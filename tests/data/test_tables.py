@@ -86,7 +86,9 @@ def test_labels_say_whether_a_pair_is_right(tmp_path, caplog):
 def test_grades_are_refused_or_cut(tmp_path):
     rows = [(question, answer, 4.5) for _, question, answer in ROWS] + [(ROWS[0][1], ROWS[1][2], 2.0)]
     path = table(tmp_path / "sts.csv", ["sentence1", "sentence2", "score"], rows)
-    assert f"{path}:2: score: expected 0 or 1, given '4.5'" in error_of(read_source, path)
+    error = error_of(read_source, path)
+    assert f"{path}:2: score: expected 0 or 1, given '4.5': what is trained on, and ranked, is right or wrong" in error
+    assert "label=score>=NUMBER says from where on a pair is right; query=sentence1,positive=sentence2 alone" in error
     found = read_source(path, columns=parse_columns("label=score>=4")).examples
     assert found == [Example(FAQ[0].query, FAQ[0].positives, [ROWS[1][2]]), *FAQ[1:]]
 
@@ -131,6 +133,81 @@ def test_encodings_are_found_and_said(tmp_path, caplog):
         assert read_source(path).examples[-1] == Example("Größe?", "Zwölf €.")
     assert f"{path}: not UTF-8, read as Windows-1252: line 5 has 'Größe?,Zwölf €.'" in caplog.messages
     assert sum("Windows-1252" in message for message in caplog.messages) == 1
+
+
+@pytest.mark.parametrize("name", ["faq.csv", "faq.xlsx"])
+def test_columns_without_a_name_are_left_out_where_nothing_is_lost(tmp_path, name, caplog):
+    """The index that pandas writes in front, and empty columns behind."""
+    rows = [(i, question, "", answer, "") for i, question, answer in ROWS]
+    path = table(tmp_path / name, ["", "question", "", "answer", ""], rows)
+    assert read_source(path).examples == FAQ
+    assert f"{path}: column 1 has no name, and is not read" in caplog.messages
+    path = table(tmp_path / name, ["question", "answer", "", "more"], [("a?", "b", "", "x"), ("c?", "d", "e", "x")])
+    assert "3: column 3 of 4 has no name in the header, and holds 'e': give it a name" in error_of(
+        read_source, path
+    ).replace("row ", "")
+
+
+def test_the_line_in_which_excel_says_what_separates(tmp_path):
+    path = put(tmp_path, "faq.csv", "sep=;\nquestion;answer\nTea, now?;At four.\n")
+    assert read_source(path).examples == [Example("Tea, now?", "At four.")]
+
+
+def test_rows_above_the_names(tmp_path):
+    path = table(tmp_path / "faq.xlsx", ["All about tea"], [[], ["question", "answer"], ["Tea?", "At four."]])
+    assert "row 3: 2 cells, and 1 in row 1, the first that is not blank" in error_of(read_source, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("faq.xls", b"\xd0\xcf\x11\xe0", "a file of the kind .xls is not read: save it as .xlsx or CSV"),
+        ("faq.pdf", b"%PDF-1.7", "a file of the kind .pdf is not read: take its text out first"),
+        ("faq.tar.gz", b"\x1f\x8b", "a file of the kind .tar is not read: unpack it"),
+        ("faq.json", b'{"data": [{"query": "a", "positive": "b"}]}', "one object, with ['data']: expected a list of"),
+        ("faq.json", b'{\n "query": {"0": "a"},\n "positive": {"0": "b"}\n}', "one object, with ['query', 'positive']"),
+        ("faq.json", b'{"query": ["a", "c"], "positive": ["b", "d"]}', "one object, with ['query', 'positive']"),
+        ("faq.txt", b"a\tb\n", "a table is known by the ending of its name: .csv, .tsv, .xlsx, .parquet"),
+    ],
+)
+def test_what_is_not_read_is_said_with_what_would_be(tmp_path, name, content, message):
+    path = put(tmp_path, name, content)
+    assert message in error_of(read_source, path)
+    if name != "faq.txt":
+        assert message in error_of(read_texts, path)
+
+
+def test_one_record_in_a_json_file_is_a_record(tmp_path):
+    path = put(tmp_path, "one.json", '{"query": ["a", "b"], "positive": "c"}')
+    assert read_source(path).examples == [Example(["a", "b"], "c")]
+
+
+def test_fields_with_common_names_are_guessed_in_json_lines_too(tmp_path):
+    path = put(tmp_path, "faq.jsonl", '{"query": "a?", "pos": ["b"], "neg": ["c", "d"]}\n')
+    assert read_source(path).examples == [Example("a?", "b", ["c", "d"])]
+
+
+def test_a_folder_of_tables_as_the_hub_has_them(tmp_path):
+    for split in ("train", "test"):
+        rows = [(f"{split} {question}", answer) for _, question, answer in ROWS * 3]
+        table(tmp_path / f"{split}-00000-of-00001.parquet", ["question", "answer"], rows)
+    splits = load_examples(f"labelled:{tmp_path}")
+    assert splits.test == [Example(f"test {one.query[0]}", one.positives) for one in FAQ * 3]
+    assert sorted(splits.corpus) == sorted(one.positives[0] for one in FAQ)
+    assert f"labelled:{tmp_path} reads tables in it that are called train and test" in error_of(read_source, tmp_path)
+
+
+def test_nested_columns_hold_texts(tmp_path):
+    """Answers as SQuAD has them, and the messages of a chat."""
+    rows = {
+        "question": ["a?", "b?"],
+        "answers": [{"text": ["yes", "yes!"], "answer_start": [1, 2]}, {"text": ["no"], "answer_start": [3]}],
+        "messages": [[{"role": "user", "content": "Hi!"}, {"role": "assistant", "content": "Hello."}]] * 2,
+    }
+    pq.write_table(pa.table(rows), tmp_path / "squad.parquet")
+    assert read_source(tmp_path / "squad.parquet").examples == [Example("a?", ["yes", "yes!"]), Example("b?", "no")]
+    found = read_source(tmp_path / "squad.parquet", columns={"query": "messages", "positive": "question"}).examples
+    assert found[0] == Example(["Hi!", "Hello."], "a?")
 
 
 def test_bad_rows_are_left_out_where_that_is_asked(tmp_path):

@@ -8,13 +8,13 @@ import ast
 import logging
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
 
 from polyencoders.data.examples import Example, check_text, shortened
-from polyencoders.data.lines import check_object, located, numbered_lines, parse_json
+from polyencoders.data.lines import beginning, check_object, located, numbered_lines, parse_json
 from polyencoders.data.sources import Source, with_validation
 from polyencoders.data.splits import Splits
 from polyencoders.data.tables import has_columns, named_rows
@@ -102,8 +102,9 @@ def read_beir(path: str | os.PathLike[str]) -> Retrieval:
 
     `path` is a folder with ``corpus.jsonl`` (``{"_id": "d1", "title": "...", "text": "..."}``; the title may be missing
     or empty), ``queries.jsonl`` (``{"_id": "q1", "text": "..."}``), and in ``qrels/`` one or more of ``train.tsv``,
-    ``dev.tsv`` and ``test.tsv``: a header, then ``query-id<tab>corpus-id<tab>score``. Plain or gzipped. A DataError
-    names the file and the line. Empty documents are kept. A warning says how many judged documents and queries are not
+    ``dev.tsv`` and ``test.tsv``: a header, then ``query-id<tab>corpus-id<tab>score``; or without a header, or as
+    trec_eval has them (``query 0 document score``), which a warning says. Plain or gzipped. A DataError names the file
+    and the line. Empty documents are kept. A warning says how many judged documents and queries are not
     there, and how many queries have a document of the same id (`Retrieval.leave_out_own`).
 
     >>> import pathlib, tempfile
@@ -209,18 +210,38 @@ def _texts(path: Path) -> dict[str, str]:
 
 def _qrels(path: Path) -> Qrels:
     qrels: Qrels = {}
-    for number, row in named_rows(path, "\t", has_columns("query-id", "corpus-id", "score")):
+    for number, (query, document, score) in _judgements(path):
         with located(f"{path}:{number}"):
             try:
-                relevance = float(row["score"])
+                relevance = float(score)
             except ValueError:
                 relevance = nan
             if not relevance.is_integer():
-                raise DataError(f"score: expected a whole number, given {shortened(row['score'])}")
-            _add_judgement(qrels, row["query-id"], row["corpus-id"], int(relevance))
+                raise DataError(f"score: expected a whole number, given {shortened(score)}")
+            _add_judgement(qrels, query, document, int(relevance))
     if not qrels:
         raise DataError(f"{path}: no judgements under the header")
+    if all(relevance <= 0 for judged in qrels.values() for relevance in judged.values()):
+        raise DataError(f"{path}: no document is judged above 0: nothing is relevant")
     return qrels
+
+
+def _judgements(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
+    """Yields queries, documents and scores, with the numbers of their lines."""
+    names = ("query-id", "corpus-id", "score")
+    first = next(iter(beginning(path).splitlines()), "").split()
+    if len(first) not in (3, 4) or not re.fullmatch(r"[+-]?\d+(\.0*)?", first[-1]):
+        for number, row in named_rows(path, "\t", has_columns(*names)):
+            yield number, (row[names[0]], row[names[1]], row[names[2]])
+        return
+    kind = "query, document, score" if len(first) == 3 else "query, 0, document, score, as trec_eval has them"
+    logger.warning("%s: there is no header; the columns are %s", path, kind)
+    for number, line in numbered_lines(path):
+        fields = line.split()
+        with located(f"{path}:{number}"):
+            if len(fields) != len(first):
+                raise DataError(f"{len(fields)} fields, expected {len(first)}, as the first line has")
+        yield number, (fields[0], fields[-2], fields[-1])
 
 
 def _claims(path: Path, queries: dict[str, str], corpus: dict[str, str]) -> Qrels:

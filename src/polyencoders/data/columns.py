@@ -18,9 +18,15 @@ from polyencoders.errors import DataError
 logger = logging.getLogger(__name__)
 
 COMMON: dict[str, tuple[str, ...]] = {
-    "query": ("query", "question", "anchor", "sentence1", "text1", "context", "utterance", "prompt", "input"),
-    "positive": ("positive", "positives", "answer", "response", "reply", "document", "passage", "sentence2", "text2"),
-    "negative": ("negative", "negatives", "hard_negative"),
+    "query": (
+        *("query", "question", "anchor", "sentence1", "text1", "context", "utterance", "prompt", "instruction"),
+        "input",
+    ),
+    "positive": (
+        *("positive", "positives", "pos", "answer", "answers", "response", "reply", "document", "passage"),
+        *("sentence2", "text2", "completion", "output"),
+    ),
+    "negative": ("negative", "negatives", "neg", "hard_negative"),
     "label": ("label", "score", "similarity", "relevance"),
 }
 """Names of columns by which roles are guessed, the surest first. Case does not matter."""
@@ -28,9 +34,13 @@ TEXTS = ("text", "sentence", *COMMON["query"])
 CLASSES = ("label", "category", "intent", "class", "label_text")
 DOCUMENTS = ("text", "document", "answer", "passage", "content", "body", "positive", "response", "reply")
 """Names of the column that holds the text of a document, the surest first."""
+_HOW_OF_LABELS = (
+    "label={label}>=NUMBER says from where on a pair is right; query={query},positive={positive} alone takes all for "
+    "right; grades as they are train by CoSENTLoss, in Python (docs/training.md)"
+)
 HOW = "say which is which: query=COLUMN,positive=COLUMN, and perhaps negative=COLUMN and label=COLUMN"
 
-_RIGHT = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False}
+_RIGHT = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False, "yes": True, "no": False}
 
 
 @dataclass(frozen=True)
@@ -134,7 +144,7 @@ class Columns:
         if right is None:
             raise DataError(
                 f"{self.label}: expected 0 or 1, given {shortened(value)}: what is trained on, and ranked, is right or "
-                f"wrong; label={self.label}>=NUMBER says from where on a pair is right"
+                f"wrong. {_HOW_OF_LABELS.format(label=self.label, query=self.query, positive=self.positive)}"
             )
         return right
 
@@ -173,12 +183,22 @@ def document_column(names: Sequence[str], only: bool = True) -> str:
 
 
 def _texts(value: Any) -> Any:
-    """Returns a text, or a list of them, out of what tables hold: numpy's arrays, numbers, no number for nothing."""
+    """Returns a text, or a list of them, out of what tables hold.
+
+    These are numpy's arrays, numbers, no number for nothing, and objects with the text in `text` or `content`, such as
+    SQuAD's answers or a chat's messages.
+    """
     if hasattr(value, "tolist"):
         value = value.tolist()
+    value = [_inner(one) for one in value] if isinstance(value, list) else _inner(value)
     if isinstance(value, float) and value != value:
         return None
     return as_text(value)
+
+
+def _inner(value: Any) -> Any:
+    names = [name for name in ("text", "content") if name in value] if isinstance(value, dict) else []
+    return value[names[0]] if names else value
 
 
 def _listed(value: Any) -> list[Any]:

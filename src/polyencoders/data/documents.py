@@ -12,7 +12,7 @@ from typing import Any
 from polyencoders.data.columns import document_column
 from polyencoders.data.examples import check_text, shortened
 from polyencoders.data.lines import JSON_SUFFIXES, did_you_mean, item, numbered_lines, suffix
-from polyencoders.data.records import TABLES, Records, as_text, read_records
+from polyencoders.data.records import TABLES, Records, as_text, check_readable, read_records
 from polyencoders.data.tables import LONGEST
 from polyencoders.errors import DataError
 
@@ -94,6 +94,7 @@ class DocumentFile:
         self.fraction = 1.0
 
     def _records(self) -> Records:
+        check_readable(self.path)
         if suffix(self.path) in (*TABLES, *JSON_SUFFIXES):
             yield from read_records(self.path, self._check_names, self._advance)
             return

@@ -8,7 +8,7 @@ from typing import Any
 
 from polyencoders.data.examples import shortened
 from polyencoders.data.lines import located, logger, opened
-from polyencoders.data.tables import check_distinct
+from polyencoders.data.tables import by_name, checked_header
 from polyencoders.errors import DataError, MissingExtraError
 
 LARGEST = 1 << 30
@@ -36,8 +36,9 @@ def excel_rows(
             book = openpyxl.load_workbook(file, read_only=True, data_only=True)
             sheet = book.worksheets[0]
             if len(book.worksheets) > 1:
-                logger.warning("%s: the first of %d sheets is read, %r", path, len(book.worksheets), sheet.title)
-            yield from _named(sheet.iter_rows(values_only=True), check_names, progress, sheet.max_row)
+                said = "%s: the first of %d sheets is read, %r; another is read where it is put first"
+                logger.warning(said, path, len(book.worksheets), sheet.title)
+            yield from _named(path, sheet.iter_rows(values_only=True), check_names, progress, sheet.max_row)
         except (DataError, GeneratorExit):
             raise
         except Exception as error:  # openpyxl lets many kinds through, of XML, zip and its own
@@ -46,12 +47,14 @@ def excel_rows(
 
 
 def _named(
+    path: Path,
     rows: Iterator[tuple[Any, ...]],
     check_names: Callable[[Collection[str]], None],
     progress: Callable[[float], None],
     last: int | None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     header: list[str] = []
+    first = 0  # The header's row
     for number, cells in enumerate(rows, start=1):
         values = [_value(cell) for cell in cells]
         while values and values[-1] is None:
@@ -59,18 +62,18 @@ def _named(
         if not values:
             continue
         if not header:
-            header = [str(value) for value in values]
-            check_distinct(header)
-            if None in values:
-                raise DataError(
-                    f"column {values.index(None) + 1} of {len(values)} has no name in row {number}: give it one"
-                )
-            check_names(header)
+            header, first = ["" if value is None else str(value) for value in values], number
+            check_names(checked_header(path, header))
             continue
-        if len(values) > len(header):
-            raise DataError(f"row {number}: {len(values)} cells under {len(header)} names")
+        with located(f"row {number}"):
+            if len(values) > len(header):
+                raise DataError(
+                    f"{len(values)} cells, and {len(header)} in row {first}, the first that is not blank, which holds "
+                    "the names of the columns: take out what stands above the names"
+                )
+            row = by_name(header, values + [None] * (len(header) - len(values)))
         progress(min(1.0, number / (last or number)))
-        yield number, dict(zip(header, values + [None] * (len(header) - len(values)), strict=True))
+        yield number, row
 
 
 def _value(cell: Any) -> Any:

@@ -61,7 +61,10 @@ def read_source(source: str | os.PathLike[str], seed: int = 0, columns: Mapping[
     if name == "chitchat":
         return Source([], chitchat())
     if Path(name).is_dir():
-        raise DataError(f"{name}: a directory, expected a file, or a format before it, {_EXPECTED}")
+        raise DataError(
+            f"{name}: a directory, expected a file; labelled:{name} reads tables in it that are called train and test; "
+            f"or another format before it, {_EXPECTED}"
+        )
     if Path(name).exists():
         examples, names = read_examples(name, columns)
         if len(names) == 1:

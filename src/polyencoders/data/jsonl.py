@@ -4,7 +4,7 @@ import gzip
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from polyencoders.data.lines import (
     parsed,
     suffix,
 )
-from polyencoders.data.records import is_array, is_table, read_records
+from polyencoders.data.records import TABLES, check_readable, is_array, is_table, read_records
 from polyencoders.errors import DataError, PolyencodersError
 from polyencoders.files import whole_file
 
@@ -109,10 +109,11 @@ def read_examples(
     [Example(query=('Tea?',), positives=('At four.',), negatives=(), candidates=None)]
     """
     path = Path(path)
+    check_readable(path)
     if not is_table(path) and not (suffix(path) == ".json" and is_array(path)) and not columns:
         names = _names_of_the_first(path)
-        if not names or "query" in names or not _guessable(names):
-            return read_jsonl(path), ()
+        if not names or _as_written(names) or not _guessable(names):
+            return _read_lines(path), ()
     found = read_records(path)
     first = next(found, None)
     if first is None:
@@ -120,7 +121,7 @@ def read_examples(
     place, row = first
     with located(place):
         check_object(row, "a query and its right answer")
-        if not columns and not is_table(path) and "query" in row:
+        if not columns and not is_table(path) and _as_written(row):
             return list(_strictly(chain([first], found))), ()
         roles = Columns.of(list(row), columns, two)
     if not columns:
@@ -129,6 +130,20 @@ def read_examples(
     if not examples:
         raise DataError(f"{path}: no examples: no row has a query and its right answer")
     return examples, tuple(sorted({example.positives[0] for example in examples})) if roles.is_class else ()
+
+
+def _read_lines(path: Path) -> list[Example]:
+    try:
+        return read_jsonl(path)
+    except DataError as error:
+        if suffix(path) in JSON_SUFFIXES or "not valid JSON" not in str(error):
+            raise
+        raise DataError(f"{error}; a table is known by the ending of its name: {', '.join(TABLES)}") from None
+
+
+def _as_written(names: Collection[str]) -> bool:
+    """Tells whether fields are those of `read_jsonl`, which are checked strictly, and no columns to be guessed."""
+    return "query" in names and not {"positive", "positives"}.isdisjoint(names)
 
 
 def _strictly(found: Iterable[tuple[str, Any]]) -> Iterator[Example]:

@@ -10,11 +10,13 @@ from polyencoders.data.lines import check_object, located, numbered, parsed, rea
 from polyencoders.data.sources import Source, Split, read_splits, with_validation
 from polyencoders.errors import DataError
 
-_NAMES: dict[Split, list[str]] = {
-    "train": ["train.csv", "*train*.csv"],
-    "validation": ["val.csv", "valid.csv", "validation.csv", "dev.csv"],
-    "test": ["test.csv", "*test*.csv"],
+_ENDINGS = ("csv", "tsv", "xlsx", "parquet", "jsonl", "json")
+_STEMS: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "*train*"),
+    "validation": ("val", "valid", "validation", "dev", "validation-*"),
+    "test": ("test", "*test*"),
 }
+_NAMES = {split: [f"{stem}.{ending}" for stem in stems for ending in _ENDINGS] for split, stems in _STEMS.items()}
 _CLINC150: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -81,7 +83,7 @@ def class_names(*splits: list[Example]) -> tuple[str, ...]:
 
 
 def source(path: str, seed: int) -> Source:
-    """``labelled:PATH``: a table, or a folder with ``train.csv``, ``test.csv`` and perhaps ``validation.csv``."""
+    """``labelled:PATH``: a table, or a folder with tables ``train``, ``test`` and perhaps ``validation``."""
     found = read_splits(Path(path), _NAMES, _read, seed)
     return _with_class_names(found) if found.corpus or found.splits is not None else found
 

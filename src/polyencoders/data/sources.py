@@ -84,7 +84,7 @@ def read_splits(
     for what, splits in (("training", ["train"]), ("validation or test", ["validation", "test"])):
         if not any(file for split, file in files.items() if split in splits):
             expected = [pattern for split, patterns in names.items() if split in splits for pattern in patterns]
-            raise DataError(f"{path}: no {what} data, expected a file such as {' or '.join(expected)}")
+            raise DataError(f"{path}: no {what} data, expected a file such as {' or '.join(expected[:6])}")
     found = {split: read(file) for split, file in files.items() if file is not None}
     validation, test = (found[name].examples if name in found else None for name in ("validation", "test"))
     with located(files["train"]):

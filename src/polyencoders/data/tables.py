@@ -3,9 +3,10 @@
 import csv
 import io
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from polyencoders.data.examples import shortened
 from polyencoders.data.lines import beginning, did_you_mean, item, located, numbered_lines
@@ -27,18 +28,20 @@ def named_rows(
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yields the rows under a header as dicts, each with the number of the line on which it begins.
 
-    The first row that is not blank is the header, in which every column has a name of its own. `check_names` raises a
-    DataError when it is not as it should be. Another delimiter than the one expected is found out, and a warning says
-    so. `progress` is as in `numbered_lines`.
+    The first row that is not blank is the header (after ``sep=;``, which Excel knows); every column that holds
+    something has a name of its own, but perhaps the first (see `by_name`). `check_names` raises a DataError when it is
+    not as it should be. Another delimiter than the one expected is found out, and a warning says so. `progress` is as
+    in `numbered_lines`.
     """
     delimiter = found_delimiter(path, delimiter)
     header: list[str] | None = None
     for number, row in _rows(path, delimiter, progress):
         if header is None:
+            if row == ["sep=", ""]:
+                continue
             with located(f"{path}:{number}"):
                 header = row
-                _check_header(header)
-                check_names(header)
+                check_names(checked_header(path, header))
             continue
         with item(f"{path}:{number}"):
             if len(row) != len(header):
@@ -48,7 +51,7 @@ def named_rows(
                     f"{given}, expected {len(header)}, as the header has; a field that holds a "
                     f"{mark} or a line break is quoted: {shortened(row)}"
                 )
-            yield number, dict(zip(header, row, strict=True))
+            yield number, by_name(header, row)
 
 
 def found_delimiter(path: Path, expected: str) -> str:
@@ -57,6 +60,8 @@ def found_delimiter(path: Path, expected: str) -> str:
     That is more than one field; where no mark does it, the one expected.
     """
     start = beginning(path).lstrip()
+    if start[:4] == "sep=" and start[4:5] in DELIMITERS:
+        return start[4]
     for mark in (expected, *(mark for mark in DELIMITERS if mark != expected)):
         try:
             rows = [row for row in islice(csv.reader(io.StringIO(start), delimiter=mark), 6) if row]
@@ -81,7 +86,35 @@ def has_columns(*names: str) -> Callable[[Collection[str]], None]:
     return check
 
 
-def check_distinct(names: list[str]) -> None:
+def checked_header(path: Path, header: Sequence[str]) -> list[str]:
+    """Returns the names of columns, of which no two are the same; a warning says that the first column has none."""
+    names = [name for name in header if name]
+    if not names:
+        raise DataError("no column has a name in the header")
+    check_distinct(names)
+    if not header[0]:
+        logger.warning("%s: column 1 has no name, and is not read", path)
+    return names
+
+
+def by_name(header: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
+    """Returns a row's values by the names of their columns.
+
+    A column without a name is left out where it is the first, as pandas writes its index, or empty; else it is a
+    DataError.
+    """
+    if "" not in header:
+        return dict(zip(header, row, strict=True))
+    for place, (name, value) in enumerate(zip(header, row, strict=True)):
+        if place and not name and value not in ("", None):
+            raise DataError(
+                f"column {place + 1} of {len(header)} has no name in the header, and holds {shortened(value)}: give it "
+                "a name"
+            )
+    return {name: value for name, value in zip(header, row, strict=True) if name}
+
+
+def check_distinct(names: Sequence[str]) -> None:
     """Raises a DataError when two columns have the same name."""
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -127,9 +160,3 @@ def _csv_error(message: str) -> str:
     return (
         f"not usable CSV ({message}): a field that begins with a quote ends with one, and a quote within it is doubled"
     )
-
-
-def _check_header(header: list[str]) -> None:
-    check_distinct(header)
-    if "" in header:
-        raise DataError(f"column {header.index('') + 1} of {len(header)} has no name in the header: give it one")
