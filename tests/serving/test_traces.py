@@ -4,6 +4,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import time
 
 import httpx
 import pytest
@@ -33,6 +34,9 @@ def test_a_request_is_a_span_in_the_clients_trace(shared_searching, spans):
     assert (
         shared_searching.client.post("/search", json={"query": "a private matter"}, headers=headers).status_code == 200
     )
+    deadline = time.monotonic() + 30
+    while len(spans()) < 3 and time.monotonic() < deadline:  # The request's span ends after its answer has been sent
+        time.sleep(0.01)
     found = {one.name: one for one in spans()}
     assert list(found) == ["encode", "search", "POST /search"]
     whole = found["POST /search"]
