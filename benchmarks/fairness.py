@@ -155,7 +155,10 @@ def lines(results: dict[str, Any]) -> list[str]:
     made: list[str] = []
     if row := results.get("split"):
         made += [f"## {row['documents']:,} documents as one request, and as eight at once", ""]
-        made += table(("", "seconds"), [(f"{parts} requests", f"{s:.2f}") for parts, s in row["seconds"].items()])
+        made += table(
+            ("", "seconds"),
+            [(f"{parts} request{'s' * (parts != '1')}", f"{s:.2f}") for parts, s in row["seconds"].items()],
+        )
         made += [f"Medians of {row['rounds']} rounds in turn; refused: {row['refused']}.", ""]
     if row := results.get("beside"):
         made += [f"## {SHORT} documents while two clients ask for {row['documents']:,}, again and again", ""]
