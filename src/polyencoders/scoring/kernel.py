@@ -38,10 +38,15 @@ def search_path() -> str:
     wanted = os.environ.get(CHOICE)
     if wanted == "numpy":
         return wanted
-    kernel = native()
-    paths = [*kernel.variants(), "numpy"] if kernel is not None else ["numpy"]
+    paths = _paths(native())
     if not wanted:
         return paths[0]
     if wanted not in paths:
         raise ValueError(f"{CHOICE}={wanted}: this machine has {', '.join(paths)}")
     return wanted
+
+
+@functools.cache
+def _paths(kernel: ModuleType | None) -> list[str]:
+    """What this machine has, the fastest first."""
+    return [*(kernel.variants() if kernel is not None else ()), "numpy"]

@@ -159,7 +159,8 @@ class PreparedDocuments:
             addends = _checked_addends(addends, queries, self.rows.n)
         k = min(k, self.rows.n if selection is None else len(selection))
         scores, indices = np.empty((queries, k)), np.empty((queries, k), dtype=np.int64)
-        natively = self._tiles is not None and m <= MOST_CODES and search_path() != "numpy"
+        path = search_path()
+        natively = self._tiles is not None and m <= MOST_CODES and path != "numpy"
         self.work = {"screened": 0, "rescored": 0}
         at_once = max(1, CODES_AT_ONCE // (m * self.rows.d))
         for start in range(0, queries, at_once):
@@ -169,7 +170,7 @@ class PreparedDocuments:
             here = slice(start, start + len(codes))
             added = addends[here] if addends is not None else None
             if natively:
-                self._search_natively(codes, temperature, selection, added, scores[here], indices[here])
+                self._search_natively(path, codes, temperature, selection, added, scores[here], indices[here])
             else:
                 places = None if selection is None else np.flatnonzero(selection.mask())
                 scores[here], indices[here] = search_in_blocks(codes, self.rows, k, temperature, places, added)
@@ -213,6 +214,7 @@ class PreparedDocuments:
 
     def _search_natively(
         self,
+        path: str,
         codes: NDArray[np.float64],
         temperature: float,
         selection: Selection | None,
@@ -225,7 +227,7 @@ class PreparedDocuments:
         if selection is not None:
             selected = (selection.tiles.ctypes.data, len(selection.tiles), selection.words.ctypes.data)
         screened, rescored = self._native.search(
-            search_path(),
+            path,
             selected,
             codes.ctypes.data,
             addends.ctypes.data if addends is not None else 0,
@@ -320,9 +322,9 @@ def _rows_of_codes(query_codes: Vectors, d: int) -> tuple[Rows, int, int]:
 def _checked_codes(rows: Rows, start: int, stop: int, m: int) -> NDArray[np.float64]:
     """The codes of some queries in float64, `(stop - start, m, d)`."""
     codes = np.ascontiguousarray(rows.array(slice(start * m, stop * m)), dtype=np.float64).reshape(-1, m, rows.d)
-    wrong = np.argwhere(~(np.linalg.norm(codes, axis=-1) <= LONGEST))
-    if len(wrong):
-        query, code = wrong[0].tolist()
+    fit = np.einsum("qmd,qmd->qm", codes, codes) <= LONGEST**2  # NaN does not; BLAS would wake its threads for this
+    if not fit.all():
+        query, code = np.argwhere(~fit)[0].tolist()
         raise ValueError(_what_is_wrong(codes[query, code], f"code {code} of query {start + query}"))
     return codes
 

@@ -16,11 +16,12 @@ static std::vector<float> bounds(const Documents& documents, const Tiles& tiles,
         screen_low_rank(query, look, tiles, every, Addends{}, 0, every.count, none, found);
         append();
     }
-    if (query.r > 0) {
+    if (query.m > 0) {
         screen_all_codes(query, AllCodes(query), tiles, every, Addends{}, 0, every.count, none, found);
         append();
-        for (std::int64_t i = 0; i < documents.n; ++i) all.push_back(rescorer.bound_along_directions(query, i));
     }
+    if (query.r > 0)
+        for (std::int64_t i = 0; i < documents.n; ++i) all.push_back(rescorer.bound_along_directions(query, i));
     std::vector<float> below(documents.n);
     for (std::int64_t i = 0; i < documents.n; ++i) {
         float above;

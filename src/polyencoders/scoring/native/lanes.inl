@@ -102,9 +102,10 @@ inline double dot(const double* a, const double* b, std::int64_t length) {
     return result;
 }
 
-// The nearest whole number within [-levels, levels].
+// The nearest whole number within [-levels, levels], of |x| < 2^51.
 inline double nearest(double x, int levels) {
-    const double code = std::nearbyint(x);
+    const double magic = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to whole numbers
+    const double code = (x + magic) - magic;
     return code > levels ? levels : code < -levels ? -levels : code;
 }
 

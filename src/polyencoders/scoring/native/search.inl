@@ -30,6 +30,8 @@ struct Best {
 };
 
 // How documents are screened: by a first look, numbered, along few directions; by all codes; or not at all.
+constexpr std::int64_t FEW = 512;       // tiles times codes, up to which directions cost more than they spare
+constexpr std::size_t FIRST = 64;       // candidates that are scored before the others are sorted
 constexpr float ENOUGH = 0.30f;         // of the longest code: what the first look to begin with may leave out
 constexpr int ALL_CODES = 100, NO_SCREEN = 101;
 
@@ -110,6 +112,27 @@ static void open(QueryState& state, const Tiles& tiles, const Selection& selecti
     state.raise(work.floors[k - 1]);
 }
 
+// Scores the candidates [from, to), best bound first, until a bound is below the k-th best score. Returns how many in float32.
+static std::int64_t score_in_order(QueryState& state, Work& work, Best& best, std::size_t from, std::size_t to) {
+    const Query& query = *state.query;
+    std::vector<Candidate>& list = work.found;
+    std::sort(list.begin() + from, list.begin() + to, by_bound);
+    std::size_t i = from;
+    while (i < to && !(list[i].bound < state.reach())) {
+        std::int64_t which[DOCUMENTS_AT_ONCE];
+        float bounds[DOCUMENTS_AT_ONCE];
+        int count = 0;
+        for (; count < DOCUMENTS_AT_ONCE && i < to; ++count, ++i) which[count] = list[i].document;
+        work.rescorer.bounds(query, which, count, bounds, nullptr);
+        for (int k = 0; k < count; ++k) {
+            if (state.addends.above(bounds[k], which[k]) < state.reach()) continue;
+            best.offer({work.rescorer.score(query, which[k]) + state.addends.at(which[k]), which[k]});
+            if (best.full()) state.raise(best.heap.front().score);
+        }
+    }
+    return static_cast<std::int64_t>(i - from);
+}
+
 // Scores the documents that the screen left, best bound first. Returns how many were scored in float32.
 static std::int64_t rescore(QueryState& state, Work& work, Best& best) {
     const Query& query = *state.query;
@@ -124,21 +147,14 @@ static std::int64_t rescore(QueryState& state, Work& work, Best& best) {
         }
         list.resize(kept);
     }
-    std::sort(list.begin(), list.end(), by_bound);
-    std::size_t i = 0;
-    while (i < list.size() && !(list[i].bound < state.reach())) {
-        std::int64_t which[DOCUMENTS_AT_ONCE];
-        float bounds[DOCUMENTS_AT_ONCE];
-        int count = 0;
-        for (; count < DOCUMENTS_AT_ONCE && i < list.size(); ++count, ++i) which[count] = list[i].document;
-        work.rescorer.bounds(query, which, count, bounds, nullptr);
-        for (int k = 0; k < count; ++k) {
-            if (state.addends.above(bounds[k], which[k]) < state.reach()) continue;
-            best.offer({work.rescorer.score(query, which[k]) + state.addends.at(which[k]), which[k]});
-            if (best.full()) state.raise(best.heap.front().score);
-        }
-    }
-    return static_cast<std::int64_t>(i);
+    const std::size_t few = std::min<std::size_t>(list.size(), FIRST);
+    std::nth_element(list.begin(), list.begin() + few, list.end(), by_bound);
+    const std::int64_t scored = score_in_order(state, work, best, 0, few);
+    // They have raised the threshold, and most of the others need not be sorted now.
+    const float threshold = state.reach();
+    const auto below = [threshold](const Candidate& one) { return one.bound < threshold; };
+    list.erase(std::remove_if(list.begin() + few, list.end(), below), list.end());
+    return scored + score_in_order(state, work, best, few, list.size());
 }
 
 // The first look to begin with: one that leaves little of the codes out.
@@ -212,8 +228,9 @@ static Counts search(const Documents& documents, const Tiles& tiles, const Selec
             if (!work[thread]) work[thread].reset(new Work(documents, width, m));
             QueryState& state = states[i];
             if (addends) state.addends.of = addends + (start + i) * padded(documents.n);
-            state.query.reset(new Query(codes + (start + i) * m * d, m, d, temperature));
-            state.screen = first_screen(*state.query);
+            const bool few = selection.count * m <= FEW;
+            state.query.reset(new Query(codes + (start + i) * m * d, m, d, temperature, !few));
+            state.screen = few ? ALL_CODES : first_screen(*state.query);
             open(state, tiles, selection, k, *work[thread]);
         });
         std::vector<Best> bests(threads * number);
