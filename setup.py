@@ -1,12 +1,15 @@
 """The native kernel of `polyencoders.scoring`: C++17 without flags for one processor; it chooses its loops at run time.
 
 Optional: where there is no compiler, the package installs without it and searches with numpy, which it says when it
-does (`polyencoders.scoring.kernel`). Everything else about the package is in pyproject.toml.
+does (`polyencoders.scoring.kernel`). The readme's links lead into the repository, so that they work on PyPI, once
+pyproject.toml says where that is. Everything else about the package is in pyproject.toml.
 """
 
 import os
+import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 from pybind11.setup_helpers import Pybind11Extension, build_ext
@@ -39,7 +42,18 @@ def _runtime(clang):
     return str(next(folder.glob("lib/**/clang_rt.builtins-x86_64.lib")))
 
 
+def _readme():
+    readme = Path("README.md").read_text(encoding="utf-8")
+    source = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"].get("urls", {}).get("Source")
+    if source is None:
+        return readme
+    readme = re.sub(r"!\[([^\]]*)\]\((?!https?:)", rf"![\1]({source}/raw/main/", readme)
+    return re.sub(r"(?<!!)\[([^\]]*)\]\((?!https?:|#)", rf"[\1]({source}/blob/main/", readme)
+
+
 setup(
+    long_description=_readme(),
+    long_description_content_type="text/markdown",
     ext_modules=[
         Pybind11Extension(
             "polyencoders.scoring._kernel",

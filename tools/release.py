@@ -19,16 +19,22 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LEFT = """\
 Left for a person with the keys, once:
-  1. Put the repository's address into pyproject.toml ([project.urls]) and mkdocs.yml (site_url, repo_url).
-  2. On PyPI, register the name: Publishing, "pending publisher", workflow wheels.yml, environment pypi.
-  3. In the repository's settings: environments pypi and github-pages, Pages from Actions, private reports of holes.
+  1. In pyproject.toml add [project.urls] with Source = "https://github.com/OWNER/NAME", so that the README's links
+     work on PyPI; in mkdocs.yml set site_url and repo_url.
+  2. On pypi.org, Your account, Publishing: add a pending publisher for polyencoders, with OWNER, NAME, the workflow
+     wheels.yml and the environment pypi.
+  3. In the repository's settings. Pages: the source is "GitHub Actions". Environments: pypi and github-pages, both
+     open to tags v* (github-pages admits main alone until told). Security: private vulnerability reporting.
 For every release:
-  4. make lint test site lowest audit, and make self-test on the systems that matter
-  5. Let the workflow Wheels run by hand on main; install a wheel of it on each system.
-  6. python tools/release.py
-  7. git tag -s v{version} && git push origin v{version}    (the workflow publishes wheels, sdist and site)
-  8. pip install polyencoders=={version} in a fresh environment, and tests/native/check_wheel.py there.
-  9. Raise __version__ in src/polyencoders/__init__.py, and open "{next} (unreleased)" in CHANGELOG.md.
+  4. Today's date for {version} in CHANGELOG.md, and as date-released in CITATION.cff; commit, and push to main.
+  5. make lint test site lowest audit self-test
+  6. On the page Actions run the workflow Wheels on main: it builds, and publishes nothing. On the systems that you
+     have, install a wheel of its artifacts, and run tests/native/check_wheel.py outside the clone.
+  7. make release (this command) on a clean clone of main: it says "ready".
+  8. git tag -s v{version} -m v{version} && git push origin v{version}. The workflow publishes wheels, sdist, site.
+  9. In a fresh environment: pip install polyencoders=={version}, and tests/native/check_wheel.py again.
+ 10. Open the next one: __version__ in src/polyencoders/__init__.py, version in CITATION.cff, and
+     "## {next} (unreleased)" in CHANGELOG.md.
 """
 
 
