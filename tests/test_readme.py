@@ -18,7 +18,7 @@ TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SERVER = "http://localhost:8080"
 """What asks a server there is run in tests/serving."""
-BLOCK = re.compile(r"^```(\w+)(?: title=\"(.+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"\n]+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SMALLER = (
     (r"steps=1_000|--steps \d+", lambda found: re.sub(r"[\d_]+", "6", found[0])),
     (r"polyencoders upgrade .*", lambda found: f"{found[0]} --steps 6"),
