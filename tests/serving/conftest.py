@@ -12,13 +12,13 @@ import pytest
 import torch
 
 pytest.importorskip("fastapi", reason="needs polyencoders[serve]")
-uvicorn = pytest.importorskip("uvicorn", reason="needs polyencoders[serve]")
+pytest.importorskip("uvicorn", reason="needs polyencoders[serve]")
 
-from polyencoders import BiEncoder, CrossEncoder, PolyEncoder  # noqa: E402
-from polyencoders.index import Index  # noqa: E402
-from polyencoders.serving.app import Server  # noqa: E402
-from polyencoders.serving.run import configuration  # noqa: E402
-from polyencoders.serving.settings import Settings  # noqa: E402
+from polyencoders import BiEncoder, CrossEncoder, PolyEncoder
+from polyencoders.index import Index
+from polyencoders.serving.app import Server
+from polyencoders.serving.run import PromptServer, configuration
+from polyencoders.serving.settings import Settings
 
 WORDS = ["tea", "bread", "rain", "train", "music", "garden", "winter", "letter", "kitchen", "river", "doctor", "paint"]
 
@@ -80,7 +80,7 @@ def running(settings):
     at.bind((settings.host, 0))
     port = at.getsockname()[1]
     application = Server(settings)
-    server = uvicorn.Server(configuration(application))
+    server = PromptServer(configuration(application))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [at]}, daemon=True)
     thread.start()
     while not server.started:

@@ -77,6 +77,9 @@ def test_queries_that_are_one_vector(one_vector):
     assert server.client.get("/info").json()["model_type"].keys() == {"embedding", "reranker"}
     unknown = server.client.post("/v1/embeddings", json={"input": "a", "input_type": "image"})
     assert "'image' is no side of a search" in unknown.json()["error"]["message"]
+    matching = server.client.post("/v1/embeddings", json={"input": TEXTS, "task": "text-matching"})
+    np.testing.assert_allclose([one["embedding"] for one in matching.json()["data"]], documents, atol=1e-5)
+    assert matching.headers["x-notes"] == "input_type: text-matching is no side of a search, so they are documents"
 
 
 def test_queries_that_are_several_vectors_are_refused_or_given_whole(reranking, poly):
@@ -91,8 +94,8 @@ def test_what_would_be_another_vector_is_refused(one_vector):
     post = one_vector[0].client.post
     assert post("/v1/embeddings", json={"input": "a", "dimensions": 16}).status_code == 200
     for asked, says in (
-        ({"dimensions": 8}, "they have 16"),
-        ({"output_dimension": 8}, "they have 16"),
+        ({"dimensions": 8}, "the vectors of bi have 16"),
+        ({"output_dimension": 8}, "the vectors of bi have 16"),
         ({"encoding_format": "int8"}, "'int8' is not made here"),
         ({"output_dtype": "binary"}, "'binary' is not made here"),
         ({"input": []}, "input"),
@@ -146,6 +149,35 @@ def test_scores_of_pairs(reranking, poly):
     pairs = post("/predict", json={"inputs": [["tea?", text] for text in TEXTS], "raw_scores": True}).json()
     np.testing.assert_allclose([one[0]["score"] for one in pairs], expected, atol=1e-5)
     assert "give pairs" in post("/predict", json={"inputs": ["a"]}).json()["error"]
+
+
+@pytest.mark.parametrize("word", ["tea", "x" * 20, "\u8336"])
+def test_of_a_long_text_only_a_part_is_cut_into_tokens(one_vector, word):
+    server, model = one_vector
+    text = " ".join(f"{word} {number}" for number in range(4_000)) + " " * 50_000
+    places = model.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+    for how, kept in (
+        ({"truncation_direction": "Left"}, text[places[-126][0] :]),
+        ({"truncate": "START", "max_tokens_per_doc": 30}, text[places[-28][0] :]),
+        ({"max_tokens_per_doc": 30}, text[: places[27][1]]),
+    ):
+        (found,) = server.client.post("/embed", json={"inputs": [text], **how}).json()
+        np.testing.assert_allclose(found, model.encode_document([kept])[0], atol=1e-5)
+    refused = server.client.post("/embed", json={"inputs": [text], "truncate": False})
+    assert (refused.status_code, "more than" in refused.json()["detail"]) == (413, True)
+
+
+def test_answers_that_would_be_far_larger_than_their_request(reranking):
+    """A token takes a hundred times the memory of its characters; a query may be many vectors."""
+    many = {"texts": ["tea"] * 100, "embedding_types": ["float", "base64"] * 100_000}
+    answer = reranking.client.post("/v2/embed", json=many).json()
+    assert list(answer["embeddings"]) == ["float", "base64"], "each is made once"
+    texts = ["tea " * 40_000] * 2
+    answer = reranking.client.post("/tokenize", json={"inputs": texts})
+    assert (answer.status_code, "all texts: 320,000 characters" in answer.json()["detail"]) == (413, True)
+    answer = reranking.client.post("/embed_all", json={"inputs": ["tea"] * 400, "input_type": "query"})
+    assert (answer.status_code, "400 queries of 3 vectors" in answer.json()["detail"]) == (413, True)
+    assert reranking.client.post("/embed_all", json={"inputs": ["tea"] * 400}).status_code == 200
 
 
 def test_tokens_are_the_tokenisers(reranking, poly):

@@ -40,8 +40,29 @@ def test_scores_are_the_models(models, documents, name, backbone, tiny_backbone)
 
     for given, wanted in zip(asyncio.run(all_at_once()), expected, strict=True):
         np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-5)
+    pairs = [(query, documents[-place]) for place, query in enumerate(QUERIES, 1)]
+    given = asyncio.run(engine.scores_of_pairs([*pairs, pairs[0]]))
+    wanted = [expected[place][-1 - place] for place in range(len(QUERIES))]
+    np.testing.assert_allclose(given, [*wanted, wanted[0]], rtol=1e-4, atol=1e-5)
+    assert asyncio.run(engine.scores_of_pairs([])).shape == (0,)
     assert engine.model.cosine == (name in ("poly", "bi", "warm"))
     assert asyncio.run(engine.scores("Tea?", [])).shape == (0,)
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ["poly", "cross"])
+def test_pairs_are_let_in_or_refused_together(models, documents, name, monkeypatch):
+    """As jobs of one each, a thousand pairs would be small requests, which go before all others."""
+    engine = Engine(load_model(models / name), name, Settings())
+    asked, submit = [], engine.worker.submit
+    monkeypatch.setattr(
+        engine.worker,
+        "submit",
+        lambda lane, items, costs: asked.append((lane, len(items))) or submit(lane, items, costs),
+    )
+    asyncio.run(engine.scores_of_pairs([(f"query {number % 3}", text) for number, text in enumerate(documents)]))
+    expected = {"poly": [("short", 3), ("long", len(documents))], "cross": [("long", len(documents))]}
+    assert sorted(asked) == sorted(expected[name])
     engine.close()
 
 

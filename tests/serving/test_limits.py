@@ -351,6 +351,7 @@ def test_compressed_bodies_are_read(reranking, serve):
     for name, packed, status, says in (
         ("gzip", body, 400, "not gzip"),
         ("gzip", gzip.compress(body)[:-9], 400, "ends in the middle"),
+        ("gzip", gzip.compress(body) + gzip.compress(b" "), 400, "goes on after the end of its gzip"),
         ("br", body, 415, "send gzip"),
         ("gzip", gzip.compress(b" " * 9_000_000), 413, "8,000,000 bytes when unpacked"),
     ):
@@ -455,9 +456,11 @@ def test_each_key_has_limits_of_its_own(serve, tmp_path):
         ("a: {key: x, requests: 0}", "requests: expected a whole number"),
         ("a: {key: x}\nb: {key: x}", "the same key"),
         ("a: {", "cannot be read"),
+        ("a: {key: the-secret\nb: [", "line 2: cannot be read as YAML"),
     ],
 )
 def test_a_file_of_keys_that_is_wrong(tmp_path, content, says):
     (tmp_path / "keys.yaml").write_text(content)
-    with pytest.raises(DataError, match=re.escape(says)):
+    with pytest.raises(DataError, match=re.escape(says)) as raised:
         read_keys(tmp_path / "keys.yaml")
+    assert "secret" not in str(raised.value).replace(str(tmp_path), "").replace("`search: {key: a-secret}`", "")

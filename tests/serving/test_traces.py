@@ -1,6 +1,7 @@
 """Traces of requests, and answers by HTTPS."""
 
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from polyencoders.errors import DataError, MissingExtraError
-from polyencoders.serving import traces
+from polyencoders.serving import connections, traces
 from polyencoders.serving.run import check_tls
 from polyencoders.serving.settings import Settings
 
@@ -67,6 +68,22 @@ def certificate(tmp_path_factory):
     command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2"]
     subprocess.run([*command, "-keyout", str(key), "-out", str(made)], check=True, capture_output=True)
     return made, key
+
+
+def test_who_never_shakes_hands_is_not_waited_for(serve, certificate, monkeypatch):
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.5)
+    server = serve(tls_certificate=certificate[0], tls_key=certificate[1])
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as silent:
+        assert silent.recv(100) == b"", "it is closed"
+
+
+def test_a_key_with_a_password_is_not_asked_for_at_the_terminal(certificate, tmp_path):
+    made, key = certificate
+    locked = tmp_path / "locked.pem"
+    command = ["openssl", "ec", "-in", str(key), "-aes256", "-passout", "pass:word", "-out", str(locked)]
+    subprocess.run(command, check=True, capture_output=True)
+    with pytest.raises(DataError, match="without a password"):
+        check_tls(Settings(tls_certificate=made, tls_key=locked))
 
 
 def test_a_certificate_makes_it_https(serve, certificate, tmp_path):

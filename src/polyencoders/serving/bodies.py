@@ -55,5 +55,7 @@ def unpacked(scope: MutableMapping[str, Any], body: bytes, most: int) -> bytes:
         raise RefusedError(413, f"the body has more than {most:,} bytes when unpacked")
     if not reader.eof:
         raise RefusedError(400, f"the body ends in the middle of its {packed}")
+    if reader.unused_data:  # left out, it would be lost in silence
+        raise RefusedError(400, f"the body goes on after the end of its {packed}: send it in one piece")
     del MutableHeaders(scope=scope)["content-encoding"]
     return plain

@@ -79,6 +79,25 @@ class Engine:
             scores = np.asarray(score_all_pairs(codes, vectors, self.model.temperature)[0])
         return scores[places].astype(np.float64)
 
+    async def scores_of_pairs(self, pairs: Sequence[tuple[Query, str]]) -> NDArray[np.float64]:
+        """Return the model's score of each query with its own document, `(n,)`."""
+        if not pairs:
+            return np.empty(0)
+        if not is_encoder(self.model):
+            read, places = distinct(pairs)
+            return (await self._ask("long", read))[places].astype(np.float64)
+        queries, first = distinct([query for query, _ in pairs])
+        texts, second = distinct([text for _, text in pairs])
+        codes, vectors = await asyncio.gather(self.query_vectors(queries), self.document_vectors(texts))
+        temperature = self.model.temperature
+        return np.array(
+            [
+                score_all_pairs(codes[one : one + 1], vectors[other : other + 1], temperature)[0, 0]
+                for one, other in zip(first, second, strict=True)
+            ],
+            dtype=np.float64,
+        )
+
     async def query_vectors(self, queries: Sequence[Query]) -> Vectors:
         """Return query codes `(q, m, d)`; one code where a query is a single vector."""
         return await self._ask("short", list(queries))
@@ -109,7 +128,7 @@ class Engine:
         return counted
 
     async def tokens_of(self, texts: Sequence[str]) -> list[list[Token]]:
-        """Return all tokens of each text."""
+        """Return all tokens of each text, which take a hundred times its memory: ask for little at a time."""
         found: list[list[Token]] = []
         for some in _slices(texts):
             found += await asyncio.get_running_loop().run_in_executor(self._counter, self.model.tokens_of, some)

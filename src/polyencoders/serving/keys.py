@@ -28,7 +28,11 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:  # its own words show the line, and with it a key
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise DataError(f"{path}{line}: cannot be read as YAML") from None
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path}: expected names with their keys, such as `search: {{key: a-secret}}`")

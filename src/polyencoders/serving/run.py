@@ -1,5 +1,7 @@
 """Runs a server in this process: uvicorn, signals and logs."""
 
+import asyncio
+import functools
 import logging
 import signal
 import socket
@@ -10,6 +12,7 @@ import uvicorn
 from pythonjsonlogger.json import JsonFormatter
 
 from polyencoders.errors import DataError
+from polyencoders.serving import connections
 from polyencoders.serving.app import Server
 from polyencoders.serving.connections import PromptProtocol
 from polyencoders.serving.settings import GRACE, KEEP_ALIVE, Settings
@@ -34,17 +37,31 @@ def check_tls(settings: Settings) -> None:
     if settings.tls_certificate is None or settings.tls_key is None:
         return
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key)
+        # The password: otherwise OpenSSL would ask for one at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key, "")
     except OSError as error:  # SSLError is one
         given = f"--tls-cert {settings.tls_certificate}, --tls-key {settings.tls_key}"
-        raise DataError(f"{given}: expected a certificate and its private key, in PEM ({error})") from None
+        expected = "expected a certificate and its private key, in PEM and without a password"
+        raise DataError(f"{given}: {expected} ({error})") from None
+
+
+class PromptServer(uvicorn.Server):
+    """uvicorn, with a limit for the time of a TLS handshake. A connection is not seen, nor counted, before that."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        if self.config.ssl is not None:
+            loop = asyncio.get_running_loop()
+            limited = functools.partial(loop.create_server, ssl_handshake_timeout=connections.HEADER_SECONDS)
+            loop.create_server = limited  # type: ignore[method-assign]  # uvicorn has no such setting
+        await super().startup(sockets)
 
 
 def serve(server: Server, at: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT, and then finish the requests in progress."""
     # uvicorn re-raises the signal for the previous handler. To be told to stop is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.Server(configuration(server)).run(sockets=[at])
+    PromptServer(configuration(server)).run(sockets=[at])
 
 
 def configuration(server: Server) -> uvicorn.Config:

@@ -39,9 +39,9 @@ class Body(BaseModel):
         if not isinstance(value, dict):
             return read(value)
         mended: list[Path] = []
-        value = {name: _whole(part, (name,), cls.mends, mended) for name, part in value.items() if part is not None}
-        made = read(value)
-        made._given, made._mended = frozenset(value), mended
+        given = {name: part for name, part in value.items() if part is not None}
+        made = read(_whole(given, (), cls.mends, mended))
+        made._given, made._mended = frozenset(given), mended
         return made
 
     def has(self, *names: str) -> bool:
@@ -55,22 +55,28 @@ class Body(BaseModel):
 
 
 def _whole(value: Any, path: Path, mends: bool, mended: list[Path]) -> Any:
-    """Return a part of a body with half characters replaced; raise a `ValueError` if it is nested too deep."""
+    """Return a list or an object with half characters replaced; raise a `ValueError` if it is nested too deep.
+
+    What needs no mending is not copied: there may be a million parts.
+    """
     # Which depth Python's reader of JSON refuses by itself depends on its version.
     if len(path) > DEEPEST:
         raise ValueError(f"nested deeper than {DEEPEST} levels")
-    if isinstance(value, list | dict):
-        parts = value.items() if isinstance(value, dict) else enumerate(value)
-        # Most parts are plain texts: they need no call.
-        made = {
-            name: part if isinstance(part, str) and part.isascii() else _whole(part, (*path, name), mends, mended)
-            for name, part in parts
-        }
-        return made if isinstance(value, dict) else list(made.values())
-    if mends and isinstance(value, str) and _HALF.search(value):
-        mended.append(path)
-        return _HALF.sub("\ufffd", value)
-    return value
+    changed: dict[Any, Any] = {}
+    for name, part in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(part, str):
+            if mends and not part.isascii() and _HALF.search(part):
+                mended.append((*path, name))
+                changed[name] = _HALF.sub("\ufffd", part)
+        elif part and isinstance(part, list | dict):
+            whole = _whole(part, (*path, name), mends, mended)
+            if whole is not part:
+                changed[name] = whole
+    if not changed:
+        return value
+    if isinstance(value, dict):
+        return {**value, **changed}
+    return [changed.get(place, part) for place, part in enumerate(value)]
 
 
 Text = Annotated[str, Field(min_length=1)]
@@ -107,10 +113,15 @@ def check_query(query: Query, limits: Limits) -> None:
     check_length("query: all turns", "".join(query), limits)
 
 
+def check_number(name: str, items: Sequence[Any], limits: Limits) -> None:
+    """Raise `TooLargeError` if there are too many texts, before each is looked at: there may be a million."""
+    if len(items) > limits.documents:
+        raise TooLargeError(f"{name}: {len(items):,} texts, the most in one request is {limits.documents:,}")
+
+
 def check_texts(name: str, texts: Sequence[str], limits: Limits) -> None:
     """Raise `TooLargeError` if there are too many texts, or one is too long."""
-    if len(texts) > limits.documents:
-        raise TooLargeError(f"{name}: {len(texts):,} texts, the most in one request is {limits.documents:,}")
+    check_number(name, texts, limits)
     for number, text in enumerate(texts):
         check_length(f"{name}.{number}", text, limits)
 

@@ -18,6 +18,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, Field
 from polyencoders.encoders.protocols import Vectors, is_encoder
 from polyencoders.errors import DataError
 from polyencoders.serving.engine import Engine
+from polyencoders.serving.errors import TooLargeError
 from polyencoders.serving.loaded import Served
 from polyencoders.serving.notes import Notes, TheNotes
 from polyencoders.serving.routes import common
@@ -35,6 +36,8 @@ SIDES = {
     "query": ("query", "search_query", "retrieval.query", "retrieval_query"),
 }
 """What clients call the two sides of a search."""
+ALIKE = ("text-matching", "separation", "classification", "clustering", "semantic_similarity")
+"""What they call tasks that compare texts with each other: both are documents then."""
 FORMATS = ("float", "base64")
 
 Side = Literal["query", "document"]
@@ -92,13 +95,22 @@ class EmbedRequest(OfTexts):
         for side, names in SIDES.items():
             if said.lower() in names:
                 return side  # type: ignore[return-value]
+        if said.lower() in ALIKE:
+            return "document"
         known = ", ".join(SIDES["query"] + SIDES["document"])
         raise DataError(f"input_type: {said[:40]!r} is no side of a search: expected one of {known}")
 
+    def read(self, notes: Notes) -> None:
+        """Say what was mended or is not used."""
+        super().read(notes)
+        if (self.input_type or "").lower() in ALIKE:
+            notes.say(f"input_type: {self.input_type} is no side of a search, so they are documents")
+
     @property
     def formats(self) -> list[str]:
-        """The formats that are asked for; DataError for one that is not made."""
-        asked = [self.encoding_format] if isinstance(self.encoding_format, str) else self.encoding_format
+        """The formats that are asked for, each once; DataError for one that is not made."""
+        given = [self.encoding_format] if isinstance(self.encoding_format, str) else self.encoding_format
+        asked = list(dict.fromkeys(given))
         for one in asked:
             if one not in FORMATS:
                 raise DataError(f"encoding_format: {one[:20]!r} is not made here: ask for 'float' or 'base64'")
@@ -124,7 +136,8 @@ async def vectors_of(
     side, dimension = body.side, engine.model.dimension  # type: ignore[union-attr]
     if body.dimensions not in (None, 0, dimension):  # 0 is what Infinity's client sends
         raise DataError(
-            f"dimensions: {engine.name} was not made for shorter vectors, they have {dimension}: leave it out"
+            f"dimensions: the vectors of {engine.name} have {dimension}, and it was not made for shorter ones: "
+            f"ask for {dimension}, or leave it out"
         )
     if side == "query" and engine.codes > 1 and not every:
         raise DataError(
@@ -132,12 +145,17 @@ async def vectors_of(
             "finds its documents: rerank with it (/v1/rerank), search with it (/search), take all vectors of a query "
             "(/embed_all), or embed documents (input_type 'document')"
         )
+    common.check_number(body.name, body.input, limits)
     texts = [text_of(item, f"{body.name}.{place}") for place, item in enumerate(body.input)]
     common.check_texts(body.name, texts, limits)
+    codes = engine.codes if every and side == "query" else 1
+    if len(texts) > 1 and len(texts) * codes > limits.documents:
+        raise TooLargeError(
+            f"{body.name}: {len(texts):,} queries of {codes:,} vectors each, the most is {limits.documents:,} vectors"
+        )
     blank = set(say_blank(body.name, texts, notes, "a vector of zeros"))
     read = [place for place in range(len(texts)) if place not in blank]
     cut = await body.cutting().cut(body.name, [texts[place] for place in read], engine)
-    codes = engine.codes if every and side == "query" else 1
     vectors = np.zeros((len(texts), codes, dimension), dtype=np.float32)
     if read:
         made = await (engine.query_vectors(cut) if side == "query" else engine.document_vectors(cut))

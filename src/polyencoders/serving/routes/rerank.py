@@ -5,7 +5,7 @@ and mixedbread `input`, each to any of `PATHS`.
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -66,21 +66,25 @@ async def scored(
     served: Served,
     limits: Limits,
     notes: Notes,
-    query: Query,
+    queries: Sequence[Query],
     texts: list[str],
     name: str = "documents",
     cutting: Cutting = AS_READ,
 ) -> NDArray[np.float64]:
-    """Return the model's scores of texts for a query, `(n,)`. Blank ones get a score below all others."""
-    common.check_query(query, limits)
+    """Return the model's scores of texts, `(n,)`, for one query or each for its own; blank ones get the lowest."""
+    for query in queries:
+        common.check_query(query, limits)
     common.check_texts(name, texts, limits)
     blank = say_blank(name, texts, notes, "so it gets the lowest score")
     engine = served.engine
-    beside = 0 if is_encoder(engine.model) else sum(await engine.tokens(turns_of(query)))
-    texts = await cutting.cut(name, texts, engine, beside)
+    beside = [] if is_encoder(engine.model) else [sum(await engine.tokens(turns_of(query))) for query in queries]
+    texts = await cutting.cut(name, texts, engine, beside * len(texts) if len(queries) == 1 else beside)
     read = np.setdiff1d(np.arange(len(texts)), blank)
     scores = np.full(len(texts), -1.0 if engine.model.cosine else LOWEST)
-    scores[read] = await engine.scores(query, [texts[place] for place in read])
+    if len(queries) == 1:
+        scores[read] = await engine.scores(queries[0], [texts[place] for place in read])
+    elif len(read):
+        scores[read] = await engine.scores_of_pairs([(queries[place], texts[place]) for place in read])
     scores[blank] = np.minimum(scores[blank], scores.min())
     return scores
 
@@ -225,10 +229,11 @@ async def rerank(
     text-embeddings-inference, `passages` as by NVIDIA, and `input` as by mixedbread.
     """
     body.read(notes)
+    common.check_number(body.name, body.documents, limits)
     common.check_texts("rank_fields", body.rank_fields, limits)
     fields = list(dict.fromkeys(body.rank_fields))
     texts = [text_of(item, f"{body.name}.{place}", fields) for place, item in enumerate(body.documents)]
-    raw = await scored(served, limits, notes, body.query, texts, body.name, body.cutting())
+    raw = await scored(served, limits, notes, [body.query], texts, body.name, body.cutting())
     shown = raw if body.raw_scores else relevance(served, raw)
     ranked = Ranked(
         body,

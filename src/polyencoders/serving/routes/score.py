@@ -1,23 +1,19 @@
 """Scores of pairs: vLLM's `/score`, and `/similarity` and `/predict` of text-embeddings-inference."""
 
-import asyncio
 import time
 import uuid
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, Field
 
 from polyencoders.errors import DataError
-from polyencoders.serving.loaded import Served
-from polyencoders.serving.notes import Notes, TheNotes
+from polyencoders.serving.notes import TheNotes
 from polyencoders.serving.routes import common
 from polyencoders.serving.routes.common import Body, ServedNow, Text, TheLimits
 from polyencoders.serving.routes.rerank import UsageOfTokens, relevance, scored
-from polyencoders.serving.routes.texts import AS_READ, Cutting, Items, OfTexts, say_blank, text_of
+from polyencoders.serving.routes.texts import Items, OfTexts, text_of
 from polyencoders.serving.settings import Limits
 
 router = APIRouter(tags=["rerank"], responses=common.errors())
@@ -53,39 +49,19 @@ class ScoreAnswer(BaseModel):
     usage: UsageOfTokens
 
 
-async def _scores_of_pairs(
-    served: Served,
-    limits: Limits,
-    notes: Notes,
-    pairs: list[tuple[str, str]],
-    name: str,
-    cutting: Cutting = AS_READ,
-) -> NDArray[np.float64]:
-    """Return the model's scores of pairs of a query and a document, `(n,)`."""
-    common.check_texts(name, [text for _, text in pairs], limits)
-    say_blank(name, [text for _, text in pairs], notes, "so it gets the lowest score")
-    said = Notes()  # of each again
-    found = await asyncio.gather(*(scored(served, limits, said, query, [text], name, cutting) for query, text in pairs))
-    return np.concatenate(found)
-
-
-def _listed(name: str, given: str | list[Any]) -> list[str]:
+def _listed(name: str, given: str | list[Any], limits: Limits) -> list[str]:
     items = [given] if isinstance(given, str) else given
+    common.check_number(name, items, limits)
     return [text_of(item, f"{name}.{place}") for place, item in enumerate(items)]
 
 
 async def score(body: ScoreRequest, served: ServedNow, limits: TheLimits, notes: TheNotes) -> JSONResponse:
     """Scores documents for a query, or each document for a query of its own, as vLLM does."""
     body.read(notes)
-    queries, texts = _listed("text_1", body.text_1), _listed("text_2", body.text_2)
+    queries, texts = _listed("text_1", body.text_1, limits), _listed("text_2", body.text_2, limits)
     if len(queries) not in (1, len(texts)):
         raise DataError(f"text_1: {len(queries):,} texts for {len(texts):,} of text_2: give one, or as many")
-    common.check_texts("text_1", queries, limits)
-    cutting = body.cutting()
-    if len(queries) == 1:
-        raw = await scored(served, limits, notes, queries[0], texts, "text_2", cutting)
-    else:
-        raw = await _scores_of_pairs(served, limits, notes, list(zip(queries, texts, strict=True)), "text_2", cutting)
+    raw = await scored(served, limits, notes, queries, texts, "text_2", body.cutting())
     found = relevance(served, raw).tolist()
     tokens = sum(await served.engine.tokens([*queries, *texts]))
     answer = ScoreAnswer(
@@ -120,9 +96,8 @@ class SimilarityRequest(OfTexts):
 async def similarity(body: SimilarityRequest, served: ServedNow, limits: TheLimits, notes: TheNotes) -> JSONResponse:
     """Scores sentences as documents for a query, `source_sentence`; the model's own scores, in the order given."""
     body.read(notes)
-    texts = _listed("inputs.sentences", body.inputs.sentences)
-    query = body.inputs.source_sentence
-    raw = await scored(served, limits, notes, query, texts, "inputs.sentences", body.cutting())
+    texts = _listed("inputs.sentences", body.inputs.sentences, limits)
+    raw = await scored(served, limits, notes, [body.inputs.source_sentence], texts, "inputs.sentences", body.cutting())
     return JSONResponse(raw.tolist())
 
 
@@ -151,8 +126,9 @@ class PredictRequest(Body):
 async def predict(body: PredictRequest, served: ServedNow, limits: TheLimits, notes: TheNotes) -> JSONResponse:
     """Scores pairs, as text-embeddings-inference does for a classifier with one label."""
     body.read(notes)
-    pairs = body.pairs()
-    raw = await _scores_of_pairs(served, limits, notes, pairs, "inputs")
+    common.check_number("inputs", body.inputs, limits)
+    queries, texts = map(list, zip(*body.pairs(), strict=True))
+    raw = await scored(served, limits, notes, queries, texts, "inputs")
     shown = raw if body.raw_scores else relevance(served, raw)
     found = [[{"label": "LABEL_0", "score": one}] for one in shown.tolist()]
     return JSONResponse(found if isinstance(body.inputs[0], list) else found[0])

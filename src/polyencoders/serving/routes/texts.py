@@ -18,6 +18,7 @@ Items = Annotated[list[str | dict[str, Any] | None], Field(min_length=1, fail_fa
 """Texts, or objects with a text; null is a blank one."""
 
 _TEXTS = ("text", "content")  # Where objects have it
+EDGE = 100  # Tokens of a part of a text, at most, that are others than in the whole: those of a word that was cut
 
 
 class OfTexts(Body):
@@ -58,32 +59,47 @@ class Cutting:
     newest: bool = False  # Whether the end is kept
     tokens: int | None = None  # Tokens to keep, if the model reads more
 
-    async def cut(self, name: str, texts: list[str], engine: Engine, beside: int = 0) -> list[str]:
-        """Return texts as they are to be read, where the model reads `beside` tokens of something else.
+    async def cut(self, name: str, texts: list[str], engine: Engine, beside: Sequence[int] = ()) -> list[str]:
+        """Return texts as they are to be read, where the model reads so many tokens `beside` each, or none.
 
         Raises `TooLargeError` where cutting is not wanted.
         """
-        longest = engine.model.longest
+        cut = list(texts)
+        for place, taken in enumerate(beside or [0] * len(texts)):
+            room = self._room(engine.model.longest, taken)
+            if room is None or len(texts[place]) + 2 <= room:  # a token stands for at least one character
+                continue
+            part, tokens = await _part(texts[place], room, self.newest, engine)
+            if len(tokens) > room and not self.allowed:
+                count = f"{'more than ' * (len(part) < len(texts[place]))}{len(tokens):,} tokens"
+                raise TooLargeError(f"{name}.{place}: {count}, the most is {room:,}: leave out truncate, and it is cut")
+            if len(tokens) > room:
+                cut[place] = _kept(part, tokens, room, self.newest)
+        return cut
+
+    def _room(self, longest: int | None, beside: int) -> int | None:
+        """Return how many tokens a text may have; None where the model does by itself what is wanted."""
         room = None if longest is None else max(1, longest - beside)
         if self.tokens is not None and (room is None or self.tokens < room):
-            room = self.tokens
-        elif self.allowed and not self.newest:
-            return texts  # the model does it
-        # A token stands for at least one character.
-        long = [place for place, text in enumerate(texts) if room is not None and len(text) + 2 > room]
-        cut = list(texts)
-        for place, tokens in zip(long, await engine.tokens_of([texts[place] for place in long]), strict=True):
-            if room is not None and len(tokens) > room:
-                if not self.allowed:
-                    raise TooLargeError(
-                        f"{name}.{place}: {len(tokens):,} tokens, the most is {room:,}: "
-                        "leave out truncate, and it is cut"
-                    )
-                cut[place] = _kept(texts[place], tokens, room, self.newest)
-        return cut
+            return self.tokens
+        return None if self.allowed and not self.newest else room
 
 
 AS_READ = Cutting()  # The model cuts what it cannot read
+
+
+async def _part(text: str, room: int, newest: bool, engine: Engine) -> tuple[str, list[Token]]:
+    """Return as much of the beginning, or of the end, as has more than `room` tokens, or all; and its tokens.
+
+    The tokens of a long text take a second to make, in which nobody else's are made.
+    """
+    size = 16 * (room + EDGE)
+    while True:
+        part = text[-size:] if newest else text[:size]
+        (tokens,) = await engine.tokens_of([part])
+        if len(part) == len(text) or len(tokens) > room + EDGE:
+            return part, tokens
+        size *= 4
 
 
 def _kept(text: str, tokens: Sequence[Token], room: int, newest: bool) -> str:

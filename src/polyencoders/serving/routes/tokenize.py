@@ -40,8 +40,10 @@ class TokenOfText(BaseModel):
 async def tokenize(body: TokenizeRequest, served: ServedNow, limits: TheLimits, notes: TheNotes) -> JSONResponse:
     """Returns all tokens of texts, also those that the model would cut off."""
     body.read(notes)
+    common.check_number("inputs", body.inputs, limits)
     texts = [text_of(item, f"inputs.{place}") for place, item in enumerate(body.inputs)]
     common.check_texts("inputs", texts, limits)
+    common.check_length("inputs: all texts", "".join(texts), limits)  # tokens take a hundred times their memory
     found = await served.engine.tokens_of(texts)
     kept = [[token for token in tokens if body.add_special_tokens or not token.special] for tokens in found]
     if body.has("prompt"):
