@@ -28,7 +28,8 @@ def run(
     documentation: str | None,
     parts: Mapping[str, Part],
     packages: Sequence[str],
-    start: Callable[[Part, int, bool], Counts],
+    start: Callable[..., Counts],
+    numbers: Sequence[str] = (),
 ) -> None:
     """Run the parts that the command line names, and report. Exits with 1 if there were problems.
 
@@ -41,16 +42,21 @@ def run(
     parts
         All parts, by name.
     start
-        Runs a part, given a seed and whether to be quick.
+        Runs a part, given a seed, whether to be quick, and `numbers`.
+    numbers
+        Names of options that are numbers; None where they are not given.
     """
     command = parser(documentation, parts)
     command.add_argument("--seed", type=int, default=0)
+    for option in numbers:
+        command.add_argument(f"--{option}", type=int)
     arguments = command.parse_args()
+    given = {option: getattr(arguments, option) for option in numbers}
     report = Report(name, packages, arguments.quick, f"tests/stress/{name}.py")
     for part in arguments.parts:
         print(f"… {parts[part].title}", file=sys.stderr)
         started = time.monotonic()
-        counts = start(parts[part], arguments.seed, arguments.quick)
+        counts = start(parts[part], arguments.seed, arguments.quick, **given)
         report.keep({part: {**counts, "seconds": round(time.monotonic() - started)}})
     found = {part: report.results[part] for part in parts if part in report.results}
     lines = []

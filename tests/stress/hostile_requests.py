@@ -145,6 +145,13 @@ def _odd_name(draw: random.Random, path: str, body: bytes, port: int) -> bytes:
     return request("/documents", json.dumps({"documents": [document]}).encode(), port=port)
 
 
+def _odd_field(draw: random.Random, path: str, body: bytes, port: int) -> bytes:
+    """A field that is not known, in a request that is strict or is not."""
+    content = {**json.loads(body), draw.choice(ODD_NAMES): draw.choice(ODD_VALUES)}
+    strict = draw.choice(["", "Prefer: handling=strict"])
+    return request(path, json.dumps(content).encode(), headers=strict, port=port)
+
+
 def _wrong_number(draw: random.Random, path: str, body: bytes, port: int) -> bytes:
     number = draw.choice(
         [b"NaN", b"-Infinity", b"1e999", b"9" * draw.randint(20, 6000), b"-" * 9, b"0x10", b"01", b"1."]
@@ -184,16 +191,21 @@ def _other_bytes(draw: random.Random, path: str, body: bytes, port: int) -> byte
     return request(path, draw.choice(contents), port=port)
 
 
-_KINDS: list[tuple[str, Callable[[random.Random, str, bytes, int], bytes]]] = [
+Kind = tuple[str, Callable[[random.Random, str, bytes, int], bytes]]
+OF_BODIES: list[Kind] = [
     ("truncated JSON", lambda draw, path, body, port: request(path, body[: draw.randrange(len(body))], port=port)),
     ("a wrong value", _wrong_value),
     ("a wrong value", _wrong_value),
-    ("an odd name", _odd_name),
+    ("an odd field", _odd_field),
     ("not a number", _wrong_number),
     ("deep nesting", _deep),
     ("flipped bytes", _flipped),
     ("odd characters", _odd_text),
     ("other bytes", _other_bytes),
+]
+_KINDS: list[Kind] = [
+    *OF_BODIES,
+    ("an odd name", _odd_name),
     ("a wrong method", lambda draw, path, body, port: request(
         draw.choice(PATHS), draw.choice([None, body]), draw.choice(METHODS), port=port)),
     ("an odd path", lambda draw, path, body, port: request(

@@ -8,6 +8,7 @@ pytest.importorskip("psutil")
 pytest.importorskip("resource", reason="kills and forks are those of POSIX")
 
 import hostile_clients
+import mutated_bodies
 import server_kills
 from hostile_requests import problem_of
 from stage import Stage
@@ -23,6 +24,14 @@ def test_malformed_requests(stage):
     assert counts["problems"] == []
     assert counts["statuses"]["422"] > 100, "most requests fail where their content is checked"
     assert counts["statuses"]["400"] > 50
+
+
+def test_changed_bodies_for_every_route(stage):
+    counts = mutated_bodies.mutated(stage, seed=1, quick=True)
+    assert counts["problems"] == []
+    assert counts["routes"] > 20
+    assert counts["statuses"]["200"] > 20
+    assert counts["statuses"]["422"] > 100
 
 
 def test_what_a_server_must_not_say_is_seen():
