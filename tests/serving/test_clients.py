@@ -120,7 +120,7 @@ JAVASCRIPT = re.findall(r"```javascript\n(.*?)```", PAGE, re.DOTALL)
 def test_the_lines_of_a_client(code, one_vector, monkeypatch, texts):
     pytest.importorskip(code.split()[1])
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # the server is on this machine
-    names = {"QUERY": QUERY, "TEXTS": texts}
+    names = {"QUERY": QUERY, "TEXTS": texts, "DIMENSION": 16}
     exec(compile(code.replace(ADDRESS, one_vector[0].url), "lines", "exec"), names)
     assert names.get("found", True)
 
