@@ -53,6 +53,16 @@ def test_without_a_gain_the_model_stays_as_it_came(build, examples, tmp_path, mo
     assert_same(weights(BiEncoder(tmp_path / "model", device="cpu")), before)
 
 
+def test_a_gain_in_one_fold_alone_is_luck(build, examples, monkeypatch, weights, assert_same):
+    values = iter([0.5, 1.0, 1.0] + [0.5, 0.5, 0.5] * 4)  # Before, after two and after four steps of five folds
+    monkeypatch.setattr(RankingEvaluator, "__call__", lambda self, *args, **kwargs: {self.primary_metric: next(values)})
+    model = build("bi")
+    before = weights(model)
+    result = train_in_folds(model, examples[:10], None, OPTIONS)
+    assert (result.best_step, result.before, result.after) == (0, pytest.approx(0.5), pytest.approx(0.5))
+    assert_same(weights(model), before)
+
+
 def test_a_handful_is_told_what_to_do(build, examples):
     with pytest.raises(TrainingError, match=r"4 distinct queries are too few .*: give 5 or more.*--validation none"):
         train_in_folds(build("bi"), examples[:4], None, OPTIONS)

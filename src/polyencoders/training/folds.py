@@ -4,6 +4,10 @@ A tenth of 50 pairs says next to nothing: one query more is 20 points of R@1. In
 model that has not seen it, so that the curve of the measure over the steps stands on all of them:
 
     measure(rate, step) = sum_f n_f measure_f(rate, step) / n
+
+The best of many rates and steps is better than the start by luck alone. So its gain counts only where it is more than
+its standard error over the folds: the one-standard-error rule (Breiman et al., *Classification and Regression Trees*,
+1984).
 """
 
 import random
@@ -14,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import TrainerCallback
 
 from polyencoders.data import Example, as_examples
@@ -43,8 +48,8 @@ def train_in_folds(
     """Train a model on few examples, in place, and save it; otherwise as `train`, whose arguments these are.
 
     The measure of the result is that of the folds: each query is ranked by a model that has not seen it, among the
-    documents of all examples. At most 100 steps are made. Where no step at any rate is better than the model as it
-    came, that is what is saved, and `best_step` is 0. Nothing is resumed.
+    documents of all examples. At most 100 steps are made. Where the best step at the best rate is not better than the
+    model as it came by more than its standard error, that is what is saved, and `best_step` is 0. Nothing is resumed.
 
     Raises
     ------
@@ -61,8 +66,10 @@ def train_in_folds(
     freeze(model, options.frozen)
     start = trained_weights(model)
     started = time.perf_counter()
-    curves: dict[tuple[float, int], float] = {}
-    before, metric = 0.0, None
+    share = np.array([sum(one.query in part for one in examples) / len(examples) for part in parts])
+    curves: dict[tuple[float, int], list[float]] = {}  # Of each rate and step: the measure of each fold
+    starts: list[float] = []
+    metric = None
     with tempfile.TemporaryDirectory() as folder:
 
         def run(some: list[Example], validation: Any, rate: float, more: list[TrainerCallback]) -> TrainingResult:
@@ -78,14 +85,16 @@ def train_in_folds(
                     [one for one in examples if (one.query in part) == inside] for inside in (True, False)
                 )
                 result = run(rest, validation_lists(held_out, options, dual, documents=documents), rate, [])
-                weight = len(held_out) / len(examples)
                 metric = result.metric
-                before += weight * (result.before or 0.0) / len(rates)
+                starts.append(result.before or 0.0)
                 for step, value in result.history:
-                    curves[rate, step] = curves.get((rate, step), 0.0) + weight * value
-        rate, step = max(curves, key=lambda key: (curves[key], -key[1]))
-        if curves[rate, step] > before + 1e-9:
-            after = curves[rate, step]
+                    curves.setdefault((rate, step), []).append(value)
+        means = {key: float(share @ values) for key, values in curves.items()}
+        before = float(share @ starts[: len(parts)])  # The same at every rate
+        rate, step = max(means, key=lambda key: (means[key], -key[1]))
+        gains = np.array(curves[rate, step]) - starts[: len(parts)]
+        after = means[rate, step]
+        if after - before > max(1e-9, gains.std(ddof=1) / len(parts) ** 0.5):
             result = run(examples, (), rate, [_StopAt(step)])
         else:
             step, after = 0, before
@@ -98,7 +107,7 @@ def train_in_folds(
         before=before,
         after=after,
         seconds=time.perf_counter() - started,
-        rates={rate: max(value for (of, _), value in curves.items() if of == rate) for rate in rates}
+        rates={rate: max(value for (of, _), value in means.items() if of == rate) for rate in rates}
         if len(rates) > 1
         else {},
     )
