@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import polyencoders
 from polyencoders.errors import ModelError
 from polyencoders.models import ArcII, BiEncoder, CrossEncoder, PolyEncoder, WarmCrossEncoder, load_model
 
@@ -174,6 +175,12 @@ def test_each_distinct_text_is_encoded_once(build, monkeypatch):
     )
     model.predict([(CONVERSATION, text) for text in DOCUMENTS * 3])
     assert len(seen) == 1 + 3
+
+
+def test_a_name_that_neither_the_disk_nor_the_hub_has_is_said(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="nobody/nothing: no such model directory, and the model hub does not give it"):
+        polyencoders.load("nobody/nothing")
 
 
 def test_a_directory_that_is_no_model_of_ours_is_named(tmp_path, built):

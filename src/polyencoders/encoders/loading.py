@@ -30,7 +30,7 @@ def load(path: str | os.PathLike[str], **arguments: Any) -> Encoder | PairScorer
     Raises
     ------
     ModelError
-        There is no such directory, it holds no model, or its architecture is not known.
+        There is no such directory and the hub does not give it, it holds no model, or its architecture is not known.
     MissingExtraError
         The model needs PyTorch, which is not installed.
 
@@ -54,6 +54,10 @@ def load(path: str | os.PathLike[str], **arguments: Any) -> Encoder | PairScorer
             raise
         why = f"{name} is a PyTorch model (one that `polyencoders export` writes needs no PyTorch), and"
         raise MissingExtraError(str(error.name), "train", why) from None
+    except OSError as error:
+        if Path(name).exists():
+            raise
+        raise ModelError(f"{name}: no such model directory, and the model hub does not give it: {error}") from error
     return model
 
 
