@@ -8,6 +8,7 @@ import os
 import tarfile
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def test_scifact(unpacked, tmp_path):
     assert len(splits.corpus) == 5183
     assert not any("\\" in text and "\\x" in text for text in splits.corpus), "what numpy escaped is text again"
 
-    # The same set in BEIR's layout is the same set.
+    # The same set in BEIR's layout is the same set; only there may a query have the id of its own document.
     beir = tmp_path / "beir"
     (beir / "qrels").mkdir(parents=True)
     for name, texts in (("corpus", found.corpus), ("queries", found.queries)):
@@ -150,7 +151,7 @@ def test_scifact(unpacked, tmp_path):
     for split, qrels in found.qrels.items():
         rows = [f"{query}\t{key}\t{value}" for query, judged in qrels.items() for key, value in judged.items()]
         (beir / "qrels" / f"{split}.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]))
-    assert read_beir(beir) == found
+    assert read_beir(beir) == replace(found, leave_out_own=True)
     assert load_examples(f"beir:{beir}") == splits
 
 
