@@ -3,6 +3,7 @@
 import pytest
 
 from polyencoders.export import export_model
+from polyencoders.scoring import set_threads
 
 NAMES = ["bi", "bi-attention", "poly-learnt", "poly-first", "poly-last", "poly-last-and-first"]
 NAMES += ["cross", "cross-warm", "cross-one-way", "arc-ii"]
@@ -27,3 +28,10 @@ def pair(request, built, exports):
     from polyencoders import load
 
     return built(request.param), load(exports(request.param))
+
+
+@pytest.fixture
+def on_threads():
+    """Sets the number of threads; afterwards it is as before."""
+    yield set_threads
+    set_threads(None)

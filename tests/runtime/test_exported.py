@@ -1,5 +1,6 @@
 """An exported model is the model: the same numbers, the same surface, on graphs that know nothing of PyTorch."""
 
+import gc
 import json
 import pickle
 import shutil
@@ -84,6 +85,21 @@ def test_an_encoder_can_be_sent_to_a_machine_that_lacks_its_folder(exports, tmp_
     assert arrived.fingerprints == exported.fingerprints
     np.testing.assert_array_equal(arrived.encode_queries(QUERIES), exported.encode_queries(QUERIES))
     np.testing.assert_array_equal(arrived.encode_documents(DOCUMENTS), exported.encode_documents(DOCUMENTS))
+
+
+def test_what_was_sent_keeps_its_files_as_long_as_it_lives(exports, on_threads):
+    on_threads(2)
+    arrived = pickle.loads(pickle.dumps(load(exports("bi"))))
+    texts = [f"{'word ' * (number % 9)}{number}" for number in range(1_000)]
+    expected = arrived.encode_documents(texts[:20])
+    # So many are encoded in several ways, for which the graph is opened again.
+    np.testing.assert_allclose(arrived.encode_documents(texts)[:20], expected, atol=1e-6)
+    sent_on = pickle.loads(pickle.dumps(arrived))
+    folder = arrived.folder
+    del arrived
+    gc.collect()
+    assert not folder.exists()
+    np.testing.assert_array_equal(sent_on.encode_documents(texts[:20]), expected)
 
 
 @pytest.mark.parametrize("name", ["poly-learnt", "poly-last-and-first"])

@@ -7,13 +7,6 @@ import pytest
 
 from polyencoders import load
 from polyencoders.runtime import ways
-from polyencoders.scoring import set_threads
-
-
-@pytest.fixture
-def on_threads():
-    yield set_threads
-    set_threads(None)
 
 
 class Clock:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -188,7 +190,14 @@ class ExportedEncoder(VectorRanking):
 
 
 def _unpickled(files: dict[str, bytes]) -> ExportedEncoder:
-    with tempfile.TemporaryDirectory() as folder:
+    folder = Path(tempfile.mkdtemp(prefix="polyencoders-"))
+    try:
         for name, content in files.items():
-            (Path(folder) / name).write_bytes(content)
-        return ExportedEncoder(Path(folder), Manifest.read(Path(folder)))
+            (folder / name).write_bytes(content)
+        model = ExportedEncoder(folder, Manifest.read(folder))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    # As long as the model: `Ways` opens the graph again, and the model may be sent on.
+    weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+    return model
