@@ -1,6 +1,8 @@
 """Documents are encoded in the fastest of a few ways, which the first of them tell."""
 
+import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -51,6 +53,28 @@ def test_one_thread_has_one_way(on_threads):
     chosen = ways.Ways("all", pytest.fail)
     assert len(list(chosen.encode([400] * 3, lambda graph, places: np.zeros(len(places))))) == 3
     assert chosen.said == ""
+
+
+def test_a_thread_goes_on_when_another_has_chosen_meanwhile(on_threads):
+    on_threads(2)
+    chosen = ways.Ways("all", lambda number: "each")
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slow(graph, places):
+        begun.set()
+        assert goes_on.wait(60)
+        return np.array(places, dtype=np.float32)
+
+    def encoded(run):
+        return sorted(place for some, _ in chosen.encode([100] * 600, run) for place in some)
+
+    with ThreadPoolExecutor(1) as other:
+        late = other.submit(encoded, slow)
+        assert begun.wait(60)
+        assert encoded(lambda graph, places: np.array(places, dtype=np.float32)) == list(range(600))
+        assert chosen.said
+        goes_on.set()
+        assert late.result() == list(range(600))
 
 
 def test_documents_in_every_way_are_the_same(exports, on_threads):

@@ -39,6 +39,7 @@ class Ways:
 
     Which is the fastest depends on the processor and on what else runs there. So the first texts are encoded in each
     way in turn, a few times, and the others in the way that read most tokens a second. On one thread there is one way.
+    Several threads may encode at once.
 
     Parameters
     ----------
@@ -50,15 +51,15 @@ class Ways:
 
     def __init__(self, graph: Graph, open_for: Callable[[int], Graph]) -> None:
         number = threads()
-        self._ways = [Way(f"one batch of {TOKENS_AT_ONCE} tokens", graph, 1, TOKENS_AT_ONCE)]
+        ways = [Way(f"one batch of {TOKENS_AT_ONCE} tokens", graph, 1, TOKENS_AT_ONCE)]
         if number > 1:
             large = number * TOKENS_AT_ONCE
-            self._ways += [
+            ways += [
                 Way(f"one batch of {large:,} tokens", graph, 1, large),
                 Way(f"{number} batches of {TOKENS_AT_ONCE} tokens", open_for(number), number, TOKENS_AT_ONCE),
             ]
         self._share = 2 * number * TOKENS_AT_ONCE  # what one trial reads: two batches for each thread
-        self._rates: dict[Way, list[float]] = {way: [] for way in self._ways}
+        self._rates: dict[Way, list[float]] = {way: [] for way in ways}  # one way: it is chosen
         self.said = ""
         """What the trial found; empty before it ends, and where there is one way."""
 
@@ -66,25 +67,26 @@ class Ways:
         """Yield places of texts and what `run` makes of them, the longest texts first. Lengths are in tokens."""
         shares = list(batches(lengths, self._share))
         for number, places in enumerate(shares):
-            if len(self._ways) == 1:
-                yield from _in(self._ways[0], [place for share in shares[number:] for place in share], lengths, run)
+            rates = self._rates  # another thread may choose meanwhile, which puts others in their place
+            if len(rates) == 1:
+                (way,) = rates
+                yield from _in(way, [place for share in shares[number:] for place in share], lengths, run)
                 return
-            way = min(self._ways, key=lambda one: len(self._rates[one]))
+            way = min(rates, key=lambda one: len(rates[one]))
             started = time.perf_counter()
             done = list(_in(way, places, lengths, run))
             took = time.perf_counter() - started
             yield from done
             if number < len(shares) - 1:  # the last share is smaller
-                self._rates[way].append(sum(lengths[place] for place in places) / took)
-            if all(len(rates) >= ROUNDS for rates in self._rates.values()):
-                self._choose()
+                rates[way].append(sum(lengths[place] for place in places) / took)
+            if rates is self._rates and all(len(some) >= ROUNDS for some in rates.values()):
+                self._choose(rates)
 
-    def _choose(self) -> None:
-        found = {way: max(rates) for way, rates in self._rates.items()}
-        best = max(self._ways, key=lambda way: found[way])
-        others = ", ".join(f"{way.name}: {found[way]:,.0f}" for way in self._ways if way is not best)
+    def _choose(self, rates: dict[Way, list[float]]) -> None:
+        found = {way: max(some) for way, some in rates.items()}
+        best = max(found, key=lambda way: found[way])
+        others = ", ".join(f"{way.name}: {found[way]:,.0f}" for way in found if way is not best)
         self.said = f"{best.name} at a time: {found[best]:,.0f} tokens a second in a trial ({others})"
-        self._ways = [best]
         self._rates = {best: []}  # the graphs of the others are closed
 
 
