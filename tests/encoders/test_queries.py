@@ -102,6 +102,21 @@ def test_a_long_pair_keeps_the_newest_of_its_query_and_the_beginning_of_its_docu
     assert len(query.split()) > 30
 
 
+def test_a_prompt_is_kept_beside_a_cut_pair(built):
+    model = built("cross")
+    prompt = "does the document answer the last question of the conversation: "
+    for document in ("a short document", "first words " + "again " * 300):
+        features = model.preprocess([([*CONVERSATION, NEWEST], document)], prompt=prompt)
+        [seen] = read(model, features)
+        query, kept, *_ = seen.removeprefix("[CLS]").rsplit("[SEP]", 2)
+        assert query.strip().startswith("does the document answer the last question of the conversation :")
+        assert query.rstrip().endswith(NEWEST)
+        assert kept.strip().startswith(document[:16].strip())
+        assert 120 < features["input_ids"].shape[1] <= 128
+    [seen] = read(model, model.preprocess([(NEWEST, "a document")], prompt="as long as can be " * 60))
+    assert seen.startswith("[CLS] as long as can be")  # nothing else fits, and nothing is raised
+
+
 def test_a_long_pair_with_a_short_query_or_a_short_document_keeps_that_whole(built):
     model = built("cross")
     [seen] = read(model, model.preprocess([(NEWEST, "again " * 300 + "last")]))

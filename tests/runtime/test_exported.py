@@ -125,6 +125,18 @@ def test_prompts_go_with_the_model(build, tmp_path):
     assert exported.prompts == {"query": "query: ", "document": "passage: "}
 
 
+def test_a_prompt_leaves_the_newest_of_a_long_pair(build, tmp_path):
+    from polyencoders.export import export_model
+
+    model = build("cross")
+    model.prompts, model.default_prompt_name = {"query": "does the document answer what was asked last: "}, "query"
+    exported = load(export_model(model, tmp_path / "prompted").path)
+    queries = [["old words " * 100, f"and in the end {end}"] for end in ("tea", "milk")]
+    pairs = [(query, "A short one.") for query in queries]
+    np.testing.assert_allclose(exported.predict(pairs), model.predict(pairs), rtol=1e-4, atol=1e-4)
+    assert exported.predict(pairs)[0] != exported.predict(pairs)[1]
+
+
 def test_an_index_is_searched_by_either_and_added_to_by_either(built, exports, tmp_path):
     model, exported = built("poly-learnt"), load(exports("poly-learnt"))
     for maker, reader in ((model, exported), (exported, model)):

@@ -57,14 +57,18 @@ def query_text(query: Query, separator: str, tokenizer: Any, longest: int | None
     return cut(tokenizer, joined, longest - reserved, keep="newest")
 
 
-def fit_pair(tokenizer: Any, query: str, document: str, longest: int | None) -> tuple[str, str]:
+def fit_pair(
+    tokenizer: Any, query: str, document: str, longest: int | None, prompt: str | None = None
+) -> tuple[str, str]:
     """Return a pair cut to what is read in one sequence: the newest of the query, the beginning of the document.
 
-    The document keeps at least half of the room, and all that the query leaves.
+    The document keeps at least half of the room beside the query's prompt, and all that the query leaves.
     """
     if longest is None:
         return query, document
     room = longest - tokenizer.num_special_tokens_to_add(pair=True)
+    if prompt:
+        room = max(2, room - number_of_tokens(tokenizer, prompt))
     # A token stands for at least one character.
     if len(query) + len(document) <= room:
         return query, document

@@ -90,5 +90,5 @@ class CrossEncoder(JointEncoder):
         self._start(reranker.tokenizer)
         return modules, {key: getattr(reranker, key) for key in _OF_A_RERANKER}
 
-    def _fit(self, query: str, document: str) -> tuple[str, str]:
-        return fit_pair(self.tokenizer, query, document, self.max_seq_length)
+    def _fit(self, query: str, document: str, prompt: str | None) -> tuple[str, str]:
+        return fit_pair(self.tokenizer, query, document, self.max_seq_length, prompt)

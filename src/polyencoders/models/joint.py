@@ -44,11 +44,11 @@ class JointEncoder(SavedModel, sentence_transformers.CrossEncoder):
             An input is not a pair of a query and a document.
         """
         separator = self.turn_separator
-        texts = [self._fit(join_turns(query, separator), document) for query, document in as_pairs(list(inputs))]
+        texts = [self._fit(join_turns(query, separator), text, prompt) for query, text in as_pairs(list(inputs))]
         return dict(super().preprocess(texts, prompt=prompt, **kwargs))
 
-    def _fit(self, query: str, document: str) -> tuple[str, str]:
-        """Cut a pair to what the model can read."""
+    def _fit(self, query: str, document: str, prompt: str | None) -> tuple[str, str]:
+        """Cut a pair to what the model can read beside the prompt."""
         return query, document
 
     def is_singular_input(self, inputs: Any) -> bool:  # type: ignore[override]

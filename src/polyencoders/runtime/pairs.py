@@ -78,7 +78,7 @@ class ExportedPairScorer(PairRanking):
         """One sequence for a pair, as the tokeniser joins them."""
         longest, separator = self.manifest.query_length, self.manifest.turn_separator
         prompt = self.manifest.prompts.get("query") or ""
-        texts = [fit_pair(self.tokens, join_turns(query, separator), text, longest) for query, text in pairs]
+        texts = [fit_pair(self.tokens, join_turns(query, separator), text, longest, prompt) for query, text in pairs]
         encoded = self.tokens.encode([(prompt + query, text) for query, text in texts], longest)
 
         def inputs(places: list[int]) -> Inputs:
