@@ -29,6 +29,10 @@ class ClusterError(PolyencodersError, RuntimeError):
     """A cluster that cannot be joined, or machines of it that are lost and do not come back in time."""
 
 
+class RefusalError(PolyencodersError):
+    """Work that is refused, whatever it is about, such as by a server that is busy; it can be asked for again later."""
+
+
 class MissingExtraError(PolyencodersError, ImportError):
     """A feature whose optional packages are not installed.
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from polyencoders.encoders import Reranker
 from polyencoders.encoders import reranking as module
 from polyencoders.encoders.reranking import fused
-from polyencoders.errors import ModelError
+from polyencoders.errors import ModelError, RefusalError
 
 TEXTS = [f"document {number}" for number in range(30)]
 FIRST = np.linspace(1, 0, 30)
@@ -148,6 +148,20 @@ def test_one_bad_document_does_not_condemn_the_rest(how, caplog):
 def test_an_error_with_every_document_is_an_error():
     with pytest.raises(RuntimeError, match="cannot be read"):
         Reranker(Scorer(bad=dict.fromkeys(TEXTS, "error"))).rerank("Tea?", TEXTS, FIRST)
+
+
+def test_a_refusal_is_no_fault_of_a_document(caplog):
+    asked = []
+
+    class Busy:
+        def score_pairs(self, pairs, batch_size=32):
+            asked.append(len(pairs))
+            raise RefusalError("come back in 3 s")
+
+    with pytest.raises(RefusalError, match="in 3 s"):
+        Reranker(Busy()).rerank("Tea?", TEXTS, FIRST)
+    assert asked == [20], "they are not asked for one by one"
+    assert not caplog.records
 
 
 def test_a_real_model_is_read_as_it_scores(built):

@@ -217,7 +217,7 @@ def test_a_reranker_reads_the_best(serve, shared_index, models):
     server = serve(index=shared_index, rerank=str(models / "cross"), rerank_top=8, rerank_weight=0.5)
     assert server.client.get("/info").json()["reranker"] == "cross"
     index = Index.open(shared_index)
-    for asked in ({}, {"k": 3}, {"k": 3, "rerank_top": 30}, {"where": "lang = 'de'"}):
+    for asked in ({}, {"k": 3}, {"k": 9, "rerank_top": 5}, {"where": "lang = 'de'"}):
         expected = index.search(QUERY, rerank=models / "cross", rerank_weight=0.5, **{"rerank_top": 8, **asked})
         found = search(server, **asked)
         assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in expected]
@@ -230,6 +230,15 @@ def test_a_reranker_reads_the_best(serve, shared_index, models):
     assert search(server, rerank=False)["read"] is None
     assert search(server, query="never asked before", rerank_budget=0)["read"] == 0
     assert server.client.post("/search", json={"query": QUERY, "rerank_top": 1001}).status_code == 413
+
+
+def test_a_request_does_not_raise_the_settings_of_the_reranker(serve, shared_index, models):
+    more = {"rerank_top": 30, "rerank_budget": 1e9}
+    server = serve(index=shared_index, rerank=str(models / "cross"), rerank_top=8)
+    assert [search(server, **asked)["read"] for asked in (more, {"rerank_top": 3}, {"rerank_budget": 0})] == [8, 3, 0]
+    assert search(server, query="never asked before", rerank_budget=0)["read"] == 0
+    server = serve(index=shared_index, rerank=str(models / "cross"), rerank_top=8, rerank_budget=0)
+    assert search(server, **more)["read"] == 0
 
 
 def test_many_requests_share_a_reranker(serve, shared_index, models):

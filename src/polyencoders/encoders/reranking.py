@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from polyencoders.encoders.loading import load
 from polyencoders.encoders.protocols import PairScorer, is_pair_scorer
 from polyencoders.encoders.queries import Query, check_query
-from polyencoders.errors import ModelError
+from polyencoders.errors import ModelError, RefusalError
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ class Reranker:
         """Return the reader's scores `(n,)`, in the order given until the budget is spent; NaN where it did not read.
 
         A document that the model cannot read (an error, a score that is not finite) is left out, with a warning. An
-        error is raised if that is so with every document.
+        error is raised if that is so with every document. A `RefusalError` of the model is raised as it is.
         """
         turns = [query] if isinstance(query, str) else list(check_query(query))
         keys = [_key(turns, text) for text in texts]
@@ -186,6 +186,8 @@ class Reranker:
         """Score pairs; one by one where the model fails, so that one bad document does not condemn the others."""
         try:
             scores = np.asarray(self.model.score_pairs(pairs), dtype=np.float64).reshape(len(pairs))
+        except RefusalError:
+            raise  # no document is at fault, and one by one they would be refused as well
         except Exception as error:
             if len(pairs) > 1:
                 return np.concatenate([self._score([pair], failed) for pair in pairs])

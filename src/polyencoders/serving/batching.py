@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from polyencoders.errors import PolyencodersError
+from polyencoders.errors import RefusalError
 
 Lane = Literal["short", "long"]
 Work = Callable[[list[Any]], NDArray[np.float32]]  # Turns items into as many rows
@@ -43,7 +43,7 @@ def ignore(lane: Lane, items: int, seconds: float) -> None:
     """Watch nothing."""
 
 
-class BusyError(PolyencodersError):
+class BusyError(RefusalError):
     """More work waits than can be done in time."""
 
     def __init__(self, seconds: float, reason: str | None = None) -> None:

@@ -56,7 +56,8 @@ class Settings:
     """A cross-encoder that reads the best hits of each search. None: what the index was tuned with; False: none."""
     rerank_top: int | None = None
     rerank_weight: float | None = None
-    rerank_budget: float | None = None  # As for `Index.search`; a request may ask for less
+    rerank_budget: float | None = None
+    """As for `Index.search`; a request may ask for a smaller top or budget."""
     host: str = "127.0.0.1"
     port: int = 8080
     key: str | None = field(default=None, repr=False)  # Required for every request except those for health

@@ -55,9 +55,12 @@ class SearchRequest(Body):
         None, description="Whether the query's words count beside its vectors (BM25), or how much; default: as tuned."
     )
     rerank: bool = Field(True, description="Whether the server's reranker, where it has one, reads the best hits.")
-    rerank_top: int | None = Field(None, ge=1, description="How many it reads; default: the server's.")
+    rerank_top: int | None = Field(None, ge=1, description="How many it reads; default, and the most: the server's.")
     rerank_budget: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="Milliseconds in which it reads as many as fit."
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Milliseconds in which it reads as many as fit; the most: the server's.",
     )
     min_probability: float | None = Field(
         None, ge=0, le=1, description="Less probable hits are left out; needs an index that was tuned."
@@ -154,8 +157,11 @@ class Stages:
     def of(cls, request: SearchRequest, served: Served, library: Library, rerank: bool = True) -> "Stages":
         """Return what a request asks for; without a reranker if it is not to `rerank`."""
         reranking = served.reranking if rerank and request.rerank else None
-        top, budget = request.rerank_top, request.rerank_budget
-        reranker = reranking.reranker.but(top=top, budget=budget) if reranking is not None else None
+        reranker = None
+        if reranking is not None:  # a request may ask for less than the server's settings, not for more
+            own = reranking.reranker
+            budgets = [given for given in (own.budget, request.rerank_budget) if given is not None]
+            reranker = own.but(top=min(own.top, request.rerank_top or own.top), budget=min(budgets, default=None))
         words = request.words if request.words is not None else served.words
         return cls(request, library, reranking, reranker, library.index.words(words))
 
