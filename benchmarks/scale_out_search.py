@@ -48,6 +48,7 @@ from polyencoders.distributed import PartialAnswer, ShardedIndex, connect
 from polyencoders.distributed.shard import Shard
 from polyencoders.errors import ClusterError
 from polyencoders.index import Answer, Index
+from polyencoders.scoring.selection import TILE
 from trained_vectors import TEMPERATURE, TrainedVectors
 
 K, CODES, SHARDS = 10, 4, (1, 2, 4)
@@ -235,7 +236,7 @@ def _spread_out(spread: ShardedIndex, index: Index, codes: np.ndarray) -> dict[s
                 (share,) = here._slices.values()
                 screened.append(share.segments[0].documents.work["screened"])
                 numbers = last.arguments[-1]
-                tiles.append(int(numbers.sum()) if numbers is not None else spread.snapshot.tiles)
+                tiles.append(int(numbers.sum()) / TILE if numbers is not None else layout_tiles)
         merging = [whole - a - b for whole, a, b in zip(taken, slowest, asked_first, strict=True)]
         out[mode] = {
             "ms": _ms(taken[1:]),

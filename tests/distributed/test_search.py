@@ -38,6 +38,10 @@ def test_hits_certificates_and_bounds_are_those_of_one_machine(sharded, index):
         assert sharded.search(CODES, k) == index.search(CODES, k)
         assert sharded.search(CODES, k, mode="fast", share=0.1) == index.search(CODES, k, mode="fast", share=0.1)
     assert sharded.search(CODES, 5, "year > 1950 AND odd") == index.search(CODES, 5, "year > 1950 AND odd")
+    for where in (None, "odd", "year > 2000", "year = 1951"):
+        for asked in ({"k": 3, "share": 0.001}, {"k": 20, "share": 0.05}):
+            fast = {"where": where, "mode": "fast", **asked}
+            assert sharded.search(CODES, **fast) == index.search(CODES, **fast)
     assert sharded.search("amber cedar", 3) == index.search("amber cedar", 3)
     assert sharded.get(["d7", "d3", "d8"]) == index.get(["d7", "d3", "d8"])
 

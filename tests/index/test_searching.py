@@ -133,6 +133,7 @@ def test_hits_are_those_of_brute_force_and_bounds_hold(shelf, kind, m, k, where,
     truth.check_hits(fast, scores)
     truth.check_bound(fast, scores)
     assert fast.looked_at <= len(scores)
+    assert len(fast) == min(k, len(scores))
     if fast.certified:
         truth.check_best(fast, scores, k)
         assert fast.error == 0
@@ -193,6 +194,26 @@ def test_recall_of_fast_search(small, monkeypatch, tmp_path, naive_score, path):
         best = np.argsort(-naive_score(query, documents))[:10]
         recall.append(len({int(hit.id) for hit in answer} & set(best.tolist())) / 10)
     assert np.mean(recall) > 0.9
+
+
+@pytest.mark.parametrize("how", ["filtered", "deleted"])
+def test_nearly_empty_tiles_do_not_use_up_what_fast_search_looks_at(small_for_all, tmp_path, how):
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(12, DIMENSION)) * 3
+    of = generator.integers(0, 12, 3_000)
+    some = (centres[of] + 0.3 * generator.normal(size=(3_000, DIMENSION))).astype(np.float32)
+    kept = (of > 0) | (generator.random(3_000) < 0.04)  # of the most promising ones next to nothing
+    given = [{"id": str(i), "text": f"text {i}", "kept": bool(one)} for i, one in enumerate(kept)]
+    index = Index.from_vectors(tmp_path / "x", some, given)
+    if how == "deleted":
+        index.delete([str(i) for i in np.flatnonzero(~kept)])
+    where = "kept" if how == "filtered" else None
+    assert index.info().laid_out == len(index)
+    for k, share in ((10, 0.001), (10, 0.02), (100, 0.001)):
+        (answer,) = index.search(centres[None, :1], k, where, mode="fast", share=share)
+        wanted = max(k, round(share * kept.sum()))
+        assert len(answer) == k
+        assert wanted <= answer.looked_at < wanted + 32
 
 
 def test_more_share_looks_at_more(shelf):

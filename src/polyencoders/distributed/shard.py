@@ -34,7 +34,6 @@ class Loaded(NamedTuple):
 
     documents: int
     beside: int  # Documents that are not in the layout
-    tiles: int  # Tiles of the layout that have documents
 
 
 class Part(NamedTuple):
@@ -61,8 +60,7 @@ class Shard:
     def load(self, view: View) -> Loaded:
         """Load the slice of a view into memory; raise `StaleViewError` if the view is not in storage."""
         slice = self._slice(view)
-        tiles = len(slice.segments[0].everything.tiles) if slice.layout is not None else 0
-        return Loaded(slice.size, slice.beside, tiles)
+        return Loaded(slice.size, slice.beside)
 
     def totals(self, view: View, words: list[str]) -> Totals:
         """Return what BM25 needs to know of its documents."""
@@ -75,7 +73,7 @@ class Shard:
     def search(self, view: View, codes: Codes, wanted: Wanted, numbers: NDArray[np.int64] | None = None) -> Part:
         """Return the best documents of its slice for each query, as `Slice.find` does.
 
-        `numbers` `(parts, q)` tells how many of its tiles each shard searches; None: all.
+        `numbers` `(parts, q)` tells how many documents of its tiles each shard searches; None: all.
         """
         started = time.perf_counter()
         here = self._slice(view)

@@ -52,7 +52,6 @@ class ShardedSnapshot(Snapshot):
         self.documents = [one.documents for one in loaded]  # By shard
         self.size = sum(self.documents)
         self.beside = sum(one.beside for one in loaded)
-        self.tiles = sum(one.tiles for one in loaded)
 
 
 class ShardedIndex(Index):
@@ -228,8 +227,8 @@ class ShardedIndex(Index):
         asked = half if (half == codes).all() else codes
         if wanted.fraction is not None:
             # A fast search looks at the most promising tiles of the whole layout, as on one machine. Without a filter
-            # their number is known beforehand.
-            most = wanted.number_of_tiles(snapshot.tiles, snapshot.size - snapshot.beside)
+            # it is known beforehand how many documents they hold.
+            most = wanted.to_look_at(snapshot.size - snapshot.beside)
             if most is not None or wanted.where is not None:
                 told = self.shards.ask("promises", snapshot.view, asked, wanted, most if not wanted.where else None)
                 self._check_complete(told, self.partial)
@@ -250,14 +249,17 @@ class ShardedIndex(Index):
 
 
 def _numbers(told: list[Promises | None], queries: int, wanted: Wanted) -> NDArray[np.int64] | None:
-    """Return how many of its tiles each shard is to search, `(parts, q)`; None: all."""
-    known = [one for one in told if one is not None]
-    number = wanted.number_of_tiles(sum(one.tiles for one in known), sum(one.there for one in known))
+    """Return how many documents of its best tiles each shard is to search, `(parts, q)`; None: all."""
+    number = wanted.to_look_at(sum(one.there for one in told if one is not None))
     if number is None:
         return None
-    nothing = np.empty((queries, 0), dtype=np.float32)
-    ranks = [one.ranks if one is not None else nothing for one in told]
-    return np.array([shared_out([some[query] for some in ranks], number) for query in range(queries)]).T
+    nothing = Promises(np.empty((queries, 0), dtype=np.float32), np.empty((queries, 0), dtype=np.uint8), 0)
+    known = [one if one is not None else nothing for one in told]
+    shares = [
+        shared_out([one.ranks[query] for one in known], [one.sizes[query] for one in known], number)
+        for query in range(queries)
+    ]
+    return np.array(shares).T
 
 
 def _answer(parts: list[Part], query: int, k: int, version: int, missed: int | None) -> Answer:

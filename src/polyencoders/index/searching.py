@@ -47,8 +47,8 @@ class Promises(NamedTuple):
     """How promising the tiles of a segment are to each query."""
 
     ranks: NDArray[np.float32]
-    """`(q, tiles)`: the higher, the more promising; perhaps of the best tiles only, in any order."""
-    tiles: int  # Tiles with documents that could be found
+    """`(q, tiles)`: the higher, the more promising; perhaps of the best tiles only. Equal ones are in order of place."""
+    sizes: NDArray[np.uint8]  # `(q, tiles)`: documents of each of them that could be found
     there: int  # Documents that could be found
 
 
@@ -62,12 +62,12 @@ class Wanted(NamedTuple):
     least: int = 0  # Documents to look at if the fraction is fewer; k in any case
     words: Asked | None = None  # What the words of the queries are worth; None: nothing
 
-    def number_of_tiles(self, tiles: int, there: int) -> int | None:
-        """How many of its tiles, with `there` documents that could be found, to look at; None: search exactly."""
+    def to_look_at(self, there: int) -> int | None:
+        """How many of `there` documents that could be found to look at; None: search exactly."""
         if self.fraction is None:
             return None
         documents = max(self.least, self.k, round(self.fraction * there))
-        return min(tiles, -(-documents * tiles // there)) if documents < there else None
+        return documents if documents < there else None
 
 
 def find(snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list[Found]:
@@ -75,7 +75,7 @@ def find(snapshot: Snapshot, codes: NDArray[np.float64], wanted: Wanted) -> list
     numbers: list[int | None] = [None] * len(snapshot.segments)
     if wanted.fraction is not None:  # an exact search need not count the documents
         selections = snapshot.selections(wanted.where)
-        numbers = [wanted.number_of_tiles(len(selection.tiles), len(selection)) for selection in selections]
+        numbers = [wanted.to_look_at(len(selection)) for selection in selections]
     return [
         merged([concluded(part, wanted.k) for part in parts], wanted.k)
         for parts in in_segments(snapshot, codes, wanted, numbers)
@@ -87,7 +87,8 @@ def in_segments(
 ) -> list[list[Found]]:
     """The best documents of each query in each segment by itself, yet to be `concluded`.
 
-    `numbers` says by segment how many of its tiles to look at, for all queries or `(q,)` for each; None: exact.
+    `numbers` says by segment how many documents to look at, for all queries or `(q,)` for each; None: exact. The most
+    promising tiles are searched until they hold so many.
     """
     parts: list[list[Found]] = [[] for _ in codes]
     searched = zip(snapshot.segments, snapshot.selections(wanted.where), numbers, strict=True)
@@ -109,39 +110,56 @@ def promises(
     words: Asked | None = None,
     most: int | None = None,
 ) -> Promises:
-    """How promising each tile with documents of a `selection` is; `most`: only so many of the best are told."""
+    """How promising each tile with documents of a `selection` is; `most`: of the best, as many as hold so many."""
     assert segment.layout is not None
     products = segment.layout.centres.estimate(_means(codes)[0])
     ranks = np.empty((len(codes), len(selection.tiles)), dtype=np.float32)
     for query in range(len(codes)):
         added = _most_added(_addends(segment, words, query, query + 1), products.shape[1])
         ranks[query] = _ranks(segment.layout, selection.tiles, products[query], added)
-    if most is not None and (rest := ranks.shape[1] - most) > 0:
-        ranks = np.partition(ranks, rest, axis=1)[:, rest:]
-    return Promises(ranks, len(selection.tiles), len(selection))
+    sizes = selection.sizes[selection.tiles].astype(np.uint8)
+    told = np.broadcast_to(sizes, ranks.shape)
+    if most is not None:
+        number = max((len(_most_promising(some, sizes, most)) for some in ranks), default=0)
+        best = np.argsort(-ranks, axis=1, kind="stable")[:, :number]
+        ranks, told = np.take_along_axis(ranks, best, axis=1), sizes[best]
+    return Promises(ranks, told, len(selection))
 
 
-def shared_out(ranks: list[NDArray[np.float32]], number: int) -> list[int]:
-    """How many of the most promising tiles lie in each of several places; of equal ones the first.
+def shared_out(ranks: list[NDArray[np.float32]], sizes: list[NDArray[np.uint8]], documents: int) -> list[int]:
+    """How many documents lie in the most promising tiles of each of several places; of equal ones the first count.
 
-    >>> shared_out([np.array([3.0, 9.0]), np.array([1.0, 9.0, 8.0])], 3)
-    [1, 2]
-    >>> shared_out([np.array([1.0, 1.0]), np.array([1.0])], 1)
-    [1, 0]
+    >>> shared_out([np.array([3.0, 9.0]), np.array([1.0, 9.0, 8.0])], [np.array([32, 5]), np.array([32, 32, 32])], 50)
+    [5, 64]
+    >>> shared_out([np.array([1.0, 1.0]), np.array([1.0])], [np.array([32, 32]), np.array([32])], 1)
+    [32, 0]
     """
     places = np.repeat(np.arange(len(ranks)), [len(some) for some in ranks])
-    chosen = _most_promising(np.concatenate(ranks), number)
-    return list(map(int, np.bincount(places[chosen], minlength=len(ranks))))
+    every = np.concatenate(sizes)
+    chosen = _most_promising(np.concatenate(ranks), every, documents)
+    return list(map(int, np.bincount(places[chosen], every[chosen], minlength=len(ranks))))
 
 
-def _most_promising(ranks: NDArray[np.float32], number: int) -> NDArray[np.int64]:
-    """Places of the highest ranks, the best first; of equal ones the first."""
-    chosen = np.arange(len(ranks)) if number else np.empty(0, dtype=np.int64)
-    if 0 < number < len(ranks):
-        least = np.partition(ranks, len(ranks) - number)[len(ranks) - number]
-        above = np.flatnonzero(ranks > least)
-        chosen = np.concatenate([above, np.flatnonzero(ranks == least)[: number - len(above)]])
-    return chosen[np.argsort(-ranks[chosen], kind="stable")]
+def _most_promising(ranks: NDArray[np.float32], sizes: NDArray[Any], documents: int) -> NDArray[np.int64]:
+    """Places of the highest ranks whose sizes add up to so many documents, the best first; of equal ones the first.
+
+    >>> _most_promising(np.array([1.0, 4.0, 2.0, 3.0]), np.array([32, 1, 32, 1]), 3).tolist()
+    [1, 3, 2]
+    """
+    there = int(sizes.sum(dtype=np.int64))
+    number = min(len(ranks), -(-documents * len(ranks) // max(1, there)))  # enough if they are filled as the others are
+    while number:
+        chosen = np.arange(len(ranks))
+        if number < len(ranks):
+            least = np.partition(ranks, len(ranks) - number)[len(ranks) - number]
+            above = np.flatnonzero(ranks > least)
+            chosen = np.concatenate([above, np.flatnonzero(ranks == least)[: number - len(above)]])
+        chosen = chosen[np.argsort(-ranks[chosen], kind="stable")]
+        ends = np.cumsum(sizes[chosen], dtype=np.int64)
+        if ends[-1] >= documents or number == len(ranks):
+            return chosen[: int(np.searchsorted(ends, documents)) + 1]
+        number = min(len(ranks), 2 * number)
+    return np.empty(0, dtype=np.int64)
 
 
 def _ranks(
@@ -201,7 +219,7 @@ def _among_neighbours(
     for place, (query, mean, products, has, number) in enumerate(queries):
         addends = _addends(segment, wanted.words, place, place + 1)
         added = _most_added(addends, len(products))
-        chosen = _most_promising(_ranks(layout, tiles, products, added), int(number))
+        chosen = _most_promising(_ranks(layout, tiles, products, added), selection.sizes[tiles], int(number))
         nearby = selection.within(tiles[chosen])
         scores, places = segment.documents.search(query[None], wanted.k, wanted.temperature, nearby, addends)
         layout.read_rows(segment.documents.work["screened"])

@@ -48,7 +48,8 @@ class Slice(Snapshot):
     def promises(self, codes: NDArray[np.float64], wanted: Wanted, most: int | None = None) -> Promises:
         """How promising its tiles are to each query; see `searching.promises`."""
         if self.layout is None:
-            return Promises(np.empty((len(codes), 0), dtype=np.float32), 0, 0)
+            nothing = np.empty((len(codes), 0))
+            return Promises(nothing.astype(np.float32), nothing.astype(np.uint8), 0)
         return searching.promises(self.segments[0], self.selections(wanted.where)[0], codes, wanted.words, most)
 
     def find(
@@ -56,7 +57,7 @@ class Slice(Snapshot):
     ) -> list[dict[int, Found]]:
         """What `searching.find` finds by query and segment, with places as in the whole, yet to be joined.
 
-        `number`, `(q,)`, says how many of its tiles to look at; None: all.
+        `number`, `(q,)`, says how many documents of its most promising tiles to look at; None: all.
         """
         numbers = [number if segment.number == LAID_OUT else None for segment in self.segments]
         return [
