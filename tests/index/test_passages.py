@@ -111,6 +111,21 @@ def test_a_document_that_changes_leaves_no_passage_behind(short, tmp_path, at_on
     assert [hit.id for hit in index.search("birch", k=9)] == ["a"]
 
 
+def test_a_chunk_that_fails_keeps_nothing_that_the_chunks_before_replaced(short, tmp_path):
+    index = Index.create(tmp_path / "index", short)
+    before = [{"id": id, "text": f"{word} " * 40} for id, word in (("a", "amber"), ("z", "cedar"))]
+    index.add([*before, {"id": "b", "text": "birch"}], passages=True)
+    of_z = index.get(["z"])
+    later = [{"id": "a", "text": "short now"}, {"id": "b", "text": "birch " * 40}]
+    later += [{"id": str(number), "text": f"text {number}"} for number in range(400)]
+    with pytest.raises(DataError, match="the text is empty"):
+        index.add([*later, {"id": "z", "text": "short too"}, {"id": "bad", "text": ""}], passages=True, chunk=100)
+    assert [row["text"] for row in index.get(["a"])] == ["short now"]
+    assert [row["passage"] for row in index.get(["b"])] == list(range(1, len(index.get(["b"])) + 1))
+    assert not [hit for hit in index.search("amber amber", k=1000) if "amber" in (hit.text or "")]
+    assert index.get(["z"]) == of_z, "it was not written, and what it had is there"
+
+
 def test_passages_are_read_in_order(index, short, rows):
     (passages,) = passages_of(short, [rows[5]["text"]])
     read = index.get(["d5"])

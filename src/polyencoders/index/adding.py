@@ -134,15 +134,27 @@ class Added:
         return self.added + self.replaced + self.unchanged
 
 
-def add(table: Table, rows: Iterable[Any], encode: Encode, advance: Callable[[int], object], chunk: int) -> Added:
-    """Add documents, or replace those whose ids are there; see `Index.add`."""
-    done = Added()
+def add(
+    table: Table,
+    rows: Iterable[Any],
+    encode: Encode,
+    advance: Callable[[int], object],
+    chunk: int,
+    written: Callable[[int], object] = lambda rows: None,
+) -> Added:
+    """Add documents, or replace those whose ids are there; see `Index.add`.
+
+    After each chunk `written` is told how many rows from the first on are in the table.
+    """
+    done, given = Added(), 0
     table.refresh()
     plan = Plan(table)
     for read, planned in plan.chunks(rows, chunk):
+        given += read
         done.unchanged += read - len(planned)
         advance(read - len(planned))
         if not len(planned):
+            written(given)
             continue
         version = table.version
         vectors, encoded = vectors_of(table, planned, encode, advance)
@@ -155,6 +167,7 @@ def add(table: Table, rows: Iterable[Any], encode: Encode, advance: Callable[[in
 
                 vectors, _ = vectors_of(table, planned, again)
             inserted, updated = table.put(with_vectors(planned, vectors))
+        written(given)
         plan.begin()
         done.added += inserted
         done.replaced += updated

@@ -250,8 +250,8 @@ class Index(Reader):
 
         rows = self._rows(documents, passages)
         try:
-            added = add(self._writer, rows, encode, advance, chunk)
-            self._leave_behind(rows)
+            # After each chunk: one that fails must not keep what the documents before it had once.
+            added = add(self._writer, rows, encode, advance, chunk, lambda number: self._leave_behind(rows, number))
         except BaseException as error:
             if not isinstance(error, StorageError):  # looking now would wait for the storage once more
                 self._changed()
@@ -367,9 +367,9 @@ class Index(Reader):
             return Cutter(documents, self.loaded_model())
         return Cutter(documents, None) if keeps_passages(self._writer.schema) else documents
 
-    def _leave_behind(self, rows: Iterable[Any]) -> None:
-        """Delete what documents that were written had before, and have no longer."""
-        if isinstance(rows, Cutter) and (gone := rows.left_behind(self._writer)):
+    def _leave_behind(self, rows: Iterable[Any], written: int | None = None) -> None:
+        """Delete what documents had before and have no longer: those of the rows that were `written`; None: of all."""
+        if isinstance(rows, Cutter) and (gone := rows.left_behind(self._writer, written)):
             with self._writer.changing():
                 for where in are_among("id", gone):
                     self._writer.delete(where)

@@ -6,6 +6,7 @@ k different documents are among them.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
@@ -40,24 +41,26 @@ def keeps_passages(schema: pa.Schema) -> bool:
 
 
 class Cutter:
-    """Rows for the passages of documents, one after another; knows afterwards which older rows they leave behind.
+    """Rows for the passages of documents, one after another; knows which older rows they leave behind once written.
 
-    Of each document its id is kept, and how many passages it has.
+    Of each document its id is kept until then, and how many passages it has.
     """
 
     def __init__(self, documents: Iterable[Any], model: Encoder | None) -> None:
         self._documents, self._model = documents, model  # None: documents stay whole
-        self._passages: dict[str, int] = {}  # by document; 1: it is a row by itself
+        self._made: deque[tuple[int, str, int]] = deque()
+        """Of each document: the rows from the first one to its last, its id, its passages; 1: it is a row by itself."""
 
     def __iter__(self) -> Iterator[Any]:
-        place, stream = 0, iter(rows_of(self._documents))
+        place, rows, stream = 0, 0, iter(rows_of(self._documents))
         while some := list(islice(stream, AT_ONCE)):
             checked = [document(row, place + number) for number, row in enumerate(some)]
             place += len(some)
             cut = passages_of(self._model, [str(one.text) for one in checked]) if self._model is not None else None
             for number, (row, one) in enumerate(zip(some, checked, strict=True)):
                 texts = cut[number] if cut is not None else [one.text]
-                self._passages[one.id] = len(texts)
+                rows += len(texts)
+                self._made.append((rows, one.id, len(texts)))
                 if len(texts) == 1:
                     yield row
                     continue
@@ -70,17 +73,24 @@ class Cutter:
                     told = {PASSAGE_OF: one.id, PASSAGE: passage}
                     yield {**one.metadata, "id": f"{one.id} [passage {passage}]", "text": text, **told}
 
-    def left_behind(self, table: Table) -> list[str]:
-        """Ids of rows that a document had before and has no longer."""
+    def left_behind(self, table: Table, written: int | None = None) -> list[str]:
+        """Ids of rows that documents had before and have no longer: of those that end among so many rows; None: all.
+
+        It is asked once of each document.
+        """
         gone: list[str] = []
+        passages: dict[str, int] = {}
+        while self._made and (written is None or self._made[0][0] <= written):
+            _, id, number = self._made.popleft()
+            passages[id] = number
         if keeps_passages(table.schema):
-            rows = table.find(PASSAGE_OF, list(self._passages), ["id", PASSAGE_OF, PASSAGE])
+            rows = table.find(PASSAGE_OF, list(passages), ["id", PASSAGE_OF, PASSAGE])
             columns = (rows[name].to_pylist() for name in ("id", PASSAGE_OF, PASSAGE))
             for id, whose, passage in zip(*columns, strict=True):
-                number = self._passages[whose]
+                number = passages[whose]
                 if number == 1 or passage is None or passage > number:
                     gone.append(id)
-        cut = [id for id, number in self._passages.items() if number > 1]
+        cut = [id for id, number in passages.items() if number > 1]
         gone += table.find("id", cut, ["id"])["id"].to_pylist()
         return gone
 
