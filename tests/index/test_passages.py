@@ -139,8 +139,24 @@ def test_names_of_its_own_are_refused(short, tmp_path):
     index = Index.create(tmp_path / "index", short)
     with pytest.raises(DataError, match="'passage' has a name by which an index knows passages: rename it"):
         index.add([{"id": 1, "text": "amber " * 40, "passage": "x"}], passages=True)
+    for metadata in ({"passage_of": "a", "passage": 7}, {"passage_of": "a"}, {"passage_of": 1, "passage": 1}):
+        with pytest.raises(DataError, match=r"document 1 \(id 'b'\): its metadata 'passage_of' .* rename it, or give"):
+            index.add([{"id": "a", "text": "tea"}, {"id": "b", "text": "coffee", **metadata}])
+    with pytest.raises(DataError, match=r"document 0 \(id 'xxx.*kept as 6 passages.* at most 988 characters, got 990"):
+        index.add([{"id": "x" * 990, "text": "amber " * 40}], passages=True)
+    assert len(index) == 0
     with pytest.raises(TypeError, match="expected a list of texts"):
         index.add("amber", passages=True)
+
+
+def test_passages_that_were_read_can_be_added_again(index, short, tmp_path):
+    read = index.get(["d5", "d0"])
+    assert len(read) > 2
+    for passages in (False, True):
+        again = Index.create(tmp_path / str(passages), short)
+        again.add(read, passages=passages)
+        assert again.get(["d5", "d0"]) == read
+        assert {hit.id for hit in again.search("amber", k=9)} == {"d5", "d0"}
 
 
 def test_how_a_text_is_kept(index, short, rows, tmp_path):

@@ -95,6 +95,10 @@ def test_an_index_that_keeps_passages(serve, tiny_backbone, tmp_path):
     assert len(client.get("/documents/other").json()["passages"]) > 1
     assert post("/documents", documents=[{**other, "text": "winter"}])["added"] == 1
     assert client.get("/documents/other").json()["text"] == "winter"
+    taken = {"documents": [{"id": "x", "text": "tea", "passage_of": "long", "passage": 7}]}
+    refused = client.post("/documents", json=taken)
+    assert (refused.status_code, "rename it" in refused.json()["message"]) == (422, True)
+    assert post("/documents", documents=read["passages"])["unchanged"] == len(read["passages"])
     assert post("/documents/delete", ids=["long"])["deleted"] == len(read["passages"])
     assert client.get("/documents/long").status_code == 404
 

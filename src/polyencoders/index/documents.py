@@ -94,7 +94,23 @@ def made(given: Any, text: str | None, metadata: dict[Any, Any], which: str) -> 
         id = given
     else:
         raise DataError(f"{which}: an id must be a text of 1 to {LONGEST_ID:,} characters, or a whole number")
+    whose, number = metadata.get(PASSAGE_OF), metadata.get(PASSAGE)
+    if whose is not None and id != passage_id(whose, number):
+        # A search would show it as a part of that document, which takes it along when it changes.
+        raise DataError(
+            f"{which}: its metadata {PASSAGE_OF!r} has a name by which an index knows passages: rename it, or give the "
+            f"passage as it was kept, with its id {passage_id('ID', 1)!r} for the {PASSAGE} 1 of 'ID'"
+        )
     return Document(id, text, metadata, text_hash, content_hash)
+
+
+def passage_id(whose: Any, number: Any) -> str:
+    """The id of a document's passage.
+
+    >>> passage_id("a", 2)
+    'a [passage 2]'
+    """
+    return f"{whose} [passage {number}]"
 
 
 def rows_of(documents: Iterable[Any]) -> Iterable[Any]:

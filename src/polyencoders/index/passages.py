@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from polyencoders.encoders import Encoder
 from polyencoders.encoders.passages import passages_of
 from polyencoders.errors import DataError
-from polyencoders.index.documents import PASSAGE, PASSAGE_OF, document, rows_of, text_hash_of
+from polyencoders.index.documents import LONGEST_ID, PASSAGE, PASSAGE_OF, document, passage_id, rows_of, text_hash_of
 from polyencoders.index.searching import Answer, IndexHit, Wanted
 from polyencoders.index.table import Table, vectors_in
 
@@ -69,9 +69,15 @@ class Cutter:
                         f"document {one.id!r}: its metadata {sorted(taken)[0]!r} has a name by which an index knows "
                         "passages: rename it"
                     )
+                if (most := LONGEST_ID - len(passage_id("", len(texts)))) < len(one.id):
+                    raise DataError(
+                        f"document {place - len(some) + number} (id {one.id[:40]!r}...): it is kept as {len(texts)} "
+                        f"passages, whose ids begin with its own: expected one of at most {most} characters, got "
+                        f"{len(one.id):,}"
+                    )
                 for passage, text in enumerate(texts, start=1):
                     told = {PASSAGE_OF: one.id, PASSAGE: passage}
-                    yield {**one.metadata, "id": f"{one.id} [passage {passage}]", "text": text, **told}
+                    yield {**one.metadata, "id": passage_id(one.id, passage), "text": text, **told}
 
     def left_behind(self, table: Table, written: int | None = None) -> list[str]:
         """Ids of rows that documents had before and have no longer: of those that end among so many rows; None: all.
