@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from polyencoders.errors import DataError
-from polyencoders.serving import connections
+from polyencoders.serving import connections, limits
 from polyencoders.serving.keys import read_keys
-from polyencoders.serving.settings import Limits
+from polyencoders.serving.settings import Key, Limits, Settings
 
 ASK = {"query": "Any tea?", "texts": ["tea", "bread"]}
 JSON = {"content-type": "application/json"}
@@ -175,6 +175,40 @@ def test_more_requests_than_can_be_taken_are_told_to_come_back(serve):
     for thread in waiting:
         thread.join()
     assert server.client.post("/rerank", json=ASK).status_code == 200
+
+
+def test_bodies_that_do_not_arrive_keep_nobody_out(serve, tmp_path):
+    (tmp_path / "keys.yaml").write_text("search: {key: one}\nbatch: {key: two, requests: 1}\n")
+    server = serve(keys=read_keys(tmp_path / "keys.yaml"), limits=Limits(requests=2, body_seconds=60))
+    limiter = server.application.api.state.limiter
+    batch = limiter._keys._askers[1]
+    head = b"POST /rerank HTTP/1.1\r\nhost: localhost\r\nx-api-key: two\r\n"
+    head += b"content-type: application/json\r\ncontent-length: 100\r\n\r\n{"
+    most = limits.ARRIVING
+    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(most)]
+    try:
+        for connection in idle:
+            connection.sendall(head)
+        while batch.arriving < most:
+            time.sleep(0.01)
+        assert limiter.inside == 0
+        assert server.client.post("/rerank", json=ASK, headers={"x-api-key": "one"}).status_code == 200
+        refused = server.client.post("/rerank", json=ASK, headers={"x-api-key": "two"})
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert f"{most} bodies of this key are arriving" in refused.json()["message"]
+    finally:
+        for connection in idle:
+            connection.close()
+    while batch.arriving:
+        time.sleep(0.01)
+    assert server.client.post("/rerank", json=ASK, headers={"x-api-key": "two"}).status_code == 200
+
+
+def test_a_key_for_bodies_that_never_fit_is_refused_at_the_start():
+    key = Key("big", "secret", {"body": 2_001})
+    with pytest.raises(DataError, match="key of 'big' may send a body of 2,001 bytes, .* may have 2,000: give it"):
+        Settings(model="x", keys=(key,), limits=Limits(body=1_000, bodies=2_000))
+    assert Settings(model="x", keys=(key,), limits=Limits(body=1_000, bodies=2_001)).keys == (key,)
 
 
 def test_more_work_than_can_be_done_soon_is_told_to_come_back(serve):

@@ -56,12 +56,13 @@ def _key(path: Path, name: str, given: Any) -> Key:
 
 @dataclass
 class Asker:
-    """Whoever has a key, with its limits and its requests in progress."""
+    """Whoever has a key, with its limits and its requests."""
 
     name: str
     limits: Limits
     secret: bytes = field(default=b"", repr=False)
-    inside: int = 0
+    inside: int = 0  # Requests in progress
+    arriving: int = 0  # Bodies that are not there yet
 
 
 class Keys:

@@ -19,10 +19,15 @@ OPEN = ("/health", "/ready", "/.well-known/live", "/.well-known/ready")
 """Answered without a key, and however busy the server is; so a body that comes with such a request is not read."""
 
 
+ARRIVING = 8
+"""Bodies of one key that may arrive at the same time, for each request that it may have in progress."""
+
+
 class Limiter:
     """ASGI middleware: lets in what settings allow.
 
-    It reads a body whole before the application runs, and cancels the application when the client goes away.
+    It reads a body whole before the application runs, and cancels the application when the client goes away. A request
+    counts as in progress from then on: bodies that never arrive keep nobody out.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -51,9 +56,7 @@ class Limiter:
             await self._run(scope, receive, send, b"")
             return
         scope["limits"], scope["key"] = asker.limits, asker.name
-        self.inside += 1
-        asker.inside += 1
-        inside = True
+        inside = False
         parts: list[bytes] = []
 
         def leave() -> None:
@@ -68,8 +71,16 @@ class Limiter:
             await send(message)
 
         try:
-            body = await self._whole(scope, receive, parts, asker.limits)
+            asker.arriving += 1
+            try:
+                body = await self._whole(scope, receive, parts, asker.limits)
+            finally:
+                asker.arriving -= 1
             if body is not None:
+                self._check_room(asker)
+                self.inside += 1
+                asker.inside += 1
+                inside = True
                 await self._run(scope, receive, last, body)
         except RefusedError as error:
             await refusal(scope, *error.refused)(scope, receive, last)
@@ -99,16 +110,24 @@ class Limiter:
             challenge = 'Basic realm="polyencoders, the key is the password", charset="UTF-8"'
             reason = "the key is missing or wrong: send it as 'Authorization: Bearer KEY'"
             raise RefusedError(401, reason, {"www-authenticate": challenge})
-        for inside, most in ((self.inside, self._limits.requests), (asker.inside, asker.limits.requests)):
-            if inside >= most:
-                reason = f"{inside} requests are in progress, the most is {most}: come back in a second"
-                raise RefusedError(429, reason, {"retry-after": "1"})
+        self._check_room(asker)
+        most = ARRIVING * asker.limits.requests
+        if asker.name and asker.arriving >= most:  # whoever needs no key is not kept out by others without one
+            reason = f"{asker.arriving} bodies of this key are arriving, the most is {most}: come back in a second"
+            raise _closing(429, reason, {"retry-after": "1"})
         length, most = headers.get("content-length", "0"), asker.limits.body
         if length.isdecimal() and int(length) > most:
             raise RefusedError(
                 413, f"the body has {int(length):,} bytes, the most is {most:,}", {"connection": "close"}
             )
         return asker
+
+    def _check_room(self, asker: Asker) -> None:
+        """Raise a `RefusedError` if so many requests are in progress that no other one may be."""
+        for inside, most in ((self.inside, self._limits.requests), (asker.inside, asker.limits.requests)):
+            if inside >= most:
+                reason = f"{inside} requests are in progress, the most is {most}: come back in a second"
+                raise RefusedError(429, reason, {"retry-after": "1"})
 
     async def _whole(self, scope: Scope, receive: Receive, parts: list[bytes], limits: Limits) -> bytes | None:
         """Read the body into `parts`; return it, or None if the client has gone.

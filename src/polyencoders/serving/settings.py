@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from polyencoders.encoders import Words
+from polyencoders.errors import DataError
 
 GRACE = 30  # Seconds that requests in progress have to finish when the server stops
 KEEP_ALIVE = 75
@@ -79,3 +80,12 @@ class Settings:
     slightly on its batch, within the rounding of bf16; it is computed once, and kept."""
     page: bool = True
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        most = max(self.limits.bodies, self.limits.body)
+        for key in self.keys:
+            if (body := key.limits.get("body", 0)) > most:
+                raise DataError(
+                    f"the key of {key.name!r} may send a body of {body:,} bytes, and all bodies in progress together "
+                    f"may have {most:,}: give it a `body` of at most that"
+                )
