@@ -1,6 +1,7 @@
 """An engine answers as its model does, whoever else asks, and encodes each document once."""
 
 import asyncio
+import shutil
 import threading
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from polyencoders import ArcII, CrossEncoder, OneWayCrossEncoder, PolyEncoder, WarmCrossEncoder
 from polyencoders.errors import ModelError
 from polyencoders.models import load_model
+from polyencoders.serving import loaded
 from polyencoders.serving.batching import BusyError
 from polyencoders.serving.engine import Engine
 from polyencoders.serving.loaded import Current, Served, called
@@ -127,6 +129,47 @@ def test_what_cannot_be_loaded_leaves_nothing_behind(models, tmp_path):
         with pytest.raises(ModelError):
             Current(Settings(model=str(models / "poly"), compare=(str(compared),)))
         assert threading.active_count() == before
+
+
+def test_an_engine_that_was_made_ends_with_what_could_not_be(models, tmp_path, monkeypatch):
+    folder = shutil.copytree(models / "poly", tmp_path / "model")
+    settings = Settings(model=str(folder), compare=(str(models / "bi"), str(models / "raw")))
+    current = Current(settings)
+    before = threading.active_count()
+    (folder / "calibration.json").write_text("{")
+    with pytest.raises(ModelError, match="the old is served still: .*calibration.json is damaged"):
+        current.reload()
+    assert threading.active_count() == before
+    (folder / "calibration.json").unlink()
+
+    def failing(model, name, *more):
+        if name == "raw":
+            raise MemoryError
+        return Engine(model, name, *more)
+
+    monkeypatch.setattr(loaded, "Engine", failing)
+    with pytest.raises(ModelError, match="the old is served still"):
+        current.reload()
+    assert threading.active_count() == before
+    current.close()
+
+
+def test_what_is_added_while_it_is_loaded_again_is_found(index, monkeypatch):
+    current = Current(Settings(index=index))
+    real = Served.load
+
+    def meanwhile(*arguments, **more):
+        made = real(*arguments, **more)
+        with current.use() as served:
+            served.library.index.add([{"id": "new", "text": "quite new"}])
+        return made
+
+    monkeypatch.setattr(Served, "load", meanwhile)
+    current.reload()
+    with current.use() as served:
+        assert current.generation == 2
+        assert served.library.index.search("quite new", k=1).hits[0].id == "new"
+    current.close()
 
 
 def test_it_is_loaded_once_at_a_time(models, monkeypatch):

@@ -1,9 +1,10 @@
 """The model and the index that are loaded, and their replacement while requests go on."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from polyencoders.encoders import Encoder, PairScorer, Words, load
@@ -16,6 +17,8 @@ from polyencoders.serving.engine import Engine
 from polyencoders.serving.library import Library
 from polyencoders.serving.reranking import Reranking
 from polyencoders.serving.settings import Settings
+
+logger = logging.getLogger("polyencoders.serving")
 
 OpenIndex = Callable[[Settings], Index]  # Opens the index that settings name, with its model
 
@@ -81,13 +84,23 @@ class Served:
         else:
             raise ModelError("nothing to serve: give a model, an index, or both")
         compared = [(load(path), called(path)) for path in settings.compare]  # before an engine has a thread
-        engine = Engine(model, called(name), settings, before.engine if before is not None else None, watch)
-        engine.calibration = Calibration.read(name)
-        reranking = None
-        if reranker is not None:
-            engine_of_pairs = Engine(reranker.model, called(reranker.name), settings, watch=watch)
-            reranking = Reranking(reranker, engine_of_pairs)
-        return cls(engine, library, [Engine(*other, settings) for other in compared], reranking, settings.words)
+        calibration = Calibration.read(name)
+        with ExitStack() as undone:  # what has a thread ends it if another part cannot be made
+            engine = Engine(model, called(name), settings, before.engine if before is not None else None, watch)
+            undone.callback(engine.close)
+            engine.calibration = calibration
+            reranking = None
+            if reranker is not None:
+                engine_of_pairs = Engine(reranker.model, called(reranker.name), settings, watch=watch)
+                undone.callback(engine_of_pairs.close)
+                reranking = Reranking(reranker, engine_of_pairs)
+            others = []
+            for other in compared:
+                others.append(Engine(*other, settings))
+                undone.callback(others[-1].close)
+            served = cls(engine, library, others, reranking, settings.words)
+            undone.pop_all()
+        return served
 
     def close(self) -> None:
         """Release everything."""
@@ -128,6 +141,12 @@ class Current:
             raise BusyError(1)
         try:
             fresh = Served.load(self._settings, self._served, self._watch, self._open_index)
+            if fresh.library is not None:
+                try:
+                    fresh.library.refresh()  # what was added while it was loaded
+                except BaseException:
+                    fresh.close()
+                    raise
             with self._lock:
                 self._retired.add(self._served)
                 self._served = fresh
@@ -136,6 +155,11 @@ class Current:
             raise ModelError(f"not loaded again, the old is served still: {error}") from error
         finally:
             self._reloading.release()
+        if fresh.library is not None:
+            try:
+                fresh.library.refresh()  # what was added just before it was served
+            except Exception as error:  # it is served all the same, and looked at again soon
+                logger.warning("the index could not be looked at: %s", error)
         self._close_unused()
 
     def close(self) -> None:
