@@ -67,8 +67,11 @@ class EmbedRequest(OfTexts):
     )
     encoding_format: str | list[str] = Field(
         "float",
-        validation_alias=AliasChoices("encoding_format", "embedding_types", "embedding_type", "output_dtype"),
+        validation_alias=AliasChoices("encoding_format", "embedding_types", "embedding_type"),
         description="`float` or `base64` (float32 in little-endian order).",
+    )
+    output_dtype: str | None = Field(
+        None, description="Voyage's: `float`. Its client sends `encoding_format` besides, and unpacks what it asked for."
     )
     dimensions: int | None = Field(
         None,
@@ -109,6 +112,11 @@ class EmbedRequest(OfTexts):
     @property
     def formats(self) -> list[str]:
         """The formats that are asked for, each once; DataError for one that is not made."""
+        if self.output_dtype not in (None, "float"):
+            raise DataError(
+                f"output_dtype: {self.output_dtype[:20]!r} is not made here, all vectors are float32: ask for 'float', or "
+                "leave it out"
+            )
         given = [self.encoding_format] if isinstance(self.encoding_format, str) else self.encoding_format
         asked = list(dict.fromkeys(given))
         for one in asked:
