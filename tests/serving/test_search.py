@@ -257,6 +257,27 @@ def test_many_requests_share_a_reranker(serve, shared_index, models):
     assert [[hit["id"] for hit in one["hits"]] for one in found] == [expected[queries[i % 4]] for i in range(24)]
 
 
+def test_probabilities_are_of_the_search_that_was_tuned(serve, index, shared_index):
+    from polyencoders.encoders.calibration import Calibration
+    from polyencoders.index.tuning import Tuning
+
+    tuned = Index.open(index)
+    tuned.set_tuning(Tuning(tuned.loaded_model().fingerprints.queries, calibration=Calibration(0.8, -1.0, 40, 20)))
+    post = serve(index=index).client.post
+
+    def said(**asked):
+        rankings = post("/explain", json={"query": QUERY, **asked}).json()["rankings"]
+        return [{hit["probability"] is None for hit in ranking["hits"]} for ranking in rankings]
+
+    assert said() == [{False}]
+    assert said(compare=True) == [{True}, {True}], "of other models, and of averaged codes, nothing is known"
+    for more in ({"compare": True}, {"documents": ["tea", "bread"]}):
+        refused = post("/explain", json={"query": QUERY, "min_probability": 0.5, **more})
+        assert (refused.status_code, f"leave out {next(iter(more))}" in refused.json()["message"]) == (422, True)
+    untuned = serve(index=shared_index).client.post("/explain", json={"query": QUERY, "min_probability": 0.5})
+    assert (untuned.status_code, "polyencoders tune" in untuned.json()["message"]) == (422, True)
+
+
 def test_a_tuned_index_is_searched_as_it_was_tuned(serve, index, models):
     from polyencoders.encoders import Reranker
     from polyencoders.encoders.calibration import Calibration
@@ -277,6 +298,9 @@ def test_a_tuned_index_is_searched_as_it_was_tuned(serve, index, models):
     likely = search(server, k=5, min_probability=said[1] - 1e-6)
     assert [hit["id"] for hit in likely["hits"]] == [hit.id for hit in expected[:2]]
     asked = {"query": QUERY, "rerank": False, "min_probability": 0.5}
-    assert server.client.post("/search", json=asked).status_code == 422
+    for path in ("/search", "/explain"):
+        assert server.client.post(path, json=asked).status_code == 422
     assert {hit["probability"] for hit in search(server, rerank=False)["hits"]} == {None}
+    explained = server.client.post("/explain", json={"query": QUERY, "k": 5, "min_probability": said[1] - 1e-6}).json()
+    assert [hit["id"] for hit in explained["rankings"][0]["hits"]] == [hit.id for hit in expected[:2]]
     assert serve(index=index, rerank=False).client.get("/info").json()["reranker"] is None

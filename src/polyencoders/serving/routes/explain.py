@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from polyencoders.encoders.protocols import QueryReading, Vectors, is_encoder, reads_queries
 from polyencoders.errors import DataError
+from polyencoders.index.reranking import at_least
 from polyencoders.scoring import present_codes, score_all_pairs
 from polyencoders.serving import explaining
 from polyencoders.serving.engine import Engine
@@ -95,6 +96,9 @@ async def explain(request: ExplainRequest, served: ServedNow, limits: TheLimits,
         source = served.library
     else:
         raise DataError("documents: give texts to rank; no index is served")
+    if request.min_probability is not None and (request.compare or request.documents is not None):
+        other = "compare" if request.compare else "documents"
+        raise DataError(f"min_probability: it is for a search as the index was tuned; leave it out, or leave out {other}")
     if not request.compare:
         ranking = await _rank(engine, request, source, request.k, served, reranked=True)
         return ExplainAnswer(rankings=[ranking], reading=await _add_reasons(engine, request, source, ranking.hits))
@@ -150,6 +154,7 @@ async def _rank(
         done("query")
     if not isinstance(source, list):
         stages = Stages.of(request.model_copy(update={"k": k}), served, source, rerank=reranked)
+        stages.check()
         got = await stages.first(codes, temperature)
         done("search")
         if stages.reranking is not None:
@@ -158,7 +163,12 @@ async def _rank(
         ranking.looked_at, ranking.not_looked_at = got.looked_at, got.not_looked_at
         ranking.read = got.read
         ranking.certified, ranking.error = got.certified, got.error if math.isfinite(got.error) else None
+        if request.min_probability is not None:
+            got = at_least(got, request.min_probability)
         ranking.hits = [ExplainedHit(**shown(hit)) for hit in got]
+        if request.compare:  # what the index was tuned with says nothing of other models, or of averages
+            for hit in ranking.hits:
+                hit.probability = None
         return ranking
 
     texts = [hit.text or "" for hit in source]
