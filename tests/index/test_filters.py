@@ -1,10 +1,14 @@
 """Filters that the engine would not survive are refused; those that people write are not."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from polyencoders.errors import IndexingError
+from polyencoders.index import Index
 from polyencoders.index.filters import check_filter
 
 
@@ -83,3 +87,39 @@ def test_a_long_filter_is_not_repeated_whole():
     with pytest.raises(IndexingError) as error:
         check_filter("year + " * 20_000 + "1 > 0")
     assert len(str(error.value)) < 500
+
+
+def test_a_slow_filter_is_in_nobodys_way(tmp_path, monkeypatch):
+    documents = [{"text": "a", "year": 1}, {"text": "b", "year": 2}]
+    index = Index.from_vectors(tmp_path / "x", np.eye(2, dtype=np.float32), documents)
+    codes, table = np.eye(2)[None, :1], index.snapshot.table
+    assert [hit.text for hit in index.search(codes, where="year = 1")[0]] == ["a"]
+    begun, goes_on, asked, evaluate = threading.Event(), threading.Event(), [], table.row_ids
+
+    def row_ids(where):
+        asked.append(where)
+        if where == "year = 2":
+            begun.set()
+            assert goes_on.wait(60)
+        return evaluate(where)
+
+    monkeypatch.setattr(table, "row_ids", row_ids)
+    with ThreadPoolExecutor(3) as others:
+        slow = [others.submit(index.search, codes, where="year = 2") for _ in range(2)]
+        assert begun.wait(60)
+        quick = others.submit(lambda: [len(index.search(codes, where=f"year {how} 1")[0]) for how in ("=", "<")])
+        try:
+            assert quick.result(60) == [1, 0]
+        finally:
+            goes_on.set()
+        assert [[hit.text for hit in one.result(60)[0]] for one in slow] == [["b"], ["b"]]
+    assert asked == ["year = 2", "year < 1"], "each is evaluated once"
+
+
+def test_a_filter_that_failed_is_evaluated_again(tmp_path, monkeypatch):
+    index = Index.from_vectors(tmp_path / "x", np.eye(2, dtype=np.float32), [{"text": "a", "year": 1}, "b"])
+    with monkeypatch.context() as patch:
+        patch.setattr(index.snapshot.table, "row_ids", lambda where: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            index.search(np.eye(2)[None, :1], where="year = 1")
+    assert len(index.search(np.eye(2)[None, :1], where="year = 1")[0]) == 1

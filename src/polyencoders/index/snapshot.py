@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -114,7 +115,7 @@ class Snapshot:
         self.version = table.version
         self.layout = None
         self.segments: list[Segment] = []
-        self._filters: OrderedDict[str, list[Selection]] = OrderedDict()
+        self._filters: OrderedDict[str, Future[list[Selection]]] = OrderedDict()
         self._filtering = threading.Lock()
 
     def read(self, segment: int, place: int) -> Record:
@@ -130,14 +131,22 @@ class Snapshot:
         """By segment: the documents that a filter finds; all that are there without one."""
         if where is None:
             return [segment.everything for segment in self.segments]
-        with self._filtering:
-            if where not in self._filters:
-                found = np.sort(self.table.row_ids(where))
-                self._filters[where] = [Selection(one.live & among(one.row_ids, found)) for one in self.segments]
-                while len(self._filters) > _FILTERS_KEPT:
-                    self._filters.popitem(last=False)
+        with self._filtering:  # not while it is evaluated: other filters are kept already, or evaluated beside it
+            fresh = where not in self._filters
+            made = self._filters.setdefault(where, Future())
             self._filters.move_to_end(where)
-            return self._filters[where]
+            while len(self._filters) > _FILTERS_KEPT:
+                self._filters.popitem(last=False)
+        if fresh:
+            try:
+                found = np.sort(self.table.row_ids(where))
+                made.set_result([Selection(one.live & among(one.row_ids, found)) for one in self.segments])
+            except BaseException as error:
+                with self._filtering:  # it may be evaluated the next time
+                    if self._filters.get(where) is made:
+                        del self._filters[where]
+                made.set_exception(error)
+        return made.result()
 
 
 def among(row_ids: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.bool_]:
