@@ -1,10 +1,17 @@
 """An index cut into shares is the index: hits, certificates, bounds, exact and fast, to the last bit. Without Ray."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import ray
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from polyencoders.distributed import replicas
+from polyencoders.distributed.replicas import Shards
 from polyencoders.distributed.shard import Shard
 from polyencoders.errors import IndexingError
 from polyencoders.index import Index
@@ -154,3 +161,58 @@ def test_an_address_where_there_is_no_cluster_is_told_at_once(run_python, tmp_pa
 def test_a_shard_needs_no_model(run_python):
     code = "import sys, polyencoders.distributed.shard; print({'torch', 'transformers', 'ray'} & set(sys.modules))"
     assert run_python(code).strip() == "set()"  # it is started again in a moment
+
+
+def test_a_view_that_is_held_is_searched_while_another_is_loaded(index, monkeypatch):
+    view = View.of(index._writer)
+    shard = Shard(str(index.path), None, 0, 1, 1)
+    shard.load(view)
+    begun, goes_on, read, reads = threading.Event(), threading.Event(), shard._read, []
+
+    def slow(asked):
+        reads.append(asked)
+        begun.set()
+        assert goes_on.wait(60)
+        return read(view)
+
+    monkeypatch.setattr(shard, "_read", slow)
+    newer = view._replace(version=view.version + 1)
+    with ThreadPoolExecutor(3) as others:
+        loading = [others.submit(shard.load, newer) for _ in range(2)]
+        assert begun.wait(60)
+        found = others.submit(shard.search, view, CODES[:1], Wanted(3, 1.0))
+        try:
+            assert found.result(60).view == view
+        finally:
+            goes_on.set()
+        assert {one.result(60).documents for one in loading} == {len(index)}
+    assert reads == [newer], "it is loaded once"
+
+
+class Silent:
+    """A replica that is called, and does not answer; remembers its calls."""
+
+    def __init__(self):
+        self.calls, self.load = [], SimpleNamespace(remote=self._call)
+
+    def _call(self, *arguments):
+        self.calls.append(object())
+        return self.calls[-1]
+
+
+def test_a_slow_call_is_sent_to_each_other_replica_once(monkeypatch):
+    actors = [Silent() for _ in range(3)]
+    rounds = []
+
+    def wait(references, num_returns, timeout):
+        rounds.append([len(actor.calls) for actor in actors])
+        return ([], references) if len(rounds) < 8 else (references[:1], references[1:])
+
+    monkeypatch.setattr(
+        replicas,
+        "the_ray",
+        lambda: SimpleNamespace(wait=wait, get=lambda reference: "answer", exceptions=ray.exceptions),
+    )
+    assert Shards([actors], patience=60.0).ask("load") == ["answer"]
+    assert [sum(calls) for calls in rounds] == [1, 2, 3, 3, 3, 3, 3, 3]
+    assert rounds[-1] == [1, 1, 1]

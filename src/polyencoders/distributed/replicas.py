@@ -10,7 +10,7 @@ from typing import Any
 from polyencoders.distributed.cluster import machines, the_ray
 from polyencoders.errors import ClusterError
 
-ANOTHER = 2.0  # Seconds without an answer after which another replica is called as well
+ANOTHER = 2.0  # Seconds without an answer after which another replica is called as well, until all are
 ROOM = 20.0  # Seconds to wait for processors that others use
 _PAUSE = 0.05
 _AT_ONCE = 4  # Calls that a shard runs at the same time: a search need not wait while a newer version is loaded
@@ -132,9 +132,14 @@ class Shards:
         missing = set(range(len(self)))
         pending: dict[Any, tuple[int, Any]] = {}
 
+        def others(part: int) -> list[Any]:
+            """Replicas that have not been asked, or have failed since."""
+            waiting = [actor for number, actor in pending.values() if number == part]
+            return [one for one in self.replicas[part] if one not in waiting]
+
         def send(part: int) -> None:
-            well = [one for one in self.replicas[part] if one not in self._down and one not in self._slow]
-            actors = well or self.replicas[part]
+            actors = others(part) or self.replicas[part]
+            actors = [one for one in actors if one not in self._down and one not in self._slow] or actors
             actor = actors[next(self._turn) % len(actors)]
             pending[getattr(actor, method).remote(*arguments)] = part, actor
 
@@ -144,8 +149,9 @@ class Shards:
             done, _ = ray.wait(list(pending), num_returns=1, timeout=min(left, ANOTHER)) if pending else ([], [])
             lost = []
             if not done:
-                lost = [part for part in missing if len(self.replicas[part]) > 1]
-                self._slow.update(actor for part, actor in pending.values() if part in lost)
+                late = [part for part in missing if len(self.replicas[part]) > 1]
+                self._slow.update(actor for part, actor in pending.values() if part in late)
+                lost = [part for part in late if others(part)]  # each is asked once: more calls would be in its way
             for reference in done:
                 part, actor = pending.pop(reference)
                 try:

@@ -55,7 +55,7 @@ class Shard:
         self._place, self._options = place, options
         self._part, self._parts = part, parts
         self._slices: dict[View, Slice] = {}
-        self._loading = threading.Lock()
+        self._holding, self._loading = threading.Lock(), threading.Lock()
 
     def load(self, view: View) -> Loaded:
         """Load the slice of a view into memory; raise `StaleViewError` if the view is not in storage."""
@@ -88,15 +88,27 @@ class Shard:
         return Part(view, here.size, found, records, time.perf_counter() - started)
 
     def _slice(self, view: View) -> Slice:
+        if (held := self._held(view)) is not None:  # also while another view is loaded
+            return held
         with self._loading:
-            slice = self._slices.pop(view, None) or self._read(view)
-            self._slices[view] = slice  # the newest is last
-            while len(self._slices) > VIEWS_KEPT:
-                self._slices.pop(next(iter(self._slices)))
+            if (held := self._held(view)) is not None:  # it was loaded meanwhile
+                return held
+            slice = self._read(view)
+            with self._holding:
+                self._slices[view] = slice
+                while len(self._slices) > VIEWS_KEPT:
+                    self._slices.pop(next(iter(self._slices)))
+            return slice
+
+    def _held(self, view: View) -> Slice | None:
+        with self._holding:
+            if (slice := self._slices.pop(view, None)) is not None:
+                self._slices[view] = slice  # the newest is last
             return slice
 
     def _read(self, view: View) -> Slice:
-        before = next(reversed(self._slices.values()), None)
+        with self._holding:
+            before = next(reversed(self._slices.values()), None)
         try:
             table = Table.open(storage.existing(self._place, self._options), view.version)
             return Slice(table, view, self._part, self._parts, before)
