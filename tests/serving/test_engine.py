@@ -76,8 +76,10 @@ def test_a_document_is_encoded_once_however_many_ask(poly, documents):
 
     asyncio.run(many())
     assert engine.cache.misses == len(documents)
+    found = engine.cache.hits
     asyncio.run(many())
     assert engine.cache.misses == len(documents)
+    assert engine.cache.hits == found + 20 * len(documents), "also those that no work is done for"
     engine.close()
 
 

@@ -102,8 +102,14 @@ class DocumentCache:
         return found
 
     def look_up(self, texts: Sequence[str]) -> tuple[Vectors, list[int]]:
-        """Return the vectors `(n, d)` of documents that were found, and the places of those that were not."""
-        return self._look_up([self._store.key(text) for text in texts])
+        """Return the vectors `(n, d)` of documents that were found, and the places of those that were not.
+
+        What was found counts as `hits`; whoever has the rest encoded by `fill` counts that.
+        """
+        found, missing = self._look_up([self._store.key(text) for text in texts])
+        with self._lock:
+            self.hits += len(texts) - len(missing)
+        return found, missing
 
     def take_over(self, other: "DocumentCache") -> None:
         """Start with the vectors in another cache's memory, if its model makes the same ones."""
