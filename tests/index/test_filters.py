@@ -123,3 +123,16 @@ def test_a_filter_that_failed_is_evaluated_again(tmp_path, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             index.search(np.eye(2)[None, :1], where="year = 1")
     assert len(index.search(np.eye(2)[None, :1], where="year = 1")[0]) == 1
+
+
+def test_a_file_that_is_gone_is_no_fault_of_the_filter(tmp_path):
+    folder = tmp_path / "prototypes of parse"  # what LanceDB says of a filter stands in the path
+    index = Index.from_vectors(folder, np.eye(2, dtype=np.float32), [{"text": "a", "year": 1}, "b"])
+    codes = np.eye(2)[None, :1]
+    for where in ("text = 'version 3 no longer exists' AND", "text + 'Not found: documents.lance/a'"):
+        with pytest.raises(IndexingError, match=r"^the filter .* cannot be used"):
+            index.search(codes, where=where)
+    for file in (folder / "documents.lance" / "data").iterdir():
+        file.unlink()
+    with pytest.raises(IndexingError, match=r"documents\.lance/data/\w+\.lance is not there"):
+        index.search(codes, where="year = 1")

@@ -35,7 +35,7 @@ _OF_A_FILTER = ("schema error", "parse", "sql", "type", "return a boolean", "fil
 _OVERTAKEN = ("commit conflict", "concurrent writers", "please retry", "incompatible transaction")
 """LanceDB says one of these when another writer's version came first."""
 _FILE = rf"{TABLE}\.lance/[\w./-]*\w"
-_REMOVED = re.compile(rf"[Nn]ot found: \S*?({_FILE})|({_FILE}) was not found|([Vv]ersion \d+) no longer exists")
+_REMOVED = re.compile(rf"[Nn]ot found: .*?({_FILE})|({_FILE}) was not found|([Vv]ersion \d+) no longer exists")
 _TRIES = 50
 
 T = TypeVar("T")
@@ -340,16 +340,17 @@ def _explained(storage: Storage, where: str | None = None) -> Iterator[None]:
         cause = None if storage.shared else error
         if explained := storage.explained(str(error) if storage.shared else said):
             raise explained from cause
-        if where is not None and any(sign in said.lower() for sign in _OF_A_FILTER):
-            # Nobody filters by the columns that are ours alone.
-            said = re.sub(r"`(text_hash|content_hash|vector)`, ", "", said).replace("Invalid input, ", "")
-            raise IndexingError(f"the filter {shown(where)} cannot be used: {said[:500]}") from cause
-        if removed := _REMOVED.search(said):
+        # First, and without the filter: the path, or what is filtered by, may hold the words of the other.
+        if removed := _REMOVED.search(said.replace(where, "") if where is not None else said):
             raise _RemovedError(
                 f"{path}: {removed[removed.lastindex or 0]} is not there. If another process has just removed old "
                 f"versions, refresh() looks at the latest; if not, `polyencoders index verify {path}` says what is "
                 "missing"
             ) from cause
+        if where is not None and any(sign in said.replace(str(path), "").lower() for sign in _OF_A_FILTER):
+            # Nobody filters by the columns that are ours alone.
+            said = re.sub(r"`(text_hash|content_hash|vector)`, ", "", said).replace("Invalid input, ", "")
+            raise IndexingError(f"the filter {shown(where)} cannot be used: {said[:500]}") from cause
         raise IndexingError(
             f"{path}: the index could not be read or written: {said}. `polyencoders index verify {path}` checks every "
             "file of it"
