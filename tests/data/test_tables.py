@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from polyencoders.data import DocumentFile, Example, load_examples, read_examples, read_source, read_texts
+from polyencoders.data import DocumentFile, Example, as_examples, load_examples, read_examples, read_source, read_texts
 from polyencoders.data.columns import Columns, parse_columns
 from polyencoders.data.lines import leaving_out_bad
 from polyencoders.errors import DataError
@@ -185,6 +185,45 @@ def test_one_record_in_a_json_file_is_a_record(tmp_path):
 def test_fields_with_common_names_are_guessed_in_json_lines_too(tmp_path):
     path = put(tmp_path, "faq.jsonl", '{"query": "a?", "pos": ["b"], "neg": ["c", "d"]}\n')
     assert read_source(path).examples == [Example("a?", "b", ["c", "d"])]
+
+
+LATER = [
+    ({"question": "b?", "answer": "c", "label": 0}, "a field 'label', which would be the label, and which those befo"),
+    ({"question": "b?", "answer": "c", "score": 0.1}, "a field 'score', which would be the label, and which those be"),
+    ({"query": "b?", "answer": "c"}, "a field 'query', which would be the query, and which those before lack: expect"),
+    ({"question": "b?", "positive": "c"}, "a field 'positive', which would be the positive, and which those before"),
+]
+
+
+@pytest.mark.parametrize(("row", "message"), LATER)
+def test_a_field_that_only_later_records_have_is_not_passed_over(tmp_path, row, message):
+    """What is labelled 0 is no right answer because the first record has no label."""
+    rows = [{"question": "a?", "answer": "b"}, row]
+    lines = put(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))
+    assert f"{lines}:2: {message}" in error_of(read_source, lines)
+    array = put(tmp_path, "a.json", json.dumps(rows))
+    assert f"{array}: item 2: {message}" in error_of(read_source, array)
+    assert f"row 2: {message}" in error_of(as_examples, rows)
+    with leaving_out_bad() as left_out:
+        assert read_source(lines).examples == [Example("a?", "b")]
+    assert left_out.number == 1
+
+
+def test_negatives_that_only_later_records_have_are_read(tmp_path, caplog):
+    rows = [
+        {"question": "a?", "answer": "b", "id": 1},
+        {"question": "c?", "answer": "d", "negative": "e"},
+        {"question": "f?", "answer": "g", "more": ""},
+    ]
+    expected = [Example("a?", "b"), Example("c?", "d", ["e"]), Example("f?", "g")]
+    path = put(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))
+    assert read_source(path).examples == expected
+    assert caplog.messages == [
+        f"{path}: query is 'question', positive is 'answer', negative is 'negative'; not read: id, more"
+    ]
+    assert as_examples(iter(rows)) == expected
+    asked = {"query": "question", "positive": "answer", "negative": "negative"}
+    assert read_source(path, columns=asked).examples == expected
 
 
 def test_a_folder_of_tables_as_the_hub_has_them(tmp_path):

@@ -4,7 +4,7 @@ import gzip
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,9 @@ from typing import Any
 from polyencoders.data.columns import Columns
 from polyencoders.data.documents import DocumentFile
 from polyencoders.data.examples import Example, shortened, text_or_texts
+from polyencoders.data.fields import Rows, example_of, roles_in, strictly
 from polyencoders.data.lines import (
     JSON_SUFFIXES,
-    beginning,
-    check_object,
-    did_you_mean,
-    item,
     json_lines,
     located,
     numbered_lines,
@@ -25,13 +22,11 @@ from polyencoders.data.lines import (
     parsed,
     suffix,
 )
-from polyencoders.data.records import TABLES, check_readable, is_array, is_table, read_records
+from polyencoders.data.records import TABLES, Records, check_readable, is_array, is_table, read_records
 from polyencoders.errors import DataError, PolyencodersError
 from polyencoders.files import whole_file
 
 logger = logging.getLogger(__name__)
-
-_FIELDS = ("query", "positive", "positives", "negatives", "candidates")
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[Example]:
@@ -48,7 +43,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[Example]:
     >>> read_jsonl(path)[0].query
     ('Hi!', 'Tea?')
     """
-    return json_lines(Path(path), _example)
+    return json_lines(Path(path), example_of)
 
 
 def write_jsonl(examples: Iterable[Example], path: str | os.PathLike[str]) -> None:
@@ -110,63 +105,44 @@ def read_examples(
     """
     path = Path(path)
     check_readable(path)
-    if not is_table(path) and not (suffix(path) == ".json" and is_array(path)) and not columns:
-        names = _names_of_the_first(path)
-        if not names or _as_written(names) or not _guessable(names):
-            return _read_lines(path), ()
     found = read_records(path)
-    first = next(found, None)
-    if first is None:
-        raise DataError(f"{path}: no examples: the file is empty, or has only a header")
-    place, row = first
-    with located(place):
-        check_object(row, "a query and its right answer")
-        if not columns and not is_table(path) and _as_written(row):
-            return list(_strictly(chain([first], found))), ()
-        roles = Columns.of(list(row), columns, two)
-    if not columns:
-        logger.warning("%s: %s", path, roles.said(row))
-    examples = roles.examples(chain([first], found))
-    if not examples:
-        raise DataError(f"{path}: no examples: no row has a query and its right answer")
-    return examples, tuple(sorted({example.positives[0] for example in examples})) if roles.is_class else ()
-
-
-def _read_lines(path: Path) -> list[Example]:
+    roles: Columns | None
     try:
-        return read_jsonl(path)
+        if is_table(path):
+            roles, names, rows = _roles_of_table(found, columns, two)
+        else:
+            roles, names, rows = roles_in(found, columns, two)
+        if roles is not None and not columns:
+            logger.warning("%s: %s", path, roles.said(names))
+        examples = list(strictly(rows)) if roles is None else roles.examples(rows)
+        if not examples:
+            raise DataError(f"{path}: no examples: {_nothing(path, names)}")
     except DataError as error:
-        if suffix(path) in JSON_SUFFIXES or "not valid JSON" not in str(error):
+        if is_table(path) or suffix(path) in JSON_SUFFIXES or "not valid JSON" not in str(error):
             raise
         raise DataError(f"{error}; a table is known by the ending of its name: {', '.join(TABLES)}") from None
+    is_class = roles is not None and roles.is_class
+    return examples, tuple(sorted({example.positives[0] for example in examples})) if is_class else ()
 
 
-def _as_written(names: Collection[str]) -> bool:
-    """Tells whether fields are those of `read_jsonl`, which are checked strictly, and no columns to be guessed."""
-    return "query" in names and not {"positive", "positives"}.isdisjoint(names)
+def _roles_of_table(
+    found: Records, columns: Mapping[str, str] | None, two: bool
+) -> tuple[Columns | None, list[str], Rows]:
+    """Returns the roles of columns, their names, and the rows, which all have them."""
+    first = next(found, None)
+    if first is None:
+        return None, [], []
+    place, row = first
+    with located(place):
+        return Columns.of(list(row), columns, two), list(row), chain([first], found)
 
 
-def _strictly(found: Iterable[tuple[str, Any]]) -> Iterator[Example]:
-    for place, record in found:
-        with item(place):
-            yield _example(record)
-
-
-def _names_of_the_first(path: Path) -> list[str]:
-    """Returns the fields of the first object of JSON Lines; none where it is something else."""
-    try:
-        record = json.loads(next(iter(beginning(path, 1 << 20).split("\n")), ""))
-    except ValueError:
-        return []
-    return list(record) if isinstance(record, dict) else []
-
-
-def _guessable(names: list[str]) -> bool:
-    try:
-        Columns.of(names)
-    except DataError:
-        return False
-    return True
+def _nothing(path: Path, names: list[str]) -> str:
+    if names:
+        return "no row has a query and its right answer"
+    if is_table(path) or (suffix(path) == ".json" and is_array(path)):
+        return "the file is empty, or has only a header"
+    return "the file is empty, expected one JSON object a line"
 
 
 def read_queries(path: str | os.PathLike[str]) -> list[tuple[str, ...]]:
@@ -192,27 +168,6 @@ def _turns(record: Any) -> tuple[str, ...]:
             raise DataError(f'no "query" field, given only {shortened(list(record))}')
         record = record["query"]
     return text_or_texts("query", "turn", record)
-
-
-def _example(record: Any) -> Example:
-    if not isinstance(record, dict):
-        raise DataError(f'expected an object such as {{"query": ..., "positive": ...}}, given {shortened(record)}')
-    for name in record:
-        if name not in _FIELDS:
-            raise DataError(
-                f"unknown field {shortened(name)}{did_you_mean(name, _FIELDS)}; "
-                "the fields are query, positive or positives, negatives, candidates"
-            )
-    given = f"given only {shortened(list(record))}"
-    if "query" not in record:
-        raise DataError(f'no "query": expected a text or a list of turns; {given}')
-    positives = [record[name] for name in ("positive", "positives") if name in record]
-    if len(positives) == 2:
-        raise DataError('both "positive" and "positives": expected one of the two')
-    if not positives:
-        raise DataError(f'no "positive" (or "positives"): expected the right answer; {given}')
-    negatives = record.get("negatives")  # exported tables may have null for what is absent
-    return Example(record["query"], positives[0], () if negatives is None else negatives, record.get("candidates"))
 
 
 def _record(example: Example) -> dict[str, Any]:

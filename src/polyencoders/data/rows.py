@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from polyencoders.data.columns import Columns
 from polyencoders.data.examples import Example, shortened
+from polyencoders.data.fields import roles_in
 from polyencoders.data.lines import located
 from polyencoders.errors import DataError
 
@@ -37,9 +37,8 @@ def as_examples(rows: Any, columns: Mapping[str, str] | None = None) -> list[Exa
         return []
     numbered = ((f"row {number}", row) for number, row in enumerate(chain([first], iterator), start=1))
     if isinstance(first, Mapping):
-        with located("row 1"):
-            roles = Columns.of(list(first), columns)
-        return roles.examples(numbered)
+        roles, _, rows = roles_in(numbered, columns, strict=lambda names: False)
+        return [] if roles is None else roles.examples(rows)
     examples = []
     for place, row in numbered:
         with located(place):
