@@ -20,6 +20,7 @@ from polyencoders.data import (
     read_ubuntu,
     read_ubuntu_irc,
 )
+from polyencoders.data.lines import leaving_out_bad
 from polyencoders.data.sources import turns_as_examples
 
 SPEC = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))
@@ -341,3 +342,33 @@ def test_self_dialogue(tmp_path):
     assert error_of(read_self_dialogue, path).startswith(f"{path}:1: no columns Answer.sentence1")
     assert "no conversations" in error_of(read_self_dialogue, put(tmp_path, "other.csv", "Answer.sentence1\n"))
     assert "no tables" in error_of(read_self_dialogue, put(tmp_path, "empty/a.txt", "").parent)
+
+
+def test_items_are_left_out_where_that_is_asked(tmp_path):
+    talk = put(tmp_path, "babi.txt", "1 hi\thello\n2 tea?\t\n1 milk?\tno\n")
+    assert error_of(read_babi, talk).startswith(f"{talk}:2: positive: the text is empty")
+    with leaving_out_bad() as left_out:
+        assert read_babi(talk) == [Example("hi", "hello"), Example("milk?", "no")]
+    assert (left_out.number, left_out.first[0][: len(f"{talk}:2: p")]) == (1, f"{talk}:2: p")
+    put(tmp_path, "mutual/dev_1.txt", "{")
+    put(tmp_path, "mutual/dev_2.txt", {**samples.mutual(2), "answers": "Z"})
+    put(tmp_path, "mutual/dev_3.txt", samples.mutual(3))
+    with leaving_out_bad() as left_out:
+        assert len(read_mutual(tmp_path / "mutual")) == 1
+    assert left_out.number == 2
+    assert left_out.first[0].startswith(f"{tmp_path / 'mutual' / 'dev_1.txt'}: not valid JSON")
+    assert left_out.first[1].startswith(f"{tmp_path / 'mutual' / 'dev_2.txt'}: answers: expected one letter")
+    put(tmp_path, "irc/x.raw.txt", "[12:00] <oga> no sound!\n[12:01] <bob2> oga: which card?\n")
+    marks = put(tmp_path, "irc/x.annotation.txt", "0 7 -\n0 1 -\nno mark\n")
+    with leaving_out_bad() as left_out:
+        assert read_ubuntu_irc(tmp_path / "irc") == [Example("no sound!", "which card?")]
+    assert [message[: len(f"{marks}:0: ")] for message in left_out.first] == [f"{marks}:1: ", f"{marks}:3: "]
+
+
+def test_nothing_left_of_a_set_is_said_with_the_reasons(tmp_path):
+    talk = put(tmp_path, "babi.txt", "1 tea?\t\n")
+    put(tmp_path, "mutual/dev_1.txt", "{")
+    table = put(tmp_path, "valid.csv", "Context,Utterance,Label\na,b,2\n")
+    for read, path in ((read_babi, talk), (read_mutual, tmp_path / "mutual"), (read_ubuntu, table)):
+        with leaving_out_bad():
+            assert "all 1 were left out, as they cannot be used" in error_of(read, path)

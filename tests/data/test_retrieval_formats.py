@@ -19,6 +19,7 @@ from polyencoders.data import (
     read_source,
     read_wikiqa,
 )
+from polyencoders.data.lines import leaving_out_bad
 
 SPEC = importlib.util.spec_from_file_location("samples", Path(__file__).with_name("samples.py"))
 samples = importlib.util.module_from_spec(SPEC)
@@ -174,6 +175,19 @@ def test_wikiqa(tmp_path):
 def test_wikiqa_refuses(tmp_path, name, content, message):
     put(samples.wikiqa(tmp_path), name, content)
     assert message in error_of(read_wikiqa, tmp_path)
+
+
+def test_questions_of_wikiqa_are_left_out_where_that_is_asked(tmp_path):
+    good = read_wikiqa(samples.wikiqa(tmp_path / "good"))
+    folder = samples.wikiqa(tmp_path / "bad")
+    labels = (folder / "sim.txt").read_text().split()
+    put(folder, "sim.txt", "\n".join(["2", *labels[1:]]))
+    with leaving_out_bad() as left_out:
+        assert read_wikiqa(folder) == good[1:]
+    assert left_out.first == [f"{folder / 'sim.txt'}:1: expected 0 or 1, given '2'"]
+    put(folder, "sim.txt", "\n".join("2" for _ in labels))
+    with leaving_out_bad():
+        assert "no examples: all 3 were left out" in error_of(read_wikiqa, folder)
 
 
 def test_labelled(tmp_path):

@@ -10,7 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from polyencoders.data import DocumentFile, Example, as_examples, load_examples, read_examples, read_source, read_texts
+from polyencoders.data import (
+    DocumentFile,
+    Example,
+    as_examples,
+    load_examples,
+    read_examples,
+    read_jsonl,
+    read_source,
+    read_texts,
+)
 from polyencoders.data.columns import Columns, parse_columns
 from polyencoders.data.lines import leaving_out_bad
 from polyencoders.errors import DataError
@@ -260,6 +269,44 @@ def test_bad_rows_are_left_out_where_that_is_asked(tmp_path):
     with leaving_out_bad() as left_out:
         assert [document["text"] for document in DocumentFile(documents)] == ["a", "b"]
     assert left_out.number == 3
+
+
+FIRST = {
+    "broken": '{"question": "a?", "answ',
+    "without an answer": '{"question": "a?"}',
+    "no object": '["a?", "b"]',
+    "with other fields": '{"frage": "a?", "antwort": "b"}',
+}
+
+
+@pytest.mark.parametrize("first", FIRST.values(), ids=FIRST)
+def test_the_first_record_that_can_be_used_says_what_the_fields_are(tmp_path, first):
+    rows = [{"question": f"{i}?", "answer": f"{i}."} for i in range(3)]
+    path = put(tmp_path, "faq.jsonl", "\n".join([first, *map(json.dumps, rows)]))
+    assert error_of(read_source, path).startswith(f"{path}:1: ")
+    for columns in (None, {"query": "question", "positive": "answer"}):
+        with leaving_out_bad() as left_out:
+            assert read_source(path, columns=columns).examples == [Example(f"{i}?", f"{i}.") for i in range(3)]
+        assert left_out.number == 1
+        assert left_out.first[0].startswith(f"{path}:1: ")
+
+
+def test_all_left_out_is_not_said_to_be_empty(tmp_path):
+    path = put(tmp_path, "faq.jsonl", '{\n{"question": "a?"}\n{"query": "a?", "positive": ""}\n[]\n')
+    for read, what in ((read_source, "no examples"), (read_jsonl, "no examples"), (read_texts, "no documents")):
+        with leaving_out_bad():
+            error = error_of(read, path)
+        assert error.startswith(
+            f"{path}: {what}: all 4 were left out, as they cannot be used ({path}:1: not valid JSON"
+        )
+        assert error.endswith("; ...)")
+    with leaving_out_bad() as left_out:
+        for number in range(4):
+            left_out.note(f"of another file, {number}")
+        one = put(tmp_path, "one.csv", "question,answer\na?,\n")
+        said = f"{one}: no examples: all 1 were left out, as they cannot be used ({one}:2: positive: expected text"
+        assert error_of(read_source, one).startswith(said)
+        assert "the file is empty" in error_of(read_source, put(tmp_path, "none.jsonl", "\n"))
 
 
 def test_a_damaged_workbook_is_one_line(tmp_path):

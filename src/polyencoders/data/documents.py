@@ -11,7 +11,15 @@ from typing import Any
 
 from polyencoders.data.columns import document_column
 from polyencoders.data.examples import check_text, shortened
-from polyencoders.data.lines import JSON_SUFFIXES, did_you_mean, item, numbered_lines, suffix
+from polyencoders.data.lines import (
+    JSON_SUFFIXES,
+    did_you_mean,
+    item,
+    nothing_left,
+    number_left_out,
+    numbered_lines,
+    suffix,
+)
 from polyencoders.data.records import TABLES, Records, as_text, check_readable, read_records
 from polyencoders.data.tables import LONGEST
 from polyencoders.errors import DataError
@@ -78,7 +86,7 @@ class DocumentFile:
 
     def _documents(self, any_ids: bool = False) -> Iterator[dict[str, Any]]:
         self.fraction = 0.0
-        has_id = None
+        has_id, before = None, number_left_out()
         for place, record in self._records():
             with item(place):
                 document = self._document(record)
@@ -90,7 +98,9 @@ class DocumentFile:
                     raise DataError(f"{given}, which the documents before {others}: expected one in each, or in none")
                 yield document
         if has_id is None:
-            raise DataError(f"{self.path}: no documents: the file is empty, or has only a header or blank lines")
+            raise nothing_left(
+                self.path, "no documents: the file is empty, or has only a header or blank lines", before
+            )
         self.fraction = 1.0
 
     def _records(self) -> Records:

@@ -12,8 +12,11 @@ from polyencoders.data.lines import (
     check_fields,
     check_list,
     check_object,
+    item,
     json_lines,
     located,
+    nothing_left,
+    number_left_out,
     numbered,
     numbered_lines,
     parsed,
@@ -193,11 +196,14 @@ def read_mutual(path: str | os.PathLike[str]) -> list[Example]:
     files = sorted(folder.glob("*.txt"), key=lambda file: [int(digits) for digits in re.findall(r"\d+", file.stem)])
     if not files:
         raise DataError(f"{folder}: no questions, expected files such as dev_1.txt")
-    examples = []
+    examples, before = [], number_left_out()
     for file in files:
-        record = read_json(file)
-        with located(file):
-            examples.append(_mutual_example(record))
+        with item():
+            record = read_json(file)
+            with located(file):
+                examples.append(_mutual_example(record))
+    if not examples:
+        raise nothing_left(folder, "no questions", before)
     return examples
 
 

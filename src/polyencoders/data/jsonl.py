@@ -17,6 +17,8 @@ from polyencoders.data.lines import (
     JSON_SUFFIXES,
     json_lines,
     located,
+    nothing_left,
+    number_left_out,
     numbered_lines,
     parse_json,
     parsed,
@@ -105,7 +107,7 @@ def read_examples(
     """
     path = Path(path)
     check_readable(path)
-    found = read_records(path)
+    found, before = read_records(path), number_left_out()
     roles: Columns | None
     try:
         if is_table(path):
@@ -116,7 +118,7 @@ def read_examples(
             logger.warning("%s: %s", path, roles.said(names))
         examples = list(strictly(rows)) if roles is None else roles.examples(rows)
         if not examples:
-            raise DataError(f"{path}: no examples: {_nothing(path, names)}")
+            raise nothing_left(path, f"no examples: {_why_none(path, names)}", before)
     except DataError as error:
         if is_table(path) or suffix(path) in JSON_SUFFIXES or "not valid JSON" not in str(error):
             raise
@@ -137,7 +139,7 @@ def _roles_of_table(
         return Columns.of(list(row), columns, two), list(row), chain([first], found)
 
 
-def _nothing(path: Path, names: list[str]) -> str:
+def _why_none(path: Path, names: list[str]) -> str:
     if names:
         return "no row has a query and its right answer"
     if is_table(path) or (suffix(path) == ".json" and is_array(path)):

@@ -9,7 +9,7 @@ import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,11 +48,13 @@ class LeftOut:
 
     number: int = 0
     first: list[str] = field(default_factory=list)
+    last: str = ""
 
     def note(self, message: str) -> None:
         """Counts an item; the first few messages are kept."""
         self.number += 1
         self.first += [message] * (len(self.first) < 3)
+        self.last = message
 
 
 _left_out: ContextVar[LeftOut | None] = ContextVar("left_out", default=None)
@@ -79,15 +81,46 @@ def leaving_out_bad() -> Iterator[LeftOut]:
 
 
 @contextmanager
-def item(place: object) -> Iterator[None]:
-    """Reads one of many items: as `located`, but an error only leaves the item out within `leaving_out_bad`."""
+def item(place: object = None) -> Iterator[None]:
+    """Reads one of many items: as `located`, but an error only leaves the item out within `leaving_out_bad`.
+
+    Without `place` the errors name it themselves.
+    """
     try:
-        with located(place):
+        with nullcontext() if place is None else located(place):
             yield
     except DataError as error:
         if (noted := _left_out.get()) is None:
             raise
         noted.note(str(error))
+
+
+def number_left_out() -> int:
+    """Returns how many items have been left out so far, for `nothing_left`."""
+    noted = _left_out.get()
+    return 0 if noted is None else noted.number
+
+
+def nothing_left(path: Path, empty: str, before: int) -> DataError:
+    """Returns the error of a file that gave nothing, `empty`; or that all of it, since `before`, was left out.
+
+    >>> str(nothing_left(Path("menu.txt"), "no dishes: the file is empty", before=0))
+    'menu.txt: no dishes: the file is empty'
+    >>> with leaving_out_bad() as left_out:
+    ...     left_out.note("menu.txt:1: the text is empty")
+    ...     str(nothing_left(Path("menu.txt"), "no dishes: the file is empty", before=0))
+    'menu.txt: no dishes: all 1 were left out, as they cannot be used (menu.txt:1: the text is empty)'
+    """
+    noted = _left_out.get()
+    if noted is None or noted.number == before:
+        return DataError(f"{path}: {empty}")
+    what = empty.partition(":")[0]
+    number = noted.number - before
+    reasons = noted.first[before:] or [noted.last]
+    more = "; ..." if number > len(reasons) else ""
+    return DataError(
+        f"{path}: {what}: all {number:,} were left out, as they cannot be used ({'; '.join(reasons)}{more})"
+    )
 
 
 @contextmanager
@@ -213,12 +246,13 @@ def parsed(
     path: Path, rows: Iterable[tuple[object, Row]], parse: Callable[[Row], Value], empty: str | None = None
 ) -> list[Value]:
     """Parses numbered lines or rows. Errors begin with path and number; `empty` is the error when there are no rows."""
+    before = number_left_out()
     values = []
     for number, row in rows:
         with item(f"{path}:{number}"):
             values.append(parse(row))
     if empty and not values:
-        raise DataError(f"{path}: {empty}")
+        raise nothing_left(path, empty, before)
     return values
 
 

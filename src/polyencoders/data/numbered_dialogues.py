@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from polyencoders.data.examples import Example, shortened
-from polyencoders.data.lines import located, numbered_lines, parsed
+from polyencoders.data.lines import item, located, nothing_left, number_left_out, numbered_lines, parsed
 from polyencoders.data.sources import Conversations, Source, Split, read_splits, split_file
 from polyencoders.errors import DataError
 
@@ -79,7 +79,7 @@ def _dialogues(path: Path, is_said: Callable[[list[str]], bool]) -> Conversation
     """
     conversations: Conversations = []
     said: list[str] = []
-    last = 0
+    last, before = 0, number_left_out()
     for number, line in numbered_lines(path):
         with located(f"{path}:{number}"):
             match = _LINE.match(line.rstrip("\r\n"))
@@ -97,13 +97,14 @@ def _dialogues(path: Path, is_said: Callable[[list[str]], bool]) -> Conversation
             last = current
             fields = match[2].split("\t")
             kept = is_said(fields)
-            if len(fields) > 1:
-                candidates = fields[3].split("|") if len(fields) > 3 and fields[3] else None
+        if len(fields) > 1:
+            candidates = fields[3].split("|") if len(fields) > 3 and fields[3] else None
+            with item(f"{path}:{number}"):
                 conversations[-1].append(Example([*said, fields[0]], fields[1], candidates=candidates))
-            if kept:
-                said += fields[:2]
-    if not conversations:
-        raise DataError(f"{path}: no conversations: the file is empty")
+        if kept:  # also where the reply is no example
+            said += fields[:2]
+    if not conversations or (not any(conversations) and number_left_out() > before):
+        raise nothing_left(path, "no conversations: the file is empty", before)
     return conversations
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from polyencoders.data.examples import Example, shortened
-from polyencoders.data.lines import numbered_lines, parsed
+from polyencoders.data.lines import item, nothing_left, number_left_out, numbered_lines, parsed
 from polyencoders.data.sources import Source, Split, check_turns, read_folders, read_splits
 from polyencoders.data.tables import named_rows
 from polyencoders.errors import DataError
@@ -43,11 +43,11 @@ def read_ubuntu(path: str | os.PathLike[str]) -> list[Example]:
     >>> read_ubuntu(path)[0].query, read_ubuntu(path)[0].candidates
     (('no sound help', 'hi'), ('which card ?', 'bye', 'ok'))
     """
-    path = Path(path)
+    path, before = Path(path), number_left_out()
     found = parsed(path, named_rows(path, ",", _check_header), lambda row: _example(*row.values()))
     examples = [example for example in found if example is not None]
     if not examples:
-        raise DataError(f"{path}: no examples: no row has a right answer")
+        raise nothing_left(path, "no examples: no row has a right answer", before)
     return examples
 
 
@@ -141,14 +141,15 @@ def _links(path: Path, lines: int) -> list[tuple[int, int]]:
     """Reads each link once, as the numbers of the message that was answered and of its answer."""
     links: dict[tuple[int, int], None] = {}
     for number, line in numbered_lines(path):
-        fields = line.split()
-        if len(fields) != 3 or not (fields[0].isdecimal() and fields[1].isdecimal()):
-            raise DataError(f"{path}:{number}: expected two line numbers and a dash, given {shortened(line.strip())}")
-        before, reply = sorted(map(int, fields[:2]))
-        if reply >= lines:
-            raise DataError(f"{path}:{number}: line {reply} of the log, which has {lines} (counted from 0)")
-        if before != reply:
-            links[before, reply] = None
+        with item(f"{path}:{number}"):
+            fields = line.split()
+            if len(fields) != 3 or not (fields[0].isdecimal() and fields[1].isdecimal()):
+                raise DataError(f"expected two line numbers and a dash, given {shortened(line.strip())}")
+            before, reply = sorted(map(int, fields[:2]))
+            if reply >= lines:
+                raise DataError(f"line {reply} of the log, which has {lines} (counted from 0)")
+            if before != reply:
+                links[before, reply] = None
     return list(links)
 
 

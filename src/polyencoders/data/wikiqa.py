@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from polyencoders.data.examples import Example, shortened
-from polyencoders.data.lines import located, numbered_lines
+from polyencoders.data.lines import item, located, nothing_left, number_left_out, numbered_lines
 from polyencoders.data.sources import Source, read_folders
 from polyencoders.errors import DataError
 
@@ -37,25 +37,30 @@ def read_wikiqa(path: str | os.PathLike[str]) -> list[Example]:
     if len({len(column) for column in columns}) > 1:
         lengths = ", ".join(f"{name} {len(column)}" for name, column in zip(_FILES, columns, strict=True))
         raise DataError(f"{folder}: the files differ in length: {lengths} lines")
-    examples = []
+    examples, before = [], number_left_out()
     rows = zip(range(1, len(columns[0]) + 1), *columns, strict=True)
-    for identity, group in groupby(rows, key=lambda row: row[1]):
-        listed = list(group)
-        first, _, asked, *_ = listed[0]
-        for number, _, question, _, label in listed:
-            if label not in ("0", "1"):
-                raise DataError(f"{folder / 'sim.txt'}:{number}: expected 0 or 1, given {shortened(label)}")
-            if question != asked:
-                raise DataError(
-                    f"{folder / 'a.toks'}:{number}: another question than line {first} has, with id {identity}"
-                )
-        right = [sentence for _, _, _, sentence, label in listed if label == "1"]
-        if right:
-            with located(f"{folder / 'a.toks'}:{first}"):
-                examples.append(Example(asked, right, candidates=[sentence for _, _, _, sentence, _ in listed]))
+    for _, group in groupby(rows, key=lambda row: row[1]):
+        with item():
+            if (example := _example(folder, list(group))) is not None:
+                examples.append(example)
     if not examples:
-        raise DataError(f"{folder}: no question has an answer")
+        raise nothing_left(folder, "no examples: no question has an answer", before)
     return examples
+
+
+def _example(folder: Path, lines: list[tuple[int, str, str, str, str]]) -> Example | None:
+    """Returns the example that the lines of a question are, each with its number; None where no sentence answers it."""
+    first, identity, asked, *_ = lines[0]
+    for number, _, question, _, label in lines:
+        if label not in ("0", "1"):
+            raise DataError(f"{folder / 'sim.txt'}:{number}: expected 0 or 1, given {shortened(label)}")
+        if question != asked:
+            raise DataError(f"{folder / 'a.toks'}:{number}: another question than line {first} has, with id {identity}")
+    right = [sentence for _, _, _, sentence, label in lines if label == "1"]
+    if not right:
+        return None
+    with located(f"{folder / 'a.toks'}:{first}"):
+        return Example(asked, right, candidates=[sentence for _, _, _, sentence, _ in lines])
 
 
 def source(path: str, seed: int) -> Source:
