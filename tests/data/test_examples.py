@@ -3,9 +3,11 @@
 import pickle
 from dataclasses import FrozenInstanceError
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from polyencoders.data import Example, training_dataset
+from polyencoders.data import Example, as_examples, training_dataset
 from polyencoders.errors import DataError
 
 
@@ -74,3 +76,28 @@ def test_training_dataset():
     assert training_dataset([Example("a", "b"), Example("d", "e")]).column_names == ["query", "positive"]
     with pytest.raises(DataError, match="no examples"):
         training_dataset([])
+
+
+def test_rows_with_candidates_keep_them():
+    rows = [
+        {"query": "Tea?", "positive": "Yes."},
+        {"query": "Milk?", "positives": ["No."], "negatives": ["Yes."], "candidates": ["No.", "Yes."]},
+    ]
+    expected = [Example("Tea?", "Yes."), Example("Milk?", "No.", ["Yes."], ["No.", "Yes."])]
+    assert as_examples(rows) == as_examples(iter(rows[::-1]))[::-1] == expected
+    arrays = pd.DataFrame([row | {"candidates": np.array(row["candidates"])} for row in rows[1:]])
+    assert as_examples(arrays) == expected[1:]
+    one = {"query": "Tea?", "positive": "Yes.", "candidates": ["Yes.", "No."]}
+    absent = pd.DataFrame([one, {"query": "Milk?", "positive": "No."}])
+    assert [example.candidates for example in as_examples(absent)] == [("Yes.", "No."), None]
+    with pytest.raises(DataError, match=r"row 2: unknown field 'negative', did you mean \"negatives\"\?"):
+        as_examples([one, {**one, "negative": "No."}])
+
+
+def test_wrong_answers_of_tuples():
+    given = [("Tea?", "Yes.", None), ("Tea?", "Yes.", "No.", None, ["Never."]), ("Tea?", "Yes.", np.array(["No."]))]
+    assert [example.negatives for example in as_examples(given)] == [(), ("No.", "Never."), ("No.",)]
+    with pytest.raises(DataError, match="row 1: negative: expected text or a list of texts, given int 3"):
+        as_examples([("Tea?", "Yes.", 3)])
+    with pytest.raises(DataError, match="row 1: negative, text 2 of 2: the text is empty"):
+        as_examples([("Tea?", "Yes.", ["No.", ""])])

@@ -1,6 +1,6 @@
 """Objects with named fields as examples: as `read_jsonl` takes them, or by fields whose roles are found."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -16,21 +16,21 @@ Rows = Iterable[tuple[object, Any]]
 
 
 def roles_in(
-    rows: Rows, asked: Mapping[str, str] | None = None, two: bool = False, strict: Callable[[Any], bool] | None = None
+    rows: Rows, asked: Mapping[str, str] | None = None, two: bool = False, strict: bool = True
 ) -> tuple[Columns | None, list[str], Rows]:
     """Returns the roles of fields, the names of all fields, and the rows: one may have fields that others lack.
 
     `asked` and `two` are those of `Columns.of`. Without `asked`, the first row that can be used says what is query and
     right answer. A later one may have negatives beside them. With a field that would be the query, the right answer or
-    the label it is a DataError, because what was read before it would mean something else. There are no roles where the
-    first row's fields are `strict`, by default `as_written`, or no row can be used.
+    the label it is a DataError, because what was read before it would mean something else. There are no roles where no
+    row can be used, nor with `strict` where the first row's fields are `as_written`.
     """
     if asked:
         return _roles_asked_for(list(rows), asked, two)
     left = iter(rows)
     for place, first in left:
         with item(place):
-            if isinstance(first, Mapping) and (strict or as_written)(first):
+            if strict and isinstance(first, Mapping) and as_written(first):
                 return None, list(first), chain([(place, first)], left)
             roles, names = _guessed(first, two), list(first)
             kept: list[tuple[object, Any]] = [(place, first)]
