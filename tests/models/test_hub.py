@@ -11,6 +11,7 @@ import yaml
 import polyencoders
 from polyencoders.errors import ModelError
 from polyencoders.evaluation import evaluate, put_results
+from polyencoders.evaluation.card import shown_name
 from polyencoders.evaluation.tasks import CandidateTask
 from polyencoders.export import push_to_hub
 from polyencoders.runtime import ExportedEncoder, ExportedPairScorer
@@ -99,6 +100,28 @@ def test_results_are_put_on_a_card_and_replaced(tmp_path, built):
     assert known["library_name"] == "polyencoders"
     type(model)(tmp_path / "mine").save_pretrained(tmp_path / "again")
     assert (tmp_path / "again" / "README.md").read_text(encoding="utf-8") == text
+
+
+def test_results_on_a_set_whose_name_begins_like_the_head_stay(tmp_path, built):
+    built("bi").save_pretrained(tmp_path / "mine")
+    report = evaluate(built("bi"), TASK)
+    for name in ("data.jsonl", "others.jsonl", "data"):
+        put_results(tmp_path / "mine", name, report)
+    text = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
+    found = [text.count(f"| {name} |") for name in ("data.jsonl", "others.jsonl")]
+    assert found == [len(report.metrics)] * 2
+    assert text.count("| data |") == len(report.metrics) + 1
+    assert text.count("| data | protocol |") == 1
+
+
+def test_the_name_of_a_set_tells_two_files_apart_and_says_not_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names = ["chitchat", "test.jsonl", "a/test.jsonl", "../b/test.jsonl", "mutual:data/mutual"]
+    assert [shown_name(name) for name in names] == [*names[:3], "b/test.jsonl", "mutual:data/mutual"]
+    assert shown_name(str(tmp_path / "c" / "test.jsonl")) == "c/test.jsonl"
+    assert shown_name(f"wikiqa:{tmp_path / 'd' / 'wikiqa'}") == "wikiqa:d/wikiqa"
+    assert shown_name(str(tmp_path / "test.jsonl")) == "test.jsonl"
 
 
 def test_a_folder_without_such_a_card_is_refused(tmp_path):

@@ -26,7 +26,7 @@ def put_results(folder: str | os.PathLike[str], data: str, report: Report) -> No
     folder
         A model's directory, or an exported one, with a card of this package.
     data
-        The name of what was measured on, as readers of the card will see it.
+        The name of what was measured on, as readers of the card will see it (`shown_name`).
     report
         From `evaluate`.
 
@@ -40,7 +40,8 @@ def put_results(folder: str | os.PathLike[str], data: str, report: Report) -> No
     if found is None:
         raise ModelError(f"{path} is no card of this package, with a place for results: save or export the model anew")
     metadata, before, table, after = found.groups()
-    rows = [row for row in table.splitlines() if row.startswith("| ") and not row.startswith((f"| {data} |", "| data"))]
+    head = (f"| {data} |", _HEAD.partition("\n")[0])
+    rows = [row for row in table.splitlines() if row.startswith("| ") and not row.startswith(head)]
     among = f"{report.protocol}, {report.candidates} documents each"
     rows += [
         f"| {data} | {among} | {name} | {one.mean:.3f} | {one.low:.3f} to {one.high:.3f} | {report.queries:,} |"
@@ -61,3 +62,21 @@ def put_results(folder: str | os.PathLike[str], data: str, report: Report) -> No
     text = yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
     with whole_file(path) as scratch:
         scratch.write_text(f"---\n{text}---\n{before}{_HEAD}{chr(10).join(rows)}\n{after}", encoding="utf-8")
+
+
+def shown_name(data: str) -> str:
+    """Returns the name of a data set, as it is given on the command line, for a card that others read.
+
+    Enough of a path is left to tell two files of one name apart; of an absolute one the file and its folder, because
+    the rest says whose machine it was.
+
+    >>> shown_name("a/test.jsonl"), shown_name("/sets/b/test.jsonl"), shown_name("mutual:/sets/talk/mutual")
+    ('a/test.jsonl', 'b/test.jsonl', 'mutual:talk/mutual')
+    """
+    kind, colon, rest = data.partition(":")
+    is_format = colon and len(kind) > 1 and not Path(data).exists()  # C:\\data is a path
+    path = Path(rest if is_format else data)
+    parts = [part for part in path.parts if part not in ("..", path.anchor)]
+    if path.is_absolute():
+        parts = parts[-1:] if path.parent == Path.home() else parts[-2:]
+    return (f"{kind}:" if is_format else "") + "/".join(parts)
