@@ -1,5 +1,6 @@
 """The picture of a comparison: accuracy against milliseconds a query. Needs matplotlib (`polyencoders[plot]`)."""
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ _MARKERS = "os^Dv<>P"
 def draw(summary: dict[str, Any], path: Path, size: str = "1000") -> None:
     """Draw the first metric of every row against its time for one query and `size` documents, on a log scale.
 
-    Each family of architectures has a colour, and each of its rows a marker, hollow where the backbone was frozen. The
-    names are in the legend, in order of the metric, as they would overlap beside the points.
+    Each family of architectures has a colour, and each of its rows a marker, hollow where the backbone was frozen; the
+    ninth has the first one again. The names are in the legend, in order of the metric, as they would overlap beside the
+    points.
     """
     import matplotlib
 
@@ -25,7 +27,7 @@ def draw(summary: dict[str, Any], path: Path, size: str = "1000") -> None:
         return
     measure = next(iter(rows[0]["metrics"]))
     figure, axes = pyplot.subplots(figsize=(9, 4.8), layout="constrained")
-    markers = {family: iter(_MARKERS) for family in _COLOURS}
+    markers = {family: cycle(_MARKERS) for family in _COLOURS}
     for row in sorted(rows, key=lambda row: -row["metrics"][measure]["mean"]):
         metric, latency = row["metrics"][measure], row["ms"][size]
         milliseconds = latency["encoding"] + latency["scoring"]
