@@ -113,6 +113,13 @@ def test_classes(tmp_path):
     assert "the class is the number 0, which says nothing of it" in error_of(read_source, numbers)
 
 
+def test_every_class_of_a_text_with_several_is_ranked(tmp_path):
+    rows = [{"text": "a", "label": ["one", "two"]}, {"text": "b", "label": "one"}]
+    source = read_source(put(tmp_path, "intents.jsonl", "\n".join(map(json.dumps, rows))))
+    assert source.examples == [Example("a", ["one", "two"]), Example("b", "one")]
+    assert source.corpus == ("one", "two")
+
+
 def test_the_first_two_columns_of_a_labelled_table_are_no_guess_where_there_are_more(tmp_path):
     path = table(tmp_path / "ids.csv", ["faq_id", "question", "answer"], ROWS)
     assert load_examples(f"labelled:{path}").train[0] in FAQ

@@ -11,11 +11,11 @@ from polyencoders.data.beir import Retrieval, read_beir, read_scifact
 from polyencoders.data.chitchat import chitchat, chitchat_replies
 from polyencoders.data.conversations import read_self_dialogue
 from polyencoders.data.documents import DocumentFile
-from polyencoders.data.examples import Example, Query, training_dataset
+from polyencoders.data.examples import Example, Query, class_names, training_dataset
 from polyencoders.data.formats import load_examples, read_source
 from polyencoders.data.json_dialogues import read_dailydialogpp, read_dstc7, read_mutual
 from polyencoders.data.jsonl import read_examples, read_jsonl, read_queries, read_texts, write_jsonl
-from polyencoders.data.labelled import class_names, read_clinc150, read_labelled
+from polyencoders.data.labelled import read_clinc150, read_labelled
 from polyencoders.data.numbered_dialogues import read_babi, read_convai2
 from polyencoders.data.rows import as_examples
 from polyencoders.data.splits import Splits, split_examples

@@ -122,6 +122,15 @@ def right_answers(examples: Iterable[Example]) -> dict[tuple[str, ...], list[str
     return {query: list(right) for query, right in answers.items()}
 
 
+def class_names(*splits: Iterable[Example]) -> tuple[str, ...]:
+    """Returns the distinct names of classes in alphabetical order: the list that every text ranks.
+
+    >>> class_names([Example("Where is my card?", "card arrival")], [Example("Is it open?", "opening hours")])
+    ('card arrival', 'opening hours')
+    """
+    return tuple(sorted({name for examples in splits for example in examples for name in example.positives}))
+
+
 def training_dataset(examples: Sequence[Example]) -> "datasets.Dataset":
     """Makes the table that a sentence-transformers trainer takes: one row for each positive.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from polyencoders.data.columns import Columns
 from polyencoders.data.documents import DocumentFile
-from polyencoders.data.examples import Example, shortened, text_or_texts
+from polyencoders.data.examples import Example, class_names, shortened, text_or_texts
 from polyencoders.data.fields import Rows, example_of, roles_in, strictly
 from polyencoders.data.lines import (
     JSON_SUFFIXES,
@@ -124,7 +124,7 @@ def read_examples(
             raise
         raise DataError(f"{error}; a table is known by the ending of its name: {', '.join(TABLES)}") from None
     is_class = roles is not None and roles.is_class
-    return examples, tuple(sorted({example.positives[0] for example in examples})) if is_class else ()
+    return examples, class_names(examples) if is_class else ()
 
 
 def _roles_of_table(

@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from polyencoders.data.examples import Example, shortened
+from polyencoders.data.examples import Example, class_names, shortened
 from polyencoders.data.jsonl import read_examples
 from polyencoders.data.lines import check_object, located, numbered, parsed, read_json
 from polyencoders.data.sources import Source, Split, read_splits, with_validation
@@ -71,15 +71,6 @@ def read_clinc150(path: str | os.PathLike[str]) -> dict[Split, list[Example]]:
             raise DataError(f'{path}: no list "{name}"; given only {shortened(list(data))}')
         splits[split] = parsed(path, numbered(f"{name},", data[name]), example)
     return splits
-
-
-def class_names(*splits: list[Example]) -> tuple[str, ...]:
-    """Returns the distinct names in alphabetical order: the list that every text ranks.
-
-    >>> class_names([Example("Where is my card?", "card arrival")], [Example("Is it open?", "opening hours")])
-    ('card arrival', 'opening hours')
-    """
-    return tuple(sorted({name for examples in splits for example in examples for name in example.positives}))
 
 
 def source(path: str, seed: int) -> Source:
