@@ -12,6 +12,8 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import set_seed
@@ -23,9 +25,10 @@ from polyencoders.errors import ModelError, TrainingError
 from polyencoders.index import Index, Maker, verify
 from polyencoders.models import with_new_query_side
 from polyencoders.training import TrainingOptions
-from polyencoders.training.drawn_queries import queries_of
+from polyencoders.training.drawn_queries import drawn_queries, queries_of
 from polyencoders.training.evaluators import RetrievalEvaluator
-from polyencoders.training.unlabelled import upgrade_without_labels
+from polyencoders.training.teacher import Teacher
+from polyencoders.training.unlabelled import read_best, upgrade_without_labels
 from polyencoders.training.upgrade import missing_vectors, upgrade
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath"]
@@ -339,6 +342,26 @@ def test_without_a_log_queries_are_drawn_from_the_documents(index, teacher):
         TrainingError, match="10 held-out queries can confirm nothing: at least 20 are needed, 100 dist"
     ):
         upgrade_without_labels(index, teacher, LOG[:50])
+
+
+def test_an_index_without_texts_gives_a_teacher_nothing_to_read(index, saved, teacher, tmp_path):
+    bare = Index.from_vectors(tmp_path / "bare", vectors_of(index), model=saved)
+    with pytest.raises(TrainingError, match="bare: its documents have no texts, so that a teacher has nothing to read"):
+        upgrade_without_labels(bare, teacher, options=OPTIONS)
+    with pytest.raises(TrainingError, match="bare: no query finds two documents with texts"):
+        upgrade_without_labels(bare, teacher, LOG, options=OPTIONS)
+
+
+def test_documents_without_a_text_are_passed_over(index, saved, teacher, tmp_path):
+    rows = [{"id": str(i), "text": text if i % 4 else None} for i, text in enumerate(TEXTS)]
+    table = pa.table({name: [row[name] for row in rows] for name in ("id", "text")})
+    vectors = pa.FixedSizeListArray.from_arrays(vectors_of(index).ravel(), 16)
+    pq.write_table(table.append_column("vector", vectors), tmp_path / "some.parquet")
+    some = Index.from_vectors(tmp_path / "some", tmp_path / "some.parquet", model=saved)
+    found, scores = read_best(some, [some.loaded_model()], [(text,) for text in TEXTS], Teacher(teacher))
+    assert {text for one in found for text in (*one.positives, *one.negatives)} <= {row["text"] for row in rows}
+    assert all(len(scores[one.query]) == 1 + len(one.negatives) for one in found)
+    assert drawn_queries(some, 64) == []  # two words are no query
 
 
 def test_what_could_be_asked_of_a_document():

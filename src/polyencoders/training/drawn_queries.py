@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from polyencoders.errors import TrainingError
 from polyencoders.index import Index
 
 SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
@@ -13,8 +14,17 @@ WORDS = (3, 40)  # The fewest and the most words of a query: fewer say little, a
 
 
 def drawn_queries(index: Index, number: int) -> list[str]:
-    """Returns queries from as many documents, all over an index: of each its title, first sentence and questions."""
-    return [query for row in index.sample(number) for query in queries_of(row)]
+    """Returns queries from as many documents, all over an index: of each its title, first sentence and questions.
+
+    Raises a `TrainingError` where none has a text, as in an index that was made of vectors alone.
+    """
+    rows = [row for row in index.sample(number) if row["text"]]
+    if not rows:
+        raise TrainingError(
+            f"{index.path}: its documents have no texts, so that a teacher has nothing to read: give pairs of a query "
+            "and its right answer, or make the index with the texts"
+        )
+    return [query for row in rows for query in queries_of(row)]
 
 
 def queries_of(row: Mapping[str, Any]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 
 from polyencoders.data import Example
 from polyencoders.encoders.queries import Query
+from polyencoders.errors import TrainingError
 from polyencoders.index import Index
 from polyencoders.training.drawn_queries import drawn_queries
 from polyencoders.training.evaluators import RetrievalEvaluator
@@ -121,7 +122,9 @@ def read_best(
     """Has a teacher read the documents that models find best for each of several distinct queries.
 
     Returns an example of each, whose right answer is the document that the teacher finds best, and whose negatives are
-    the others, as the teacher ranks them; and by query, the teacher's scores in this order.
+    the others, as the teacher ranks them; and by query, the teacher's scores in this order. Documents without a text
+    cannot be read, and queries for which fewer than two others are found are left out; where that is all of them, it is
+    a `TrainingError`.
     """
     texts = [query[0] if len(query) == 1 else list(query) for query in queries]
     found: list[dict[str, None]] = [{} for _ in queries]
@@ -129,11 +132,17 @@ def read_best(
         codes = model.encode_queries(texts)
         answers = index.search(codes, k=DEPTH, temperature=model.temperature)
         for documents, answer in zip(found, answers, strict=True):
-            documents.update(dict.fromkeys(hit.text for hit in answer))
-    pairs = [(query, text) for query, documents in zip(queries, found, strict=True) for text in documents]
+            documents.update(dict.fromkeys(hit.text for hit in answer if hit.text))
+    read = [(query, documents) for query, documents in zip(queries, found, strict=True) if len(documents) > 1]
+    if not read:
+        raise TrainingError(
+            f"{index.path}: no query finds two documents with texts, so that a teacher has nothing to compare: give "
+            "pairs of a query and its right answer, or make the index with the texts"
+        )
+    pairs = [(query, text) for query, documents in read for text in documents]
     scored = iter(teacher.score_pairs(pairs, advance))
     examples, scores = [], {}
-    for query, documents in zip(queries, found, strict=True):
+    for query, documents in read:
         own = np.array([next(scored) for _ in documents])
         best_first = np.argsort(-own, kind="stable")
         listed = list(documents)
