@@ -281,6 +281,12 @@ def test_help_teaches_and_is_quick_to_load() -> None:
         assert command in done.stdout
 
 
+def test_a_tuned_reader_is_the_default_only_where_there_is_an_index(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    said = {command: run(command, "--help")[1].replace("`", "") for command in ("evaluate", "search", "serve")}
+    assert [command for command in said if "what polyencoders tune has found" in said[command]] == ["search", "serve"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -190,12 +190,12 @@ def words_of(use: bool, weight: float | None, language: str = "none") -> "Words 
 
 # A second stage.
 of_the_reranker = partial(Option, rich_help_panel="Reranker")
-Rerank = Annotated[
+_READER = "A cross-encoder that reads the best of what was found: a directory, or a name on the hub"
+Rerank = Annotated[str | None, of_the_reranker(help=f"{_READER}. [default: none]", show_default=False)]
+RerankOfIndex = Annotated[
     str | None,
     of_the_reranker(
-        help="A cross-encoder that reads the best of what was found: a directory, or a name on the hub; `none`: no "
-        "reader. [default: what `polyencoders tune` has found]",
-        show_default=False,
+        help=f"{_READER}; `none`: no reader. [default: what `polyencoders tune` has found]", show_default=False
     ),
 ]
 

@@ -18,8 +18,8 @@ from polyencoders.cli.display import console
 from polyencoders.cli.options import (
     AcceptDocumentsFrom,
     Ray,
-    Rerank,
     RerankBudget,
+    RerankOfIndex,
     RerankTop,
     RerankWeight,
     Shards,
@@ -55,7 +55,7 @@ def serve(
     accept_documents_from: AcceptDocumentsFrom = None,
     words: UseWords = False,
     words_weight: WordsWeight = None,
-    rerank: Rerank = None,
+    rerank: RerankOfIndex = None,
     rerank_top: RerankTop = None,
     rerank_weight: RerankWeight = None,
     rerank_budget: RerankBudget = None,
