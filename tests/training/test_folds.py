@@ -68,6 +68,14 @@ def test_a_handful_is_told_what_to_do(build, examples):
         train_in_folds(build("bi"), examples[:4], None, OPTIONS)
 
 
+def test_a_model_that_is_there_is_kept_where_that_is_asked(build, examples, tmp_path):
+    build("bi").save_pretrained(tmp_path / "model")
+    before = (tmp_path / "model" / "modules.json").stat().st_mtime_ns
+    with pytest.raises(TrainingError, match="model holds a model already: choose another output, or say overwrite"):
+        train_in_folds(build("bi"), examples[:10], tmp_path / "model", OPTIONS, overwrite=False)
+    assert (tmp_path / "model" / "modules.json").stat().st_mtime_ns == before
+
+
 def test_a_frozen_backbone_in_folds_leaves_the_document_vectors(build, examples):
     model, plain = build("poly", m=2, document_map=True), build("bi", reduction="mean")
     options = TrainingOptions(steps=4, batch_size=4, freeze="backbone", learning_rate=(1e-2, 1e-1))

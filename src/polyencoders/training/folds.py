@@ -28,6 +28,7 @@ from polyencoders.models import DualEncoder, JointEncoder, in_full_precision
 from polyencoders.training.evaluators import validation_lists
 from polyencoders.training.frozen import freeze
 from polyencoders.training.options import TrainingOptions
+from polyencoders.training.output import check_no_model
 from polyencoders.training.resume import restore_weights, trained_weights
 from polyencoders.training.run import Run, TrainingResult, finish
 
@@ -44,19 +45,25 @@ def train_in_folds(
     options: TrainingOptions | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     on_texts: Callable[[str, int, int], None] = lambda what, done, total: None,
+    overwrite: bool = True,
 ) -> TrainingResult:
     """Train a model on few examples, in place, and save it; otherwise as `train`, whose arguments these are.
 
     The measure of the result is that of the folds: each query is ranked by a model that has not seen it, among the
     documents of all examples. At most 100 steps are made. Where the best step at the best rate is not better than the
-    model as it came by more than its standard error, that is what is saved, and `best_step` is 0. Nothing is resumed.
+    model as it came by more than its standard error, that is what is saved, and `best_step` is 0. Nothing is resumed. A
+    model in `output_dir` is replaced unless `overwrite` is false.
 
     Raises
     ------
+    DataError
+        A row that is no example.
     TrainingError
-        Fewer than five queries.
+        Fewer than five queries, or without `overwrite` a model that is there already.
     """
     examples = as_examples(examples)
+    if output_dir is not None:
+        check_no_model(Path(output_dir), overwrite)
     options = options or TrainingOptions()
     options = replace(options, steps=min(options.steps, MOST_STEPS), patience=None)
     parts = _parts(examples, options.seed)
