@@ -141,6 +141,19 @@ def test_few_pairs(run, tmp_path, tiny_backbone):
     assert code == 0, err
 
 
+def test_a_model_that_reads_pairs_trains_on_fewer_answers_than_it_would_draw(run, caplog, tiny_backbone):
+    from polyencoders.training import losses
+
+    losses._say_fewer.cache_clear()
+    Path("p.jsonl").write_text("".join(json.dumps({"query": f"q {i}", "positive": f"a {i}"}) + "\n" for i in range(5)))
+    train = ["train", "--data", "p.jsonl", "--backbone", tiny_backbone, "--architecture", "cross", "--steps", 1]
+    code, _, err = run(*train, "--output", "model", "--learning-rate", 1e-4)
+    assert code == 0, err
+    assert "7 negatives a query are too many for the 4 distinct right answers of the training set: 3 are drawn" in (
+        caplog.messages
+    )
+
+
 def test_an_error_that_nobody_foresaw_is_one_line(run, monkeypatch):
     import polyencoders.data
 

@@ -5,7 +5,7 @@ import torch
 
 from polyencoders.data import Example
 from polyencoders.errors import TrainingError
-from polyencoders.training import SampledCrossEntropy
+from polyencoders.training import SampledCrossEntropy, losses
 
 ANIMALS = ["a cat", "a dog", "a cow", "a hen", "a pig"]
 EXAMPLES = [Example(["hello", animal], [f"I see {animal}", f"{animal}!"]) for animal in ANIMALS]
@@ -98,10 +98,23 @@ def test_the_order_of_scores_is_the_order_of_pairs(model, monkeypatch):
     torch.testing.assert_close(loss._score(pairs).detach(), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_too_few_documents_is_a_clear_error(model):
-    with pytest.raises(TrainingError, match=r"9 negatives a query need at least 11 distinct documents .* has 10:"):
-        SampledCrossEntropy(model, EXAMPLES, negatives=9)
-    SampledCrossEntropy(model, EXAMPLES, negatives=8)
+def test_of_few_documents_as_many_are_drawn_as_there_are(model, pairs_read, caplog):
+    assert SampledCrossEntropy(model, EXAMPLES, negatives=8).negatives == 8
+    assert not caplog.messages
+    losses._say_fewer.cache_clear()
+    _, loss = [SampledCrossEntropy(model, EXAMPLES, negatives=90) for _ in range(2)]
+    assert caplog.messages == [
+        "90 negatives a query are too many for the 10 distinct right answers of the training set: 8 are drawn"
+    ]
+    loss(columns((["hello", "a cat"], "a cat!")))
+    assert len({text for _, text in pairs_read}) == len(pairs_read) == 9
+
+
+def test_no_wrong_document_is_a_clear_error(model):
+    with pytest.raises(TrainingError, match="2 distinct ones are too few, give more examples"):
+        SampledCrossEntropy(model, [Example("a", ["b", "c"]), Example("d", "c")], negatives=7)
+    with pytest.raises(TrainingError, match="negatives must be at least 1"):
+        SampledCrossEntropy(model, EXAMPLES, negatives=0)
     with pytest.raises(TrainingError, match="negatives must be at least 1"):
         SampledCrossEntropy(model, EXAMPLES, negatives=0)
 

@@ -177,9 +177,12 @@ def test_too_few_pairs(pairs, batch_size, message, build, tmp_path):
 
 
 def test_too_few_documents_for_a_cross_encoder(build, tmp_path):
-    with pytest.raises(TrainingError, match="15 negatives a query need at least 16 distinct documents"):
-        train(build("cross"), PAIRS, output_dir=tmp_path / "run")
+    same = [Example(example.query, "Yes.") for example in PAIRS]
+    with pytest.raises(TrainingError, match="1 distinct ones are too few, give more examples"):
+        train(build("cross"), same, output_dir=tmp_path / "run")
     assert not list(tmp_path.rglob("*.json"))
+    options = TrainingOptions(steps=1, batch_size=2)
+    assert train(build("cross"), PAIRS[:3], output_dir=tmp_path / "run", options=options).steps == 1
 
 
 def test_what_cannot_be_frozen_leaves_no_folder(build, tmp_path):

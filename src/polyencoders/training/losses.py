@@ -1,6 +1,8 @@
 """The losses: cross-entropy over the batch or over sampled negatives, and distillation from a teacher's scores."""
 
+import logging
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,6 +17,8 @@ from polyencoders.data.examples import right_answers
 from polyencoders.errors import TrainingError
 from polyencoders.training.collator import text_id
 from polyencoders.training.options import Distillation
+
+logger = logging.getLogger(__name__)
 
 PAIRS_PER_PASS = 64
 """Pairs of like length that `SampledCrossEntropy` reads in one pass, so that little of it is padding."""
@@ -233,13 +237,13 @@ class SampledCrossEntropy(nn.Module):
     examples
         The training set. Negatives are drawn from its documents, never a right one of the query.
     negatives
-        n. Explicit negatives come first, those of the columns, and drawn ones fill up. They are drawn with PyTorch's
-        generator, so that a seed or a resumed run draws the same.
+        n, or as many as every query has, which a warning says. Explicit negatives come first, those of the columns,
+        and drawn ones fill up. They are drawn with PyTorch's generator, so that a seed or a resumed run draws the same.
 
     Raises
     ------
     TrainingError
-        The training set has too few distinct documents.
+        `negatives` is below 1, or a query has no wrong document.
     """
 
     def __init__(self, model: Any, examples: Sequence[Example], negatives: int = 15) -> None:
@@ -252,12 +256,15 @@ class SampledCrossEntropy(nn.Module):
         self.negatives = negatives
         self.documents = list(dict.fromkeys(text for example in examples for text in example.positives))
         self.right = right_answers(examples)
-        most = max((len(answers) for answers in self.right.values()), default=0)
-        if len(self.documents) - most < negatives:
+        there = len(self.documents) - max((len(answers) for answers in self.right.values()), default=0)
+        if there < 1:
             raise TrainingError(
-                f"{negatives} negatives a query need at least {negatives + most} distinct documents in the training "
-                f"set, which has {len(self.documents)}: ask for fewer negatives, or give more examples"
+                "a model that reads pairs learns from wrong documents too, which are other queries' right answers: "
+                f"{len(self.documents)} distinct ones are too few, give more examples"
             )
+        if there < negatives:
+            _say_fewer(negatives, there, len(self.documents))
+            self.negatives = there
 
     def forward(self, inputs: Sequence[Sequence[Any]], labels: Tensor | None = None, **_: Any) -> Tensor:
         queries, positives, *explicit = inputs
@@ -295,6 +302,14 @@ class SampledCrossEntropy(nn.Module):
     def get_config_dict(self) -> dict[str, Any]:
         """Returns the settings, for model cards."""
         return {"negatives": self.negatives, "scale": self.scale}
+
+
+@cache  # Each fold and each learning rate would say it again
+def _say_fewer(asked: int, there: int, documents: int) -> None:
+    logger.warning(
+        "%d negatives a query are too many for the %d distinct right answers of the training set: %d are drawn",
+        *(asked, documents, there),
+    )
 
 
 def _pair_id(query_ids: Tensor, document_ids: Tensor) -> Tensor:
