@@ -8,8 +8,8 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MultipleNegativesRankingLoss
 
-from polyencoders.data import training_dataset
-from polyencoders.training import DualEncoderTrainer, InBatchCrossEntropy
+from polyencoders.data import Example, training_dataset
+from polyencoders.training import Distillation, DistillationLoss, DualEncoderTrainer, InBatchCrossEntropy
 from polyencoders.training.collator import DualEncoderCollator, text_id
 
 
@@ -47,6 +47,71 @@ def test_text_ids_are_equal_exactly_where_texts_are(build):
     assert documents[0] == documents[2] != documents[1]
     assert not set(queries) & set(documents)
     assert text_id("tea") == documents[0]
+
+
+ROWS = [
+    {"query": ["a"], "positive": "b", "negative_1": "", "negative_2": "", "negative_3": ""},
+    {"query": ["c"], "positive": "d", "negative_1": "e", "negative_2": "f", "negative_3": "g"},
+]
+
+
+def test_negatives_move_up_to_empty_texts(build):
+    model = build("bi")
+    batch = DualEncoderCollator(preprocess_fn=model.preprocess, packs_negatives=True)(ROWS)
+    assert [key for key in batch if key.endswith("_task")] == [
+        f"{name}_task" for name in ("query", "positive", "negative_1", "negative_2")
+    ]
+    ids = [text_id(text) for text in ("e", "f", "g", "")]
+    assert batch["negative_1_text_id"].tolist() + batch["negative_2_text_id"].tolist() == ids
+    without = DualEncoderCollator(preprocess_fn=model.preprocess, packs_negatives=True)(ROWS[:1])
+    assert [key for key in without if key.endswith("_task")] == ["query_task", "positive_task"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings"),
+    [
+        (ROWS, {}),
+        (ROWS[1:], {"packs_negatives": True}),
+        ([{**row, "label": [1.0, 0.5]} for row in ROWS], {"packs_negatives": True}),
+        (ROWS, {"packs_negatives": True, "prompts": {"negative_2": "say: "}}),
+    ],
+)
+def test_columns_stay_where_they_are(build, rows, settings):
+    batch = DualEncoderCollator(preprocess_fn=build("bi").preprocess, **settings)(rows)
+    for column in ("positive", "negative_1", "negative_3"):
+        assert batch[f"{column}_text_id"].tolist() == [text_id(row[column]) for row in rows]
+
+
+@pytest.mark.parametrize("size", [None, 3])
+def test_one_example_with_many_negatives_costs_the_others_nothing(build, examples, trainer, monkeypatch, size):
+    """And the loss is what it is with every empty text encoded."""
+    some = [*examples[:7], Example(examples[7].query, examples[7].positives, [f"Not {i}." for i in range(30)])]
+    model = build("bi").eval()
+    run = trainer(model, training_dataset(some), InBatchCrossEntropy(model, size), per_device_train_batch_size=8)
+    batch = next(iter(run.get_train_dataloader()))
+    encoded = []
+    forward = type(model).forward
+    monkeypatch.setattr(
+        type(model),
+        "forward",
+        lambda self, input, **kw: encoded.append(len(input["input_ids"])) or forward(self, input, **kw),
+    )
+    loss = run.compute_loss(model, batch)
+    assert sum(encoded) == 8 + 8 + 32
+    run.data_collator.packs_negatives = False
+    encoded.clear()
+    whole = run.compute_loss(model, next(iter(run.get_train_dataloader())))
+    assert sum(encoded) == 8 * 32
+    assert loss.item() == pytest.approx(whole.item(), abs=1e-5)
+
+
+def test_a_loss_by_rows_gets_rows_as_they_are(build, examples, trainer):
+    model = build("bi")
+    table = training_dataset(examples)
+    assert trainer(model, table).data_collator.packs_negatives
+    assert not trainer(model, table, DistillationLoss(model, Distillation())).data_collator.packs_negatives
+    theirs = MultipleNegativesRankingLoss(model, scale=model.score_scale, similarity_fct=model.similarity)
+    assert not trainer(model, table, theirs).data_collator.packs_negatives
 
 
 @pytest.mark.parametrize("architecture", ["bi", "poly"])

@@ -87,6 +87,9 @@ OPTIONS = TrainingOptions(
 def examples():
     return [Example(f"Where is {i}?", f"Beside {i + 1}.") for i in range(26)]
 
+def with_negatives(example, number):
+    return Example(example.query, example.positives, [f"Not beside {i}." for i in range(100, 100 + number)])
+
 def build(architecture, backbone):
     set_seed(0)
     return architecture(backbone, device="cpu")
@@ -102,6 +105,15 @@ def all_runs(backbone, out):
         ("mined", PolyEncoder, replace(OPTIONS, hard_negatives=HardNegatives(number=2, ranks=(0, 8), refresh_every=6))),
     ):
         results[name] = train(build(architecture, backbone), examples(), examples()[:10], f"{out}/{name}", options)
+    # One pair has many negatives, most have none: the processes' parts of a batch have different numbers of them.
+    for name, size in (("uneven", None), ("uneven-cached", 1)):
+        results[name] = train(
+            build(PolyEncoder, backbone),
+            [with_negatives(one, 7 * (i == 3) + (i % 3 == 0)) for i, one in enumerate(examples())],
+            examples()[:10],
+            f"{out}/{name}",
+            replace(OPTIONS, mini_batch_size=size),
+        )
     hard = HardNegatives(number=2, ranks=(0, 8), margin=None)
     options = replace(OPTIONS, distillation=Distillation(hard_negatives=hard, random_negatives=1, margin_mse=0.1))
     teacher = build(CrossEncoder, backbone)
@@ -113,7 +125,7 @@ def all_runs(backbone, out):
 NOTHING_TO_LEARN = ("key.bias", "layer.1.output.LayerNorm.bias")
 """A softmax does not change when all that goes into it moves alike: their gradients are rounding alone, of which Adam
 makes steps."""
-NAMES = ("poly", "cached", "cross", "frozen", "rates", "mined", "distilled")
+NAMES = ("poly", "cached", "cross", "frozen", "rates", "mined", "uneven", "uneven-cached", "distilled")
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,7 @@ class InBatchCrossEntropy(nn.Module, CachedLossMixin):
     """
 
     mini_batch_size: int | None  # type: ignore[assignment]
+    packs_negatives = True  # Whose negative a text is does not matter: all columns but the first two may be mixed
 
     def __init__(self, model: Any, mini_batch_size: int | None = None, gather_across_devices: bool = False) -> None:
         super().__init__()
@@ -155,6 +156,8 @@ class DistillationLoss(InBatchCrossEntropy):
     ValueError
         `label` is missing, or does not fit the columns.
     """
+
+    packs_negatives = False  # The teacher's scores are of a row's own list
 
     def __init__(
         self,

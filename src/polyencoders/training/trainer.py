@@ -18,7 +18,7 @@ from sentence_transformers import CrossEncoderTrainer, SentenceTransformerTraine
 from sentence_transformers.base.losses.gradcache import uses_gradient_cache
 from sentence_transformers.base.sampler import BatchSamplers, DefaultBatchSampler
 from sentence_transformers.base.trainer import BaseTrainer
-from sentence_transformers.util import batch_to_device
+from sentence_transformers.util import all_gather, batch_to_device
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer_utils import TrainOutput
@@ -209,6 +209,11 @@ class DualEncoderTrainer(_SafeTrainer, SentenceTransformerTrainer):
 
     mined: MinedNegatives | None = None  # Added to each batch
 
+    def __init__(self, model: Any = None, args: Any = None, **kwargs: Any) -> None:
+        super().__init__(model, args, **kwargs)
+        if isinstance(self.data_collator, DualEncoderCollator) and getattr(self.loss, "packs_negatives", False):
+            self.data_collator.packs_negatives = True
+
     def get_default_loss(self, model: Any) -> nn.Module:
         return InBatchCrossEntropy(model)
 
@@ -229,12 +234,25 @@ class DualEncoderTrainer(_SafeTrainer, SentenceTransformerTrainer):
             {key.removeprefix(column): value for key, value in inputs.items() if key.startswith(column)}
             for column in columns
         ]
+        if self.args.world_size > 1 and getattr(self.data_collator, "packs_negatives", False):
+            features += self._columns_that_others_have(features)
         if self.mined is not None:
             for texts in self.mined.columns(features[0]["text_id"], features[1]["text_id"]):
-                column = batch_to_device(_preprocess(self.mined.miner.model, texts, None, "document"), self.args.device)
-                ids = torch.tensor([text_id(text) for text in texts], device=self.args.device)
-                features.append({**column, "text_id": ids})
+                features.append(self._column(self.mined.miner.model, texts))
         return features, inputs.get("label")
+
+    def _column(self, model: DualEncoder, texts: Sequence[str]) -> dict[str, Any]:
+        column = batch_to_device(_preprocess(model, texts, None, "document"), self.args.device)
+        return {**column, "text_id": torch.tensor([text_id(text) for text in texts], device=self.args.device)}
+
+    def _columns_that_others_have(self, features: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Returns columns of empty texts, as many as the processes' parts of a batch have more than this one's.
+
+        Each process packs its own negatives, and all of them encode, and gather, as many columns.
+        """
+        most = int(all_gather(torch.tensor([len(features)], device=self.args.device)).max())
+        empty = [""] * len(features[0]["text_id"])
+        return [self._column(self.accelerator.unwrap_model(self.model), empty) for _ in range(most - len(features))]
 
 
 def _preprocess(model: DualEncoder, texts: Sequence[Query], prompt: str | None, task: Side) -> dict[str, Any]:
