@@ -151,6 +151,15 @@ def test_compare_goes_on_where_it_stopped(run: Run, pairs: Path, tiny_backbone: 
         assert ("R@10/12" in row["metrics"]) == (row["name"] != "arc-ii")
     assert (output / "compare.png").read_bytes().startswith(b"\x89PNG")
 
+    # Another set's runs into the same folder are no other seeds of these.
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(pairs.read_text().splitlines(keepends=True)[:-1]))
+    code, out, err = run(*compare, "--data", other, "--architectures", "bi")
+    assert (code, err) == (0, "")
+    assert "runs on other data or another backbone" in out
+    summary = json.loads((output / "compare.json").read_text())
+    assert (summary["data"], [row["seeds"] for row in summary["rows"]]) == (str(other), [[0], [0]])
+
 
 def test_compare_has_cross_warm_by_default() -> None:
     """The documentation and the changelog say so. The command and the library have one default."""

@@ -82,7 +82,7 @@ def compare(
     """Train and evaluate architectures the same way; print one table, draw one picture.
 
     Runs that are finished are not run again: stop it, and the same command goes on. With another --freeze or --steps
-    and the same --output, the new rows join the old ones.
+    and the same --output, the new rows join the old ones. A table has the runs of one data set and one backbone.
     """
     from polyencoders.training import TrainingOptions
 
@@ -131,7 +131,8 @@ def run(plan: Plan, output: Path, plot: bool = True) -> dict[str, Any]:
         for name, seed in todo:
             append_runs(runs, [_run(plan, name, seed, splits, test, output, bar)])
             overall(1)
-        rows = list({_key(row): row for row in read_runs(runs)}.values())
+        kept = {_key(row): row for row in read_runs(runs)}.values()
+        rows = [row for row in kept if (row["data"], row["backbone"]) == (plan.data, plan.backbone)]
         latencies = _latencies(plan, rows, output, splits.test, test, bar)
     summary = summarised(rows, latencies)
     with whole_file(output / "compare.json") as scratch:
@@ -140,6 +141,8 @@ def run(plan: Plan, output: Path, plot: bool = True) -> dict[str, Any]:
         console.print(table(summary))
     else:
         console.print(table(summary, times=False), table(summary, metrics=False))
+    if others := len(kept) - len(rows):
+        console.print(f"{others} runs on other data or another backbone, in {runs}, are not in the table")
     if plot:
         from polyencoders.cli.chart import draw
 

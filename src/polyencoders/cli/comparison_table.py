@@ -37,15 +37,14 @@ def groups(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def summarised(rows: list[Row], latencies: "dict[str, dict[int, Latency]]") -> dict[str, Any]:
-    """Summarise runs: means over seeds, their spread, times, and the machine."""
+    """Summarise runs of one data set and backbone: means over seeds, their spread, times, and the machine."""
     table_rows = []
     for label, group in groups(rows).items():
         first, metrics = group[0], {}
-        for name, metric in first["metrics"].items():
-            means = [row["metrics"][name]["mean"] for row in group]
-            spread = statistics.stdev(means) if len(means) > 1 else None
-            metrics[name] = {"mean": statistics.mean(means), "spread": spread, "low": metric["low"]}
-            metrics[name]["high"] = metric["high"]
+        for name in first["metrics"]:
+            over = {part: [row["metrics"][name][part] for row in group] for part in ("mean", "low", "high")}
+            spread = statistics.stdev(over["mean"]) if len(group) > 1 else None
+            metrics[name] = {part: _mean(values) for part, values in over.items()} | {"spread": spread}
         table_rows.append(
             {
                 "name": label,
@@ -57,6 +56,12 @@ def summarised(rows: list[Row], latencies: "dict[str, dict[int, Latency]]") -> d
             }
         )
     return {"data": rows[0]["data"], "backbone": rows[0]["backbone"], "machine": machine(), "rows": table_rows}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """The mean over seeds; one query has no interval, so no ends."""
+    known = [value for value in values if value is not None]
+    return statistics.mean(known) if known else None
 
 
 def machine() -> dict[str, Any]:
