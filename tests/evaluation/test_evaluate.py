@@ -155,3 +155,16 @@ def test_a_reranker_reads_the_best_of_each_query():
     assert [ranks.tolist() for ranks in found] == [[3], [2], [4], [1]]
     found = rank_task(ByLength(), task, reranker=Reranker(ByLetter(), top=2, weight=100.0))
     assert [ranks.tolist() for ranks in found] == [[2], [3], [4], [1]]
+
+
+def test_a_report_says_what_helped_the_model(table_ranker):
+    from polyencoders.encoders import Reranker
+
+    class ByLetter:
+        def score_pairs(self, pairs, batch_size=32):
+            return np.array([text.count("a") for _, text in pairs], dtype=float)
+
+    model = table_ranker({("q", "a tea"): 2, ("q", "milk"): 1})
+    task = CandidateTask(["q"], [["a tea", "milk"]], [[0]])
+    report = evaluate(model, task, words=0.5, reranker=Reranker(ByLetter(), top=2))
+    assert report.protocol == "given candidates + words 0.5 + ByLetter over the best 2"

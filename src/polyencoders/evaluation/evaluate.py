@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ MEASURES = ("R@1", "MRR")
 class Report:
     """How well a model did on a task, whose `protocol` is `sampled candidates`, `given corpus` or the like.
 
+    What helped the model is a part of the protocol: `given corpus + words 0.8 + passages + ms-marco over the best 20`.
     `candidates` is C, the number of documents of each query (`19-20` where it varies), `queries` is q, those that are
     missed because they are not there among them, and `seed` that of sampled candidates. `metrics` has by name
     (`R@1/20`, `MRR`) the mean over queries and its 95% interval; `values`, by the same names, each query's value,
@@ -120,10 +122,23 @@ def evaluate(
     >>> {name: interval.mean for name, interval in report.metrics.items()}
     {'R@1/2-3': 0.5, 'MRR': 0.75}
     """
-    values = task_values(model, task, measures, batch_size, show_progress_bar, reranker, Words.of(words), passages)
+    asked = Words.of(words)
+    values = task_values(model, task, measures, batch_size, show_progress_bar, reranker, asked, passages)
     metrics = {name: bootstrap_interval(per_query) for name, per_query in values.items()}
     queries = len(next(iter(values.values())))
-    return Report(task.protocol, task.candidates, queries, task.seed, metrics, values)
+    return Report(_protocol(task, reranker, asked, passages), task.candidates, queries, task.seed, metrics, values)
+
+
+def _protocol(task: Task, reranker: Reranker | None, words: Words | None, passages: bool) -> str:
+    """The protocol and what helped the model, so that its figures are not taken for its own alone."""
+    parts = [task.protocol]
+    if words is not None:
+        parts.append(f"words {words.weight:g}")
+    if passages:
+        parts.append("passages")
+    if reranker is not None:
+        parts.append(f"{Path(reranker.name).name} over the best {reranker.top}")
+    return " + ".join(parts)
 
 
 def task_values(
