@@ -316,6 +316,17 @@ def test_all_left_out_is_not_said_to_be_empty(tmp_path):
         assert "the file is empty" in error_of(read_source, put(tmp_path, "none.jsonl", "\n"))
 
 
+def test_a_column_of_grades_is_no_row_that_can_be_left_out(tmp_path):
+    """Without the rows graded 2 to 5, the pair graded 1 would be the right one."""
+    rows = [("a?", "poor", 1.0), ("a?", "best", 5.0), ("a?", "wrong", "?")]
+    path = table(tmp_path / "grades.csv", ["query", "document", "score"], rows)
+    with leaving_out_bad():
+        assert f"{path}:3: score: expected 0 or 1, given" in error_of(read_source, path)
+    with leaving_out_bad() as left_out:
+        assert read_source(path, columns=parse_columns("label=score>=4")).examples == [Example("a?", "best", ["poor"])]
+    assert left_out.number == 1
+
+
 def test_a_damaged_workbook_is_one_line(tmp_path):
     pytest.importorskip("openpyxl", reason="needs polyencoders[excel]")
     assert "not an Excel workbook (.xlsx), or damaged" in error_of(read_source, put(tmp_path, "a.xlsx", b"PK\3\4"))

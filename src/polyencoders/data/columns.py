@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from polyencoders.data.examples import Example, shortened
-from polyencoders.data.lines import check_object, did_you_mean, item
+from polyencoders.data.lines import check_object, did_you_mean, item, located
 from polyencoders.data.records import as_text
 from polyencoders.errors import DataError
 
@@ -111,14 +111,18 @@ class Columns:
         found: list[Example] = []
         judged: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
         for place, row in rows:
+            example = None
             with item(place):
                 check_object(row, "a query and its right answer")
                 example = self._example(row)
-                if self.label is None:
-                    found.append(example)
-                    continue
+            if example is None or self.label is None:
+                found += [example] if example else []
+                continue
+            # A grade is a fault of the column: without such rows, those graded 1 of 5 would be the right ones.
+            with (located if self._is_grade(row.get(self.label)) else item)(place):
+                is_right = self._is_right(row.get(self.label))
                 right, wrong = judged.setdefault(example.query, ([], []))
-                (right if self._is_right(row.get(self.label)) else wrong).extend(example.positives)
+                (right if is_right else wrong).extend(example.positives)
                 wrong.extend(example.negatives)
         unanswered = 0
         for query, (right, wrong) in judged.items():
@@ -136,6 +140,12 @@ class Columns:
             positive = _class_name(positive)
         negatives = [text for name in self.negatives for text in _listed(_texts(row.get(name)))]
         return Example(query, positive, negatives)
+
+    def _is_grade(self, value: Any) -> bool:
+        try:
+            return self.least is None and float(value) not in (0, 1) and float(value) == float(value)
+        except (TypeError, ValueError):
+            return False
 
     def _is_right(self, value: Any) -> bool:
         if self.least is not None:
