@@ -29,7 +29,7 @@ from polyencoders.training.drawn_queries import drawn_queries, queries_of
 from polyencoders.training.evaluators import RetrievalEvaluator
 from polyencoders.training.teacher import Teacher
 from polyencoders.training.unlabelled import read_best, upgrade_without_labels
-from polyencoders.training.upgrade import missing_vectors, upgrade
+from polyencoders.training.upgrade import missing_vectors, parts, upgrade
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath"]
 TEXTS = [f"{first} {second}" for first in WORDS for second in WORDS]
@@ -55,6 +55,16 @@ def made(tiny_backbone, tmp_path_factory):
     index = Index.create(folder / "answers", folder / "bi")
     index.add([{"id": i, "text": text} for i, text in enumerate(TEXTS)], bf16=False)
     return folder
+
+
+def test_no_query_chooses_and_is_trained_on():
+    """Nor where there are more than are needed to choose by, with several right answers each."""
+    pairs = [Example(f"query {i}", f"answer {i} {j}") for i in range(3000) for j in range(3)]
+    train, choose, decide = (parts(pairs, None, seed=0)[i] for i in range(3))
+    asked = [{example.query for example in part} for part in (train, choose, decide)]
+    assert len(train) + len(choose) == 3 * (len(asked[0]) + len(asked[1])), "each with all of its right answers"
+    assert [len(some) for some in asked[1:]] == [500, 500]
+    assert sum(map(len, asked)) == len(set().union(*asked)), "no query is in two"
 
 
 @pytest.fixture

@@ -212,13 +212,21 @@ def parts(
         asked = {example.query for example in held_out}
         parts = split_examples([example for example in pairs if example.query not in asked], VALIDATION, seed=seed)
         decide = list(held_out)
-    examples, choose = parts.train, parts.validation
-    for part in (choose, decide):
-        if len(part) > MOST:
-            random.Random(seed).shuffle(part)
+    choose, rest = _some_queries(parts.validation, seed)
     # Pairs that are not needed to choose by are trained on.
-    examples += choose[MOST:]
-    return examples, choose[:MOST], decide[:MOST]
+    return parts.train + rest, choose, _some_queries(decide, seed)[0]
+
+
+def _some_queries(examples: list[Example], seed: int) -> tuple[list[Example], list[Example]]:
+    """Returns the examples of `MOST` queries drawn by the seed, and those of all others."""
+    queries = list(dict.fromkeys(example.query for example in examples))
+    if len(queries) <= MOST:
+        return examples, []
+    drawn = set(random.Random(seed).sample(queries, MOST))
+    return (
+        [example for example in examples if example.query in drawn],
+        [example for example in examples if example.query not in drawn],
+    )
 
 
 def missing_vectors(index: Index, model: Model, examples: Sequence[Example]) -> dict[str, NDArray[np.float32]]:
