@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import TrainerCallback
 
 from polyencoders import PolyEncoder
@@ -202,6 +203,15 @@ def test_a_half_written_checkpoint_is_ignored(build, examples, weights, assert_s
     assert_same(weights(again), weights(whole))
 
 
+def test_a_model_left_half_trained_goes_on(build, examples, weights, assert_same, interrupted):
+    """As in a notebook: the cell is run again, and its model is no longer as it was."""
+    whole, half = build("poly"), build("poly")
+    train(whole, examples, options=OPTIONS)
+    folder = interrupted(half, 9, examples)
+    train(half, examples, output_dir=folder, options=OPTIONS)
+    assert_same(weights(half), weights(whole))
+
+
 def test_another_run_in_the_same_folder_is_refused(build, examples, interrupted):
     folder = interrupted(build("poly"), 9, examples)
     kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
@@ -219,6 +229,10 @@ def test_another_run_in_the_same_folder_is_refused(build, examples, interrupted)
     refused("model", build("poly", m=5), examples)
     refused("model", build("poly", temperature=3.0), examples)
     refused("model", build("bi", reduction="attention"), examples)
+    other = build("poly")
+    with torch.no_grad():
+        next(other.parameters()).mul_(2)  # another backbone of the same shape
+    refused("model", other, examples)
     refused("loss", build("poly"), examples, loss=InBatchCrossEntropy)
     with_loss = interrupted(build("poly"), 9, examples, folder="with a loss", loss=InBatchCrossEntropy)
     refused("loss", build("poly"), examples, folder=with_loss)

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from sentence_transformers.base.modules import Transformer
 from torch import Tensor, nn
 from transformers import TrainerState
 
 from polyencoders.errors import TrainingError
 from polyencoders.files import whole_file
 
+_BEGAN_FROM = "_training_began_from"
 CHECKPOINTS = "checkpoints"  # A folder in a run's output directory, which is there until the run has ended
 
 
@@ -90,6 +92,29 @@ def restore_weights(model: nn.Module, kept: dict[str, Tensor]) -> None:
     for name, weights in model.named_parameters():
         if name in kept:
             weights.copy_(kept[name])
+
+
+def began_from(model: nn.Module) -> str:
+    """Returns a hash of the backbones' weights as they were when the model's training began.
+
+    Two backbones of one shape are two runs. A model that an interruption left half trained is still the one it was.
+    Poolers and heads do not count: a backbone may come without, and then they are new each time.
+    """
+    if (begun := getattr(model, _BEGAN_FROM, None)) is not None:
+        return str(begun)
+    made = hashlib.blake2b(digest_size=16)
+    for module in model.modules():
+        if isinstance(module, Transformer):
+            for name, weights in module.model.base_model.named_parameters():
+                if "pooler" not in name:
+                    made.update(weights.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    setattr(model, _BEGAN_FROM, made.hexdigest())
+    return made.hexdigest()
+
+
+def has_ended(model: nn.Module) -> None:
+    """Lets the next training of a model begin from what it is now."""
+    setattr(model, _BEGAN_FROM, None)
 
 
 def digest(content: Any) -> str:

@@ -30,7 +30,15 @@ from polyencoders.training.negatives import MinedNegatives, Miner
 from polyencoders.training.options import Distillation, HardNegatives, TrainingOptions
 from polyencoders.training.output import check_no_model
 from polyencoders.training.processes import by_the_first, part_of_batch, processes
-from polyencoders.training.resume import CHECKPOINTS, checkpoint_to_resume, digest, restore_weights, trained_weights
+from polyencoders.training.resume import (
+    CHECKPOINTS,
+    began_from,
+    checkpoint_to_resume,
+    digest,
+    has_ended,
+    restore_weights,
+    trained_weights,
+)
 from polyencoders.training.trainer import DualEncoderTrainer, JointEncoderTrainer, trainer_arguments
 
 SCORES = "label"  # The column of a teacher's scores, by the name that sentence-transformers' collator and trainer know
@@ -146,6 +154,7 @@ def finish(
     options: TrainingOptions,
 ) -> None:
     """Folds a map of documents into the query side, notes the run for the card, and saves the model."""
+    has_ended(model)
     if isinstance(model, DualEncoder) and "backbone" in options.frozen and "documents" not in options.frozen:
         model.fold_document_map()
     model.training_record = _record(result, options)
@@ -273,7 +282,7 @@ class Run:
             asdict(self.lists) if self.lists is not None else self.evaluator and self.evaluator.get_config_dict()
         )
         return {
-            "model": digest([type(model).__name__, model.configuration, shapes]),
+            "model": digest([type(model).__name__, model.configuration, shapes, began_from(model)]),
             "data": digest([table.column_names, *(table[name][:] for name in table.column_names)]),
             "validation": digest(validation),
             "options": asdict(self.options),
