@@ -71,6 +71,17 @@ def test_a_new_process_gives_identical_scores_and_fingerprints(tmp_path, build, 
         assert found[name]["separator"] == model.turn_separator
 
 
+def test_graphs_of_earlier_weights_do_not_stay(tmp_path, build):
+    """`polyencoders.load` would take them before the weights."""
+    build("bi").save_pretrained(str(tmp_path / "model"))
+    (tmp_path / "model" / "onnx").mkdir()
+    (tmp_path / "model" / "onnx" / "export.json").write_text("{}")
+    (tmp_path / "model" / "notes.txt").write_text("mine")
+    build("bi").save_pretrained(str(tmp_path / "model"))
+    assert not (tmp_path / "model" / "onnx").exists()
+    assert (tmp_path / "model" / "notes.txt").read_text() == "mine"
+
+
 @pytest.mark.parametrize("name", ["poly-learnt", "poly-first", "bi-attention", "cross", "cross-warm", "arc-ii"])
 def test_a_reloaded_model_saves_the_same_files_again(tmp_path, built, name):
     built(name).save_pretrained(tmp_path / "first")

@@ -52,10 +52,13 @@ def export(
     """
     from polyencoders.encoders import load
     from polyencoders.encoders.calibration import Calibration
+    from polyencoders.models import load_model
 
-    queries, documents = _examples(data, seed) if data is not None else ([], [])
-    loaded = load(resolve_backbone(model))
-    calibration = Calibration.read(resolve_backbone(model))
+    queries, documents = _examples(data) if data is not None else ([], [])
+    name = resolve_backbone(model)
+    # Not `load`: it would take the graphs that lie beside the weights.
+    loaded = load(name) if Path(name, "export.json").exists() else load_model(name)
+    calibration = Calibration.read(name)
     write_export(
         loaded,
         output,
@@ -93,11 +96,11 @@ def write_export(model: Any, output: Path, **options: Any) -> None:
     )
 
 
-def _examples(data: str, seed: int) -> tuple[list[Any], list[str]]:
+def _examples(data: str) -> tuple[list[Any], list[str]]:
     """Queries of the data, and the documents to rank for them: the corpus, or all answers and candidates there are."""
     from polyencoders.data import read_source
 
-    source = read_source(data, seed)
+    source = read_source(data)
     examples = source.examples_of("test")[:QUERIES]
     answers = [text for one in examples for text in (*one.positives, *one.negatives, *(one.candidates or ()))]
     documents = list(source.corpus) if source.corpus else list(dict.fromkeys(answers))

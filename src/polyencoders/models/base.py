@@ -29,6 +29,7 @@ _PARTS_OF_A_MODEL = re.compile(
     r"(\d+|query_\d+|document_\d+)_[A-Z]\w+|model[\w.-]*\.safetensors(\.index\.json)?|vocab\.(txt|json)|merges\.txt"
     r"|(modules|calibration|config|config_sentence_transformers|sentence_\w+_config|router_config)\.json"
     r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json"
+    r"|onnx"  # exported graphs, which would be loaded before the weights that they were not made from
 )
 _counting = threading.Lock()
 
