@@ -49,6 +49,7 @@ def test_beir_gzipped_and_with_one_split(tmp_path):
     source = read_source(f"beir:{tmp_path}")
     assert source.examples_of("test") == read_beir(tmp_path).examples("test")
     assert "no training side" in error_of(source.examples_of, "train")
+    assert "no validation side, only examples to test with" in error_of(source.examples_of, "validation")
     assert len(source.corpus) == 3
 
 

@@ -40,7 +40,7 @@ def calibrate(
 
     if not model.is_dir():
         raise ModelError(f"{model}: no such model directory; probabilities are kept in it")
-    source = read_data(data, seed, columns)
+    source = read_data(data, columns)
     examples = source.examples_of("validation")
     if queries < len(examples):
         examples = random.Random(seed).sample(examples, queries)

@@ -84,7 +84,7 @@ def evaluate(
     """
     from polyencoders import evaluation
 
-    source = read_data(data, 0, columns, on_error)
+    source = read_data(data, columns, on_error)
     if source.judged is not None and protocol in ("auto", "corpus"):
         task: Task = evaluation.judged_corpus(source.judged, source.judged.reported, queries, seed)
     else:

@@ -133,13 +133,17 @@ def items_left_out(on_error: str) -> Iterator[None]:
         )
 
 
-def read_data(data: str, seed: int, columns: str | None, on_error: str = "stop") -> "Source":
-    """What --data, --columns and --on-error ask for together."""
+def read_data(data: str, columns: str | None, on_error: str = "stop") -> "Source":
+    """What --data, --columns and --on-error ask for together.
+
+    Where a set has no validation side, every command holds out the same one, whatever its --seed: what one command
+    trained on, another does not take for held out.
+    """
     from polyencoders.data import read_source
     from polyencoders.data.columns import parse_columns
 
     with items_left_out(on_error):
-        return read_source(data, seed, parse_columns(columns))
+        return read_source(data, columns=parse_columns(columns))
 
 
 def _milliseconds(given: str) -> float:

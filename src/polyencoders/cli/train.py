@@ -205,19 +205,18 @@ def read_splits(recipe: Recipe) -> tuple[list[Example], list[Example], tuple[str
     from polyencoders.data.lines import located
     from polyencoders.training.folds import FEW
 
-    seed = recipe.options.seed
-    source = options.read_data(recipe.train, seed, recipe.columns, recipe.on_error)
+    source = options.read_data(recipe.train, recipe.columns, recipe.on_error)
     with located(recipe.train):
         examples = source.examples_of("train")
         if recipe.validation is None:
             alone = recipe.options.distillation is None and int(os.environ.get("WORLD_SIZE", 1)) == 1
             if alone and source.splits is None and len(right_answers(examples)) < FEW:
                 return examples, [], source.corpus
-            splits = source.split(validation=0.2 if len(examples) < 2 * FEW else 0.1, test=0.0, seed=seed)
+            splits = source.split(validation=0.2 if len(examples) < 2 * FEW else 0.1, test=0.0)
             return splits.train, splits.validation, source.corpus
     if recipe.validation == "none":
         return examples, [], source.corpus
-    held_out = options.read_data(recipe.validation, seed, recipe.columns, recipe.on_error)
+    held_out = options.read_data(recipe.validation, recipe.columns, recipe.on_error)
     return examples, held_out.examples_of("validation"), source.corpus
 
 

@@ -33,7 +33,7 @@ def tune(
     from polyencoders.index import Index
 
     index = Index.open(path, resolve_backbone(model) if model is not None else None)
-    pairs = read_data(data, seed, columns).examples_of("validation")
+    pairs = read_data(data, columns).examples_of("validation")
     with progress() as bar:
         bars = {}
 

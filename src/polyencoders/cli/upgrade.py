@@ -70,8 +70,8 @@ def upgrade(
     if (queries is not None and teacher is None) or (held_out is not None and data is None):
         raise BadParameter("--queries goes with --teacher, --held-out with --data")
     started = time.perf_counter()
-    pairs = read_data(data, seed, columns).examples_of("train") if data is not None else []
-    deciding = read_data(held_out, seed, columns).examples_of("validation") if held_out is not None else None
+    pairs = read_data(data, columns).examples_of("train") if data is not None else []
+    deciding = read_data(held_out, columns).examples_of("validation") if held_out is not None else None
     asked = read_queries(queries) if queries is not None else None
     opened = Index.open(index, resolve_backbone(model) if model is not None else None)
     learnt = f"{len(pairs):,} pairs" if data is not None else f"queries of {queries or 'their own'}, read by {teacher}"

@@ -84,12 +84,13 @@ class Retrieval:
     def source(self, seed: int) -> Source:
         """Returns the set's splits with its corpus, as `load_examples` reads it.
 
-        A set of one split that is not ``train`` has no training side; one of ``train`` alone is a plain list.
+        A set of one split that is not ``train`` has no training side, and one of ``test`` nothing to choose by; one of
+        ``train`` alone is a plain list.
         """
         splits = {split: self.examples(split) for split in self.qrels}
         if "train" not in splits:
             dev, test = splits.get("dev"), splits.get("test")
-            found = Source([], Splits([], dev or test or [], test or dev or []))
+            found = Source([], Splits([], dev or [], test or dev or []))
         elif len(splits) > 1:
             found = with_validation(Source(splits["train"]), splits.get("dev"), splits.get("test"), seed)
         else:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Split = Literal["train", "validation", "test"]
 
 NO_TRAINING = "no training side, only examples to test with: train on other data, and give these to `evaluate`"
+NO_VALIDATION = (
+    "no validation side, only examples to test with: what is chosen on these looks better on them than it is; choose "
+    "on other data, and give these to `evaluate`"
+)
 
 Conversations = list[list[Example]]
 """Examples that belong together, such as those of one conversation. A conversation is never on two splits."""
@@ -52,7 +56,9 @@ class Source:
         """Returns one of the source's own splits, or all examples where it has none; an empty one is a DataError."""
         found: list[Example] = self.examples if self.splits is None else getattr(self.splits, split)
         if not found:
-            raise DataError(NO_TRAINING if split == "train" else f"no {split} examples")
+            if split == "train" or (split == "validation" and self.splits is not None and self.splits.test):
+                raise DataError(NO_TRAINING if split == "train" else NO_VALIDATION)
+            raise DataError(f"no {split} examples")
         return found
 
 
