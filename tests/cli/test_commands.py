@@ -33,7 +33,7 @@ def test_train_evaluate_and_rank_on_a_file_of_pairs(run: Run, pairs: Path, tiny_
     train = ["train", "--data", pairs, "--backbone", tiny_backbone, "--output", model, "--steps", 4, "--batch-size", 8]
     code, out, err = run(*train)
     assert code == 0, err
-    assert "validation R@1/24 before" in out
+    assert "validation MRR/24 before" in out
     assert "polyencoders rank" in out
     assert not (model / "checkpoints").exists()
 

@@ -66,7 +66,7 @@ def test_train_and_compare_keep_the_sides(
     code, out, err = run(*train, "--output", tmp_path / "a")
     assert code == 0, err
     assert "36 examples to train on, 4 to validate on" in out
-    assert "validation R@1/4 before" in out
+    assert "validation MRR/4 before" in out
     code, out, err = run(*train, "--output", tmp_path / "b", "--validation", f"labelled:{intents}")
     assert code == 0, err
     assert "36 examples to train on, 6 to validate on" in out

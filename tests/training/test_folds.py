@@ -36,7 +36,7 @@ def test_the_curve_of_all_folds_chooses_and_all_pairs_are_trained_on(build, exam
     assert seen == [2] * 15, "every query is held out once, in one of five folds"
     assert (result.best_step, result.steps, result.pairs) == (2, 2, 10)
     assert (result.before, result.after) == (pytest.approx(0.5), pytest.approx(0.75))
-    assert result.metric == "R@1/10, 5 folds"
+    assert result.metric == "MRR/10, 5 folds"
     assert (tmp_path / "model" / "modules.json").exists()
     assert not (tmp_path / "model" / "checkpoints").exists()
 

@@ -82,7 +82,7 @@ def test_the_last_step_is_validated(build, examples, rigged):
 def test_what_is_measured_is_what_the_model_has(build, examples):
     model = build("poly")
     result = train(model, examples[:16], examples, options=TrainingOptions(steps=4, bf16=False, **OPTIONS))
-    assert result.metric == "R@1/5"
+    assert result.metric == "MRR/5"
     assert 0 <= result.before <= 1
     assert result.after == max(value for _, value in result.history)
     again = train(model, examples[:16], examples, options=TrainingOptions(steps=1, bf16=False, **OPTIONS))
@@ -100,43 +100,43 @@ def test_candidates_are_ranked_as_given(build, examples, tasks):
     validation = [Example("Tea?", "Yes.", candidates=["No.", "Yes.", "Perhaps."]) for _ in range(2)]
     result = train(build("poly"), examples, validation, options=TrainingOptions(steps=1, **OPTIONS))
     assert [list(documents) for documents in tasks[0].documents] == [["No.", "Yes.", "Perhaps."]] * 2
-    assert result.metric == "R@1/3"
+    assert result.metric == "MRR/3"
 
 
 def test_lists_are_sampled_where_one_example_has_no_candidates(build, examples, tasks):
     validation = [Example("Tea?", "Yes.", candidates=["No.", "Yes."]), *examples[:8]]
     result = train(build("poly"), examples, validation, options=TrainingOptions(steps=1, **OPTIONS))
-    assert result.metric == "R@1/5"
+    assert result.metric == "MRR/5"
     assert tasks[0].protocol == "sampled candidates"
 
 
 @pytest.mark.parametrize("number", [2, 3, 24])
 def test_few_examples_are_ranked_among_what_is_trained_on(number, build, examples):
     options = TrainingOptions(steps=1, batch_size=8)
-    assert train(build("poly"), examples, examples[:number], options=options).metric == "R@1/24"
+    assert train(build("poly"), examples, examples[:number], options=options).metric == "MRR/24"
     shared = [Example(f"{place}?", examples[place % 2].positives) for place in range(4)]
-    assert train(build("poly"), shared, examples[:number], options=options).metric == f"R@1/{number}"
+    assert train(build("poly"), shared, examples[:number], options=options).metric == f"MRR/{number}"
 
 
 @pytest.mark.parametrize(("architecture", "length"), [("poly", 60), ("cross", 20)])
 def test_all_names_of_classes_are_ranked_where_each_is_encoded_once(architecture, length, build, examples, tasks):
     names = [Example(f"Question {number}?", f"Class {number % 60}.") for number in range(90)]
     options = TrainingOptions(steps=1, batch_size=2, negatives=1, validation_queries=5)
-    assert train(build(architecture), examples, names, options=options).metric == f"R@1/{length}"
+    assert train(build(architecture), examples, names, options=options).metric == f"MRR/{length}"
     assert all(len(set(documents)) == length for documents in tasks[0].documents)
 
 
 def test_many_documents_are_not_all_ranked(build, examples):
     many = [Example(f"{number}?", f"{number}.") for number in range(FEW_DOCUMENTS + 1)]
     options = TrainingOptions(steps=1, batch_size=2, validation_queries=5)
-    assert train(build("poly"), examples, many, options=options).metric == "R@1/20"
-    assert train(build("poly"), examples, many[1:], options=options).metric == "R@1/200"
+    assert train(build("poly"), examples, many, options=options).metric == "MRR/20"
+    assert train(build("poly"), examples, many[1:], options=options).metric == "MRR/200"
 
 
 def test_an_example_with_many_answers_shortens_lists(build, examples):
     validation = [*examples[:4], Example("Which?", ["This.", "That.", "Both."])]
     options = TrainingOptions(steps=1, batch_size=8)
-    assert train(build("poly"), examples, validation, options=options).metric == "R@1/25"
+    assert train(build("poly"), examples, validation, options=options).metric == "MRR/25"
 
 
 def test_a_query_asked_twice_has_all_its_answers(build, examples):
@@ -146,7 +146,7 @@ def test_a_query_asked_twice_has_all_its_answers(build, examples):
     with pytest.raises(TrainingError, match=r"the 3 validation examples .*: nothing to rank against"):
         train(build("poly"), trained_on, validation, options=options)
     result = train(build("poly"), trained_on, [*validation, *examples[:2]], options=options)
-    assert result.metric == "R@1/3"
+    assert result.metric == "MRR/3"
 
 
 def test_one_document_is_nothing_to_rank(build, examples, tmp_path):
@@ -158,7 +158,7 @@ def test_one_document_is_nothing_to_rank(build, examples, tmp_path):
 
 def test_some_of_many_examples_are_validated_on(build, examples, tasks):
     options = TrainingOptions(steps=1, batch_size=8, validation_queries=6, candidates=10)
-    assert train(build("poly"), examples, examples, options=options).metric == "R@1/10"
+    assert train(build("poly"), examples, examples, options=options).metric == "MRR/10"
     assert len(tasks[0].queries) == 6
     assert list(tasks[0].queries) != [list(example.query) for example in examples[:6]], "not the first ones"
 
@@ -168,7 +168,7 @@ def test_a_corpus_is_ranked_where_documents_are_frozen(build, examples, tasks):
     for freeze in ("backbone", ()):
         options = TrainingOptions(steps=4, freeze=freeze, **OPTIONS)
         result = train(build("poly"), examples[:16], examples[16:], options=options, corpus=corpus)
-        assert result.metric == ("MRR" if freeze else "R@1/5")
+        assert result.metric == ("MRR" if freeze else "MRR/5")
         assert len(result.history) == 2
     ranked, lists = tasks[0], tasks[-1]
     assert set(ranked.corpus) == {*corpus, *(example.positives[0] for example in examples[16:])}

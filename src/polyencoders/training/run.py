@@ -21,7 +21,7 @@ from polyencoders.data import Example, as_examples, training_dataset
 from polyencoders.errors import TrainingError
 from polyencoders.evaluation import CandidateTask, CorpusTask
 from polyencoders.models import DualEncoder, JointEncoder, PolyEncoder, in_full_precision
-from polyencoders.training.evaluators import use_of_codes, validation_lists
+from polyencoders.training.evaluators import OF_LISTS, use_of_codes, validation_lists
 from polyencoders.training.frozen import freeze, kept_outputs
 from polyencoders.training.grouping import grouped_by_length
 from polyencoders.training.l2_sp import L2SP
@@ -78,7 +78,7 @@ def train(
 ) -> TrainingResult:
     """Train a model on examples, in place, and save it.
 
-    With validation, the model is measured before and during training, by R@1/C of lists, or by MRR in a corpus, and
+    With validation, the model is measured before and during training, by MRR in lists of C, or in a corpus, and
     ends as the best checkpoint of the best learning rate. An interrupted run, called again with the same arguments,
     goes on from its last checkpoint and ends the same. With a frozen backbone the document map ends folded into the
     query side, so that document vectors are the backbone's own. Half-precision weights become float32. Several
@@ -237,7 +237,7 @@ class Run:
             learning_rate=float(cast(float, options.learning_rate)),
             steps=state.global_step,
             best_step=None if evaluator is None else state.best_global_step,
-            metric=metric,
+            metric=f"{metric}/{self.lists.candidates}" if self.lists is not None and metric == OF_LISTS[0] else metric,
             before=before,
             after=None if evaluator is None else state.best_metric,
             seconds=seconds,
