@@ -82,7 +82,7 @@ _BIASES = (0.0, -1.0, -4.0)
 """Biases of the attention between the two texts; the default is -2."""
 
 _FEW = {"negatives": 3, "steps": 400, "evaluate_every": 100}
-_UNTIL_IT_STOPS = {"negatives": 3, "steps": 3000, "evaluate_every": 200, "patience": 5, "validation_queries": 500}
+_UNTIL_IT_STOPS = {"negatives": 3, "steps": 1600, "evaluate_every": 200, "patience": 5, "validation_queries": 500}
 _READ = Distillation(hard_negatives=None, random_negatives=4)
 """Four negatives an example: its own or mined ones, and random ones. A slow teacher reads 20,000 pairs."""
 

@@ -114,10 +114,10 @@ def test_classes(tmp_path):
 
 
 def test_every_class_of_a_text_with_several_is_ranked(tmp_path):
-    rows = [{"text": "a", "label": ["one", "two"]}, {"text": "b", "label": "one"}]
+    rows = [{"text": "a", "label": ["one", "two_or_more"]}, {"text": "b", "label": "one"}]
     source = read_source(put(tmp_path, "intents.jsonl", "\n".join(map(json.dumps, rows))))
-    assert source.examples == [Example("a", ["one", "two"]), Example("b", "one")]
-    assert source.corpus == ("one", "two")
+    assert source.examples == [Example("a", ["one", "two or more"]), Example("b", "one")]
+    assert source.corpus == ("one", "two or more")
 
 
 def test_the_first_two_columns_of_a_labelled_table_are_no_guess_where_there_are_more(tmp_path):

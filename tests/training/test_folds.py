@@ -68,11 +68,11 @@ def test_a_handful_is_told_what_to_do(build, examples):
         train_in_folds(build("bi"), examples[:4], None, OPTIONS)
 
 
-def test_a_model_that_is_there_is_kept_where_that_is_asked(build, examples, tmp_path):
+def test_a_model_that_is_there_is_kept_unless_that_is_asked(build, examples, tmp_path):
     build("bi").save_pretrained(tmp_path / "model")
     before = (tmp_path / "model" / "modules.json").stat().st_mtime_ns
     with pytest.raises(TrainingError, match="model holds a model already: choose another output, or say overwrite"):
-        train_in_folds(build("bi"), examples[:10], tmp_path / "model", OPTIONS, overwrite=False)
+        train_in_folds(build("bi"), examples[:10], tmp_path / "model", OPTIONS)
     assert (tmp_path / "model" / "modules.json").stat().st_mtime_ns == before
 
 

@@ -122,7 +122,9 @@ def evaluate(
         with whole_file(output) as scratch:
             scratch.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
     if card:
-        evaluation.put_results(model, Path(data).name, report)
+        from polyencoders.evaluation.card import put_results, shown_name
+
+        put_results(model, shown_name(data), report)
 
 
 def task_of(examples: "list[Example]", corpus: Sequence[str], protocol: str, candidates: int, seed: int) -> "Task":

@@ -171,7 +171,7 @@ def run(recipe: Recipe, overwrite: bool = False, export: Path | None = None) -> 
         shown = TrainingProgress(bar)
         given = (examples, validation, output, chosen, [shown], shown.on_texts)
         if few:
-            result = training.train_in_folds(model, examples, *given[2:])
+            result = training.train_in_folds(model, examples, *given[2:], overwrite=overwrite)
         elif teacher is None:
             result = training.train(model, *given, corpus=corpus, overwrite=overwrite)
         else:

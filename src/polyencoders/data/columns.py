@@ -216,7 +216,9 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _class_name(value: Any) -> Any:
-    """Returns a class's name as people write it; a number is none."""
+    """Returns a class's name as people write it, or those of a list; a number is none."""
+    if isinstance(value, list):
+        return [_class_name(one) for one in value]
     if not isinstance(value, str):
         return value
     if value.strip().lstrip("-").replace(".", "", 1).isdecimal():

@@ -45,14 +45,13 @@ def train_in_folds(
     options: TrainingOptions | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     on_texts: Callable[[str, int, int], None] = lambda what, done, total: None,
-    overwrite: bool = True,
+    overwrite: bool = False,
 ) -> TrainingResult:
     """Train a model on few examples, in place, and save it; otherwise as `train`, whose arguments these are.
 
     The measure of the result is that of the folds: each query is ranked by a model that has not seen it, among the
     documents of all examples. At most 100 steps are made. Where the best step at the best rate is not better than the
-    model as it came by more than its standard error, that is what is saved, and `best_step` is 0. Nothing is resumed. A
-    model in `output_dir` is replaced unless `overwrite` is false.
+    model as it came by more than its standard error, that is what is saved, and `best_step` is 0. Nothing is resumed.
 
     Raises
     ------
