@@ -139,7 +139,7 @@ def test_an_engine_that_was_made_ends_with_what_could_not_be(models, tmp_path, m
     current = Current(settings)
     before = threading.active_count()
     (folder / "calibration.json").write_text("{")
-    with pytest.raises(ModelError, match="the old is served still: .*calibration.json is damaged"):
+    with pytest.raises(ModelError, match=r"the old is served still: .*calibration.json is damaged"):
         current.reload()
     assert threading.active_count() == before
     (folder / "calibration.json").unlink()

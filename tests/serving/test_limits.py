@@ -206,7 +206,7 @@ def test_bodies_that_do_not_arrive_keep_nobody_out(serve, tmp_path):
 
 def test_a_key_for_bodies_that_never_fit_is_refused_at_the_start():
     key = Key("big", "secret", {"body": 2_001})
-    with pytest.raises(DataError, match="key of 'big' may send a body of 2,001 bytes, .* may have 2,000: give it"):
+    with pytest.raises(DataError, match=r"key of 'big' may send a body of 2,001 bytes, .* may have 2,000: give it"):
         Settings(model="x", keys=(key,), limits=Limits(body=1_000, bodies=2_000))
     assert Settings(model="x", keys=(key,), limits=Limits(body=1_000, bodies=2_001)).keys == (key,)
 

@@ -47,7 +47,7 @@ class Promises(NamedTuple):
     """How promising the tiles of a segment are to each query."""
 
     ranks: NDArray[np.float32]
-    """`(q, tiles)`: the higher, the more promising; perhaps of the best tiles only. Equal ones are in order of place."""
+    """`(q, tiles)`: the higher, the more promising; perhaps of the best tiles only. Equal ones keep their order."""
     sizes: NDArray[np.uint8]  # `(q, tiles)`: documents of each of them that could be found
     there: int  # Documents that could be found
 

@@ -71,7 +71,7 @@ class EmbedRequest(OfTexts):
         description="`float` or `base64` (float32 in little-endian order).",
     )
     output_dtype: str | None = Field(
-        None, description="Voyage's: `float`. Its client sends `encoding_format` besides, and unpacks what it asked for."
+        None, description="Voyage's: `float`. Its client sends `encoding_format` too, and unpacks what it asked for."
     )
     dimensions: int | None = Field(
         None,
@@ -114,8 +114,8 @@ class EmbedRequest(OfTexts):
         """The formats that are asked for, each once; DataError for one that is not made."""
         if self.output_dtype not in (None, "float"):
             raise DataError(
-                f"output_dtype: {self.output_dtype[:20]!r} is not made here, all vectors are float32: ask for 'float', or "
-                "leave it out"
+                f"output_dtype: {self.output_dtype[:20]!r} is not made here, all vectors are float32: ask for 'float', "
+                "or leave it out"
             )
         given = [self.encoding_format] if isinstance(self.encoding_format, str) else self.encoding_format
         asked = list(dict.fromkeys(given))
