@@ -98,7 +98,7 @@ async def explain(request: ExplainRequest, served: ServedNow, limits: TheLimits,
         raise DataError("documents: give texts to rank; no index is served")
     if request.min_probability is not None and (request.compare or request.documents is not None):
         beside = "compare" if request.compare else "documents"
-        raise DataError(f"min_probability: it is for a search as the index was tuned; leave it out or leave out {beside}")
+        raise DataError(f"min_probability: for a search as the index was tuned: leave it out, or leave out {beside}")
     if not request.compare:
         ranking = await _rank(engine, request, source, request.k, served, reranked=True)
         return ExplainAnswer(rankings=[ranking], reading=await _add_reasons(engine, request, source, ranking.hits))
