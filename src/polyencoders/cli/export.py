@@ -8,7 +8,7 @@ from typer import Option
 
 from polyencoders.cli.architectures import resolve_backbone
 from polyencoders.cli.display import console
-from polyencoders.cli.options import Model, Seed
+from polyencoders.cli.options import Model
 
 QUERIES = 200  # Held-out queries that a precision is tried on, at most
 
@@ -38,7 +38,6 @@ def export(
     keep_at_least: Annotated[
         float, Option(help="Refuse a precision that keeps a smaller fraction of the ten best.", min=0, max=1)
     ] = 0.9,
-    seed: Seed = 0,
 ) -> None:
     """Write a model as a directory that searches, reranks and serves without PyTorch.
 

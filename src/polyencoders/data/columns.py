@@ -6,7 +6,7 @@ the text's right answer is the name of its class.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,13 +110,9 @@ class Columns:
         """
         found: list[Example] = []
         judged: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
-        for place, row in rows:
-            example = None
-            with item(place):
-                check_object(row, "a query and its right answer")
-                example = self._example(row)
-            if example is None or self.label is None:
-                found += [example] if example else []
+        for place, row, example in self._usable(rows):
+            if self.label is None:
+                found.append(example)
                 continue
             # A grade is a fault of the column: without such rows, those graded 1 of 5 would be the right ones.
             with (located if self._is_grade(row.get(self.label)) else item)(place):
@@ -133,6 +129,14 @@ class Columns:
         if unanswered:
             logger.warning("%d of %d queries have no right answer, and are left out", unanswered, len(judged))
         return found
+
+    def _usable(
+        self, rows: Iterable[tuple[object, Mapping[str, Any]]]
+    ) -> Iterator[tuple[object, Mapping[str, Any], Example]]:
+        for place, row in rows:
+            with item(place):
+                check_object(row, "a query and its right answer")
+                yield place, row, self._example(row)
 
     def _example(self, row: Mapping[str, Any]) -> Example:
         query, positive = _texts(row.get(self.query)), _texts(row.get(self.positive))

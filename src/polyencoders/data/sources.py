@@ -56,8 +56,10 @@ class Source:
         """Returns one of the source's own splits, or all examples where it has none; an empty one is a DataError."""
         found: list[Example] = self.examples if self.splits is None else getattr(self.splits, split)
         if not found:
-            if split == "train" or (split == "validation" and self.splits is not None and self.splits.test):
-                raise DataError(NO_TRAINING if split == "train" else NO_VALIDATION)
+            if split == "train":
+                raise DataError(NO_TRAINING)
+            if split == "validation" and self.splits is not None and self.splits.test:
+                raise DataError(NO_VALIDATION)
             raise DataError(f"no {split} examples")
         return found
 

@@ -49,7 +49,10 @@ class Cutter:
     def __init__(self, documents: Iterable[Any], model: Encoder | None) -> None:
         self._documents, self._model = documents, model  # None: documents stay whole
         self._made: deque[tuple[int, str, int]] = deque()
-        """Of each document: the rows from the first one to its last, its id, its passages; 1: it is a row by itself."""
+        """One entry a document: how many rows there are up to its last one, its id, and its number of passages.
+
+        A document of one passage is a row by itself.
+        """
 
     def __iter__(self) -> Iterator[Any]:
         place, rows, stream = 0, 0, iter(rows_of(self._documents))

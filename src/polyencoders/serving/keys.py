@@ -56,7 +56,7 @@ def _key(path: Path, name: str, given: Any) -> Key:
 
 @dataclass
 class Asker:
-    """Whoever has a key, with its limits and its requests."""
+    """The holder of a key, with its limits and its requests."""
 
     name: str
     limits: Limits
