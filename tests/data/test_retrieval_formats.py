@@ -59,7 +59,7 @@ def test_beir_gzipped_and_with_one_split(tmp_path):
         ("corpus.jsonl", "[1]", "corpus.jsonl:1: expected an object with _id and text, given [1]"),
         ("corpus.jsonl", '{"_id": 1.5, "text": "a"}', 'corpus.jsonl:1: expected "_id" to be text, given 1.5'),
         ("corpus.jsonl", '{"_id": "d1"}', 'corpus.jsonl:1: expected "text" to be text, given None'),
-        ("corpus.jsonl", "", "corpus.jsonl: the file is empty"),
+        ("corpus.jsonl", "", "corpus.jsonl: no texts: the file is empty"),
         ("queries.jsonl", '{"_id": "q", "text": "a"}\n' * 2, "queries.jsonl:2: the _id 'q' is given twice"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1.5\n", "test.tsv:2: score: expected a whole number"),
         (
@@ -74,6 +74,27 @@ def test_beir_gzipped_and_with_one_split(tmp_path):
 def test_beir_refuses(tmp_path, name, content, message):
     put(samples.beir(tmp_path), name, content)
     assert message in error_of(read_beir, tmp_path)
+
+
+def test_beir_leaves_out_what_it_cannot_use_when_asked(tmp_path, caplog):
+    samples.beir(tmp_path)
+    for name, line in {
+        "corpus.jsonl": '{"_id": "d4"}\n[1]\n',
+        "queries.jsonl": "no JSON\n",
+        "qrels/test.tsv": "q10\td2\t1.5\nq10\td4\t1\n",
+    }.items():
+        with (tmp_path / name).open("a") as file:
+            file.write(line if file.tell() == 0 else f"\n{line}")
+    with leaving_out_bad() as left_out:
+        found = read_beir(tmp_path)
+    assert found.corpus == {"d1": "Tea A drink.", "d2": "A bean.", "d3": "An engine."}
+    assert found.qrels["test"]["q10"] == {"d1": 2, "d3": 1, "d2": 0, "d4": 1}, "d4 is judged, so it is missed"
+    assert left_out.number == 4
+    assert "corpus.jsonl:" in left_out.first[0]
+    assert "(such as 'd4') are not there" in caplog.messages[-1]
+    put(tmp_path, "queries.jsonl", "[1]\n[2]\n")
+    with leaving_out_bad():
+        assert "queries.jsonl: no texts: all 2 were left out" in error_of(read_beir, tmp_path)
 
 
 def test_what_is_judged_and_not_there_is_kept_and_counted(tmp_path, caplog):

@@ -208,18 +208,14 @@ def _run(
 
 def _sampled(test: list[Example], splits: Splits, candidates: int) -> CandidateTask:
     """Lists of random documents: of the test side and the set's corpus, or where these are few of all sides."""
-    from polyencoders.data.examples import right_answers
-    from polyencoders.evaluation import sampled_candidates
+    from polyencoders.evaluation.tasks import most_candidates, sampled_candidates
 
-    more = set(splits.corpus)
-    right = right_answers(test)
-    most = max(map(len, right.values()))
-    every = more.union(*right.values())
-    if len(every) - most + 1 < candidates:
+    more: Sequence[str] = splits.corpus
+    if most_candidates(test, more) < candidates:
         sides = (*splits.train, *splits.validation, *splits.test)
-        more = more.union(*(example.positives for example in sides))
-        candidates = max(2, min(candidates, len(more.union(every)) - most + 1))
-    return sampled_candidates(test, candidates, 0, sorted(more) if more != set(splits.corpus) else splits.corpus)
+        more = sorted(set(more).union(*(example.positives for example in sides)))
+        candidates = max(2, min(candidates, most_candidates(test, more)))
+    return sampled_candidates(test, candidates, 0, more)
 
 
 def _corpus(test: list[Example], splits: Splits, size: int) -> CorpusTask:

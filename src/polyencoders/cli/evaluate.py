@@ -130,12 +130,20 @@ def evaluate(
 def task_of(examples: "list[Example]", corpus: Sequence[str], protocol: str, candidates: int, seed: int) -> "Task":
     """What each query ranks: its own list, the set's one list for all, or what was asked for."""
     from polyencoders import evaluation
+    from polyencoders.evaluation.tasks import most_candidates
 
     if protocol not in PROTOCOLS:
         raise DataError(f"no protocol {protocol!r}: there are {', '.join(PROTOCOLS)}")
     listed = all(example.candidates for example in examples)
     if protocol == "auto":
         protocol = "given" if listed else "corpus" if corpus else "sampled"
+        if protocol == "sampled" and 2 <= (most := most_candidates(examples)) < candidates:
+            console.print(
+                f"The documents are few: each query ranks {most}, its right answer and all wrong ones, not {candidates}.",
+                highlight=False,
+                soft_wrap=True,
+            )
+            candidates = most
     if protocol == "sampled":
         return evaluation.sampled_candidates(examples, candidates, seed)
     if protocol == "given":

@@ -14,7 +14,15 @@ from math import nan
 from pathlib import Path
 
 from polyencoders.data.examples import Example, check_text, shortened
-from polyencoders.data.lines import beginning, check_object, located, numbered_lines, parse_json
+from polyencoders.data.lines import (
+    beginning,
+    check_object,
+    item,
+    nothing_left,
+    number_left_out,
+    numbered_lines,
+    parse_json,
+)
 from polyencoders.data.sources import Source, with_validation
 from polyencoders.data.splits import Splits
 from polyencoders.data.tables import has_columns, named_rows
@@ -105,8 +113,9 @@ def read_beir(path: str | os.PathLike[str]) -> Retrieval:
     or empty), ``queries.jsonl`` (``{"_id": "q1", "text": "..."}``), and in ``qrels/`` one or more of ``train.tsv``,
     ``dev.tsv`` and ``test.tsv``: a header, then ``query-id<tab>corpus-id<tab>score``; or without a header, or as
     trec_eval has them (``query 0 document score``), which a warning says. Plain or gzipped. A DataError names the file
-    and the line. Empty documents are kept. A warning says how many judged documents and queries are not
-    there, and how many queries have a document of the same id (`Retrieval.leave_out_own`).
+    and the line; within `leaving_out_bad` the line is left out. Empty documents are kept. A warning says how many
+    judged documents and queries are not there, and how many queries have a document of the same id
+    (`Retrieval.leave_out_own`).
 
     >>> import pathlib, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp())
@@ -189,8 +198,9 @@ def _plain_or_gzipped(path: Path) -> Path:
 
 def _texts(path: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
+    before = number_left_out()
     for number, line in numbered_lines(path):
-        with located(f"{path}:{number}"):
+        with item(f"{path}:{number}"):
             record = parse_json(line)
             check_object(record, "_id and text")
             if isinstance(record.get("_id"), int) and not isinstance(record["_id"], bool):
@@ -203,16 +213,17 @@ def _texts(path: Path) -> dict[str, str]:
             text = f"{record.get('title') or ''} {record['text']}".strip()
             if text:  # some published documents are empty; they stay, so that figures are those of others
                 check_text("text", text)
-        texts[record["_id"]] = text
+            texts[record["_id"]] = text
     if not texts:
-        raise DataError(f"{path}: the file is empty, expected one JSON object a line")
+        raise nothing_left(path, "no texts: the file is empty, expected one JSON object a line", before)
     return texts
 
 
 def _qrels(path: Path) -> Qrels:
     qrels: Qrels = {}
+    before = number_left_out()
     for number, (query, document, score) in _judgements(path):
-        with located(f"{path}:{number}"):
+        with item(f"{path}:{number}"):
             try:
                 relevance = float(score)
             except ValueError:
@@ -221,7 +232,7 @@ def _qrels(path: Path) -> Qrels:
                 raise DataError(f"score: expected a whole number, given {shortened(score)}")
             _add_judgement(qrels, query, document, int(relevance))
     if not qrels:
-        raise DataError(f"{path}: no judgements under the header")
+        raise nothing_left(path, "no judgements under the header", before)
     if all(relevance <= 0 for judged in qrels.values() for relevance in judged.values()):
         raise DataError(f"{path}: no document is judged above 0: nothing is relevant")
     return qrels
@@ -239,16 +250,16 @@ def _judgements(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
     logger.warning("%s: there is no header; the columns are %s", path, kind)
     for number, line in numbered_lines(path):
         fields = line.split()
-        with located(f"{path}:{number}"):
+        with item(f"{path}:{number}"):
             if len(fields) != len(first):
                 raise DataError(f"{len(fields)} fields, expected {len(first)}, as the first line has")
-        yield number, (fields[0], fields[-2], fields[-1])
+            yield number, (fields[0], fields[-2], fields[-1])
 
 
 def _claims(path: Path, queries: dict[str, str], corpus: dict[str, str]) -> Qrels:
     qrels: Qrels = {}
     for number, row in named_rows(path, ",", has_columns("id", "claim", "cited_doc_ids")):
-        with located(f"{path}:{number}"):
+        with item(f"{path}:{number}"):
             if queries.setdefault(row["id"], row["claim"]) != row["claim"]:
                 raise DataError(f"the id {row['id']} is given to two claims")
             if not re.fullmatch(r"\[[\d\s,]*\]", row["cited_doc_ids"]):

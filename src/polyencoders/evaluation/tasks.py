@@ -139,6 +139,17 @@ def sampled_candidates(
     return CandidateTask([_query(example) for example in examples], documents, relevant, "sampled candidates", seed)
 
 
+def most_candidates(examples: Sequence[Example], extra_documents: Iterable[str] = ()) -> int:
+    """Return the length of the longest lists that `sampled_candidates` can draw for each of some examples.
+
+    >>> most_candidates([Example("Tea?", ["Yes.", "No."]), Example("Milk?", "A little.")])
+    2
+    """
+    right = right_answers(examples)
+    pool = set(extra_documents).union(*right.values())
+    return len(pool) - max(map(len, right.values()), default=0) + 1
+
+
 def whole_corpus(examples: Sequence[Example], extra_documents: Iterable[str] = ()) -> CorpusTask:
     """Return a task that ranks every document of the examples.
 
