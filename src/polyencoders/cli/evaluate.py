@@ -139,7 +139,7 @@ def task_of(examples: "list[Example]", corpus: Sequence[str], protocol: str, can
         protocol = "given" if listed else "corpus" if corpus else "sampled"
         if protocol == "sampled" and 2 <= (most := most_candidates(examples)) < candidates:
             console.print(
-                f"The documents are few: each query ranks {most}, its right answer and all wrong ones, not {candidates}.",
+                f"The documents are few: each query ranks {most}, its answer and all wrong ones, not {candidates}.",
                 highlight=False,
                 soft_wrap=True,
             )
