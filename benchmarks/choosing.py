@@ -34,11 +34,12 @@ from polyencoders.cli.architectures import DEFAULT_BACKBONE, build_model
 from polyencoders.cli.display import quieten
 from polyencoders.cli.runs import append_runs, read_runs
 from polyencoders.evaluation.metrics import pessimistic_ranks
-from polyencoders.evaluation.tasks import CandidateTask
+from polyencoders.evaluation.ranking import task_scores
+from polyencoders.evaluation.tasks import CandidateTask, Task
 from polyencoders.training import TrainingOptions, train
 from polyencoders.training.evaluators import RankingEvaluator, validation_lists
 from polyencoders.training.options import FROZEN_RATES
-from quality import as_lists, outputs_of
+from quality import outputs_of
 from quality_methods import METHODS, SETS
 from quality_tasks import RANKINGS, add_data_options, load, some
 
@@ -114,7 +115,7 @@ def measured(run: Mapping[str, Any], options: TrainingOptions, arguments: argpar
     """Train once, and rank the lists of both sides at every checkpoint and with the averages of the last."""
     splits = load(run["task"], arguments.data, arguments.unpacked)
     test = some(splits.test, run["queries"])
-    ranked = as_lists(RANKINGS[run["task"]].ranked(test, splits.corpus), test, splits.corpus)
+    ranked = RANKINGS[run["task"]].ranked(test, splits.corpus)
     options = replace(
         options,
         learning_rate=run["rate"],
@@ -151,7 +152,7 @@ def _built(run: Mapping[str, Any]) -> Any:
 class Watching(TrainerCallback):
     """Ranks the lists at the start and every so many steps, and keeps the weights that are trained."""
 
-    def __init__(self, model: Any, sides: tuple[CandidateTask, CandidateTask], every: int) -> None:
+    def __init__(self, model: Any, sides: tuple[Task, Task], every: int) -> None:
         self.model, self.sides, self.every = model, sides, every
         self.seen: list[list[Measured]] = []
         self.weights: list[dict[str, Tensor]] = []
@@ -172,11 +173,11 @@ class Watching(TrainerCallback):
         self.weights.append({name: weights.detach().clone() for name, weights in trained})
 
 
-def ranking(model: Any, task: CandidateTask) -> Measured:
+def ranking(model: Any, task: Task) -> Measured:
     """R@1, MRR, and `-log sum_right softmax(scale score)`, the mean over the lists: as in training, and at its best."""
     ranks, entropies = [], []
     scales = model.score_scale * np.array([1.0, *SCALES])
-    for scores, right in zip(model.score_lists(task.queries, task.documents), task.relevant, strict=True):
+    for scores, right in zip(task_scores(model, task), task.relevant, strict=True):
         ranks.append(pessimistic_ranks(scores, right)[0])
         logits = scales[:, None] * np.asarray(scores, dtype=np.float64)
         entropies.append(np.logaddexp.reduce(logits, axis=1) - np.logaddexp.reduce(logits[:, list(right)], axis=1))
