@@ -171,6 +171,36 @@ def test_scifact(tmp_path):
     assert "corpus_train.csv:3: the doc_id 7 is given twice" in error_of(read_scifact, tmp_path)
 
 
+def test_scifact_with_bad_rows(tmp_path):
+    samples.scifact(tmp_path)
+    printed = "[' a\\N{tea} ']"
+    put(tmp_path, "corpus_train.csv", f'doc_id,title,abstract\n7,a,b\n8,c,d\n7,e,f\n9,g,"{printed}"\n')
+    message = error_of(read_scifact, tmp_path)
+    assert "corpus_train.csv:4: the doc_id 7 is given twice" in message
+    with leaving_out_bad() as left_out:
+        assert list(read_scifact(tmp_path).corpus) == ["7", "8"]
+    assert left_out.number == 2
+    assert "corpus_train.csv:5: abstract: expected a printed list of sentences" in left_out.last
+    put(tmp_path, "corpus_train.csv", "doc_id,title,abstract\n")
+    assert "corpus_train.csv: no documents under the header" in error_of(read_scifact, tmp_path)
+    samples.scifact(tmp_path)
+    put(tmp_path, "claims_train.csv", "id,claim,cited_doc_ids\n1,Tea.,[]\n")
+    assert "claims_train.csv: no claims that cite a document" in error_of(read_scifact, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "rows"),
+    [
+        ("beir", "qrels/train.tsv", "query-id\tcorpus-id\tscore\nq0\td1\t1\n"),
+        ("scifact", "claims_train.csv", "id,claim,cited_doc_ids\n1,Tea.,[7]\n"),
+    ],
+)
+def test_too_few_to_hold_some_out(tmp_path, kind, name, rows):
+    put(getattr(samples, kind)(tmp_path), name, rows)
+    message = f"{tmp_path}: too few examples to split into 2 parts: 1 distinct queries"
+    assert error_of(read_source, f"{kind}:{tmp_path}") == message
+
+
 def test_wikiqa(tmp_path):
     drink = ["tea is a drink .", "a drink made of leaves ."]
     expected = [

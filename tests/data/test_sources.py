@@ -73,16 +73,20 @@ def test_conversations_stay_whole():
 
 def test_missing_splits():
     train = Source(examples(*range(20)))
-    complete = with_validation(train, examples(30), examples(40), 0)
+    here = Path("set")
+    complete = with_validation(here, train, examples(30), examples(40), 0)
     assert complete.splits == Splits(train.examples, examples(30), examples(40))
     assert [complete.examples_of(split) for split in ("validation", "test")] == [examples(30), examples(40)]
-    for found in (with_validation(train, None, examples(40), 0), with_validation(train, examples(40), None, 0)):
+    for sides in ((None, examples(40)), (examples(40), None)):
+        found = with_validation(here, train, *sides, 0)
         assert found.examples_of("test") == examples(40), "what is reported on is never what was chosen by"
         assert (
             sorted(found.examples_of("train") + found.examples_of("validation"), key=train.examples.index)
             == train.examples
         )
         assert len(found.examples_of("validation")) == 2
+    with pytest.raises(DataError, match="set: too few examples to split into 2 parts: 1 distinct queries"):
+        with_validation(here, Source(examples(1)), None, examples(40), 0)
 
 
 def test_files_of_splits(tmp_path):

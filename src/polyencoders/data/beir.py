@@ -89,22 +89,6 @@ class Retrieval:
         """The split that figures are reported on: ``test``, or what the set has in its place."""
         return next(split for split in ("test", "dev", "train") if split in self.qrels)
 
-    def source(self, seed: int) -> Source:
-        """Returns the set's splits with its corpus, as `load_examples` reads it.
-
-        A set of one split that is not ``train`` has no training side, and one of ``test`` nothing to choose by; one of
-        ``train`` alone is a plain list.
-        """
-        splits = {split: self.examples(split) for split in self.qrels}
-        if "train" not in splits:
-            dev, test = splits.get("dev"), splits.get("test")
-            found = Source([], Splits([], dev or [], test or dev or []))
-        elif len(splits) > 1:
-            found = with_validation(Source(splits["train"]), splits.get("dev"), splits.get("test"), seed)
-        else:
-            found = Source(splits["train"])
-        return replace(found, corpus=tuple(dict.fromkeys(filter(None, self.corpus.values()))), judged=self)
-
 
 def read_beir(path: str | os.PathLike[str]) -> Retrieval:
     """Reads a BEIR folder. A document's text is its title, a space, and its text.
@@ -168,21 +152,53 @@ def read_scifact(path: str | os.PathLike[str]) -> Retrieval:
     is not public.
 
     A document is its title, a space and its abstract; there are 5,183. ``train`` has 809 claims, and ``test`` the 300
-    of the set's validation split, as in BEIR. A DataError names the file and the line.
+    of the set's validation split, as in BEIR. A DataError names the file and the line; within `leaving_out_bad` the
+    row is left out.
     """
     folder = Path(path)
     corpus: dict[str, str] = {}
+    before = number_left_out()
     file = folder / "corpus_train.csv"
     for number, row in named_rows(file, ",", has_columns("doc_id", "title", "abstract")):
-        if row["doc_id"] in corpus:
-            raise DataError(f"{file}:{number}: the doc_id {row['doc_id']} is given twice")
-        corpus[row["doc_id"]] = f"{row['title']} {_abstract(row['abstract'])}".strip()
+        with item(f"{file}:{number}"):
+            if row["doc_id"] in corpus:
+                raise DataError(f"the doc_id {row['doc_id']} is given twice")
+            corpus[row["doc_id"]] = f"{row['title']} {_abstract(row['abstract'])}".strip()
+    if not corpus:
+        raise nothing_left(file, "no documents under the header", before)
     queries: dict[str, str] = {}
     qrels = {
         "train": _claims(folder / "claims_train.csv", queries, corpus),
         "test": _claims(folder / "claims_validation.csv", queries, corpus),
     }
     return Retrieval(corpus, queries, qrels)
+
+
+def source(path: str, seed: int) -> Source:
+    """``beir:PATH``: the folder."""
+    return _source(Path(path), read_beir(path), seed)
+
+
+def scifact_source(path: str, seed: int) -> Source:
+    """``scifact:PATH``: the folder."""
+    return _source(Path(path), read_scifact(path), seed)
+
+
+def _source(path: Path, judged: Retrieval, seed: int) -> Source:
+    """Returns a set's splits with its corpus.
+
+    A set of one split that is not ``train`` has no training side, and one of ``test`` nothing to choose by; one of
+    ``train`` alone is a plain list.
+    """
+    splits = {split: judged.examples(split) for split in judged.qrels}
+    if "train" not in splits:
+        dev, test = splits.get("dev"), splits.get("test")
+        found = Source([], Splits([], dev or [], test or dev or []))
+    elif len(splits) > 1:
+        found = with_validation(path, Source(splits["train"]), splits.get("dev"), splits.get("test"), seed)
+    else:
+        found = Source(splits["train"])
+    return replace(found, corpus=tuple(dict.fromkeys(filter(None, judged.corpus.values()))), judged=judged)
 
 
 def _add_judgement(qrels: Qrels, query: str, document: str, relevance: int) -> None:
@@ -258,6 +274,7 @@ def _judgements(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
 
 def _claims(path: Path, queries: dict[str, str], corpus: dict[str, str]) -> Qrels:
     qrels: Qrels = {}
+    before = number_left_out()
     for number, row in named_rows(path, ",", has_columns("id", "claim", "cited_doc_ids")):
         with item(f"{path}:{number}"):
             if queries.setdefault(row["id"], row["claim"]) != row["claim"]:
@@ -268,6 +285,8 @@ def _claims(path: Path, queries: dict[str, str], corpus: dict[str, str]) -> Qrel
                 if document not in corpus:
                     raise DataError(f"document {document!r} is not among the {len(corpus)}")
                 _add_judgement(qrels, row["id"], document, 1)
+    if not qrels:
+        raise nothing_left(path, "no claims that cite a document", before)
     return qrels
 
 
@@ -275,4 +294,9 @@ def _abstract(text: str) -> str:
     """Joins the sentences of a printed list. Other text stays as it is."""
     if not text.startswith("["):
         return text
-    return " ".join(ast.literal_eval(sentence).strip() for sentence in _SENTENCE.findall(text))
+    sentences = _SENTENCE.findall(text)
+    try:
+        return " ".join(ast.literal_eval(sentence).strip() for sentence in sentences)
+    except (SyntaxError, ValueError) as error:
+        given = shortened(text)
+        raise DataError(f"abstract: expected a printed list of sentences, given {given}: {error.args[0]}") from None

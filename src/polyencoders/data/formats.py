@@ -14,7 +14,7 @@ from polyencoders.errors import DataError
 
 FORMATS: dict[str, Callable[[str, int], Source]] = {
     "babi": numbered_dialogues.babi_source,
-    "beir": lambda path, seed: beir.read_beir(path).source(seed),
+    "beir": beir.source,
     "clinc150": labelled.clinc150_source,
     "convai2": numbered_dialogues.convai2_source,
     "dailydialog++": json_dialogues.dailydialogpp_source,
@@ -22,7 +22,7 @@ FORMATS: dict[str, Callable[[str, int], Source]] = {
     "dstc7": json_dialogues.dstc7_source,
     "labelled": labelled.source,
     "mutual": json_dialogues.mutual_source,
-    "scifact": lambda path, seed: beir.read_scifact(path).source(seed),
+    "scifact": beir.scifact_source,
     "self-dialogue": conversations.self_dialogue_source,
     "ubuntu": ubuntu.source,
     "ubuntu-irc": ubuntu.irc_source,

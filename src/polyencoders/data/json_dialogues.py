@@ -70,7 +70,7 @@ def _dailydialogpp(path: str, seed: int, against: Wrong) -> Source:
         raise DataError(f"{folder}: no training data, expected train.json or data_positives.json")
     train = Source([example for file in files for example in read_dailydialogpp(file, against)])
     validation, test = (read_dailydialogpp(folder / name, against) for name in ("dev.json", "test.json"))
-    return with_validation(train, validation, test, seed)
+    return with_validation(folder, train, validation, test, seed)
 
 
 dailydialogpp_source = partial(_dailydialogpp, against="adversarial")
@@ -212,7 +212,7 @@ def mutual_source(path: str, seed: int) -> Source:
     folder = Path(path)
     if not (folder / "train").is_dir():
         return _by_article(folder)
-    return with_validation(_by_article(folder / "train"), read_mutual(folder / "dev"), None, seed)
+    return with_validation(folder / "train", _by_article(folder / "train"), read_mutual(folder / "dev"), None, seed)
 
 
 def _by_article(folder: Path) -> Source:

@@ -87,7 +87,8 @@ def _read(path: Path) -> Source:
 def clinc150_source(path: str, seed: int) -> Source:
     """``clinc150:PATH``: a file such as ``data_full.json``."""
     splits = read_clinc150(path)
-    return _with_class_names(with_validation(Source(splits["train"]), splits["validation"], splits["test"], seed))
+    train = Source(splits["train"])
+    return _with_class_names(with_validation(Path(path), train, splits["validation"], splits["test"], seed))
 
 
 def _with_class_names(found: Source) -> Source:

@@ -64,18 +64,21 @@ class Source:
         return found
 
 
-def with_validation(train: Source, validation: list[Example] | None, test: list[Example] | None, seed: int) -> Source:
+def with_validation(
+    path: Path, train: Source, validation: list[Example] | None, test: list[Example] | None, seed: int
+) -> Source:
     """Makes a source with a set's own splits.
 
     `test` is None where the test split is not public: figures are reported on the validation split, so it becomes the
     test split. When the validation split is missing or has become the test split, a tenth of `train`, chosen by `seed`,
-    is held out in its place. Raises a DataError when `train` is too small for that.
+    is held out in its place. A DataError names `path`, where `train` was read, when that is too small for it.
     """
     if test is None:
         test, validation = validation, None
     if validation is not None:
         return Source([], Splits(train.examples, validation, test or []))
-    return Source([], replace(train.split(validation=0.1, test=0.0, seed=seed), test=test or []))
+    with located(path):
+        return Source([], replace(train.split(validation=0.1, test=0.0, seed=seed), test=test or []))
 
 
 def read_splits(
@@ -95,8 +98,7 @@ def read_splits(
             raise DataError(f"{path}: no {what} data, expected a file such as {' or '.join(expected[:6])}")
     found = {split: read(file) for split, file in files.items() if file is not None}
     validation, test = (found[name].examples if name in found else None for name in ("validation", "test"))
-    with located(files["train"]):
-        return with_validation(found["train"], validation, test, seed)
+    return with_validation(files["train"] or path, found["train"], validation, test, seed)
 
 
 def read_folders(path: Path, read: Callable[[Path], Source], seed: int) -> Source:
@@ -104,7 +106,7 @@ def read_folders(path: Path, read: Callable[[Path], Source], seed: int) -> Sourc
     if not (path / "train").is_dir():
         return read(path)
     train, validation, test = (read(path / split) for split in ("train", "dev", "test"))
-    return with_validation(train, validation.examples, test.examples, seed)
+    return with_validation(path / "train", train, validation.examples, test.examples, seed)
 
 
 def split_file(folder: Path, patterns: Sequence[str]) -> Path | None:
