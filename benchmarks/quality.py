@@ -33,6 +33,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,21 +54,23 @@ from polyencoders.evaluation.tasks import CandidateTask, CorpusTask
 from polyencoders.models import DualEncoder, load_model
 from polyencoders.training import (
     HardNegatives,
+    Teacher,
     TrainingOptions,
     TrainingResult,
     distill,
     mine_hard_negatives,
     train,
 )
+from polyencoders.training.contrastive import pretrain_contrastive
 from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.pretraining import PretrainingOptions, pretrain
 from quality_attention import LOSSES, Annealing, put_after_codes
 from quality_maxsim import MaxSim
-from quality_methods import GROUPS, METHODS, SETS, UNTRAINED, Method
+from quality_methods import GROUPS, METHODS, REAL, SETS, UNTRAINED, Method
 from quality_report import draw, tables
 from quality_tasks import RANKINGS, add_data_options, load, some
 
-WEIGHTS = ("its own", "random", "pre-trained on", "pre-trained from scratch")
+WEIGHTS = ("its own", "random", "contrastive", "pre-trained on", "pre-trained from scratch")
 
 
 def main() -> None:
@@ -85,7 +88,10 @@ def main() -> None:
         "--backbone-files", type=Path, help="the folder of the backbone, for a machine without network"
     )
     command.add_argument("--weights", choices=WEIGHTS, default="its own", help="the weights of the backbone")
-    command.add_argument("--pretraining-steps", type=int, default=400, help="steps of 32 pairs of 64 tokens")
+    command.add_argument(
+        "--pretraining-steps", type=int, default=400, help="steps of 32 pairs of 64 tokens; contrastive: each"
+    )
+    command.add_argument("--teacher", help=f"the folder of {REAL}, for the methods that it teaches")
     command.add_argument("--device", help="cpu, cuda, ... [default: the best available]")
     add_data_options(command)
     arguments = command.parse_args()
@@ -133,12 +139,22 @@ class Plan:
         self.options = SETS[self.set].options
         self.settings = {name: getattr(arguments, name) for name in ("train_examples", "queries", "length", "backbone")}
         self.device, self.data, self.unpacked = arguments.device, arguments.data, arguments.unpacked
+        self.teacher = arguments.teacher
         self._loaded: tuple[str, Any] = ("", None)
         self._backbone = str(arguments.backbone_files or self.settings["backbone"])
         if arguments.weights != "its own":
             steps = 0 if arguments.weights == "random" else arguments.pretraining_steps
             self._backbone = other_weights(self._backbone, arguments.weights, steps, self.unpacked)
             self.settings["backbone"] += f", weights {arguments.weights}" + (f" for {steps:,} steps" if steps else "")
+
+    @cached_property
+    def real_teacher(self) -> Teacher:
+        """The cross-encoder that was trained elsewhere; it reads 256 tokens of a pair, as `upgrade.py`'s does."""
+        if self.teacher is None:
+            raise SystemExit(f"these methods need --teacher, the folder of {REAL}")
+        model = load_model(self.teacher)
+        model.max_seq_length = 256
+        return Teacher(model)
 
     def runs(self) -> Iterator[tuple[str, str, int]]:
         """Task, method and seed. Methods that are not trained have one seed."""
@@ -222,7 +238,7 @@ class Plan:
             return model, _training_fields(model.train(examples, splits.validation, options), examples)
         if method.taught:
             options = TrainingOptions(**{**vars(options), "distillation": method.distillation})
-            teacher = self._teacher(task, method.taught)[0]
+            teacher = self.real_teacher if method.taught == REAL else self._teacher(task, method.taught)[0]
             result = distill(model, teacher, examples, splits.validation, options=options, corpus=corpus)
         elif method.architecture.startswith("cross") and seed == 0:
             folder, fields = self._teacher(task, name)
@@ -284,7 +300,12 @@ def other_weights(backbone: str, weights: str, steps: int, folder: Path) -> str:
     They are random, or pre-trained on the built-in conversations, from the backbone's weights or from random ones.
     """
     path = folder / f"{backbone.rpartition('/')[2]} {weights} {steps}"
-    if path.exists():
+    if (path / "modules.json").exists():
+        return str(path)
+    if weights == "contrastive":
+        conversations, held_out = load_conversations("chitchat")
+        settings = TrainingOptions(steps=steps, evaluate_every=100, validation_queries=300)
+        pretrain_contrastive(conversations, held_out, path, resolve_backbone(backbone), settings, max_length=64)
         return str(path)
     model = SentenceTransformer(resolve_backbone(backbone), device="cpu")
     encoder = model[0].auto_model

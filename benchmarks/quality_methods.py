@@ -86,6 +86,11 @@ _UNTIL_IT_STOPS = {"negatives": 3, "steps": 1600, "evaluate_every": 200, "patien
 _READ = Distillation(hard_negatives=None, random_negatives=4)
 """Four negatives an example: its own or mined ones, and random ones. A slow teacher reads 20,000 pairs."""
 
+REAL = "ms-marco-MiniLM-L-12-v2"
+"""A cross-encoder that was trained elsewhere, on the queries of a search engine: what `--teacher` names."""
+_JUDGED = Distillation(hard_negatives=HardNegatives(number=7, ranks=(0, 50), margin=None), cross_entropy=0.0)
+"""The teacher's judgement alone of the example's own candidates and of what the student finds."""
+
 _HARD = HardNegatives(number=4)
 _LAYERS = {"no embeddings": "embeddings", "top 2 layers": "all-but-top-2", "top layer": "all-but-top-1"}
 
@@ -138,6 +143,16 @@ METHODS: dict[str, Method] = {
         )
         for name, one in _STUDENTS.items()
     },
+    **{
+        f"{name}, taught by {REAL}": Method(one.architecture, one.settings, one.options, taught=REAL)
+        for name, one in _STUDENTS.items()
+    },
+    **{
+        f"{name}, judged by {REAL}": Method(
+            one.architecture, one.settings, one.options, taught=REAL, distillation=_JUDGED
+        )
+        for name, one in _STUDENTS.items()
+    },
     "maxsim": Method("maxsim"),
     "bi-first": Method("bi", {"reduction": "first"}),
     "bi-mean-first-16": Method("bi", {"reduction": "mean-first-n", "n": 16}),
@@ -182,7 +197,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
             for rival in _RIVALS
             for told in ("", ", hard negatives", ", taught", f", taught by {LONGER}")
         ),
-        *(f"{student}, taught by cross-warm" for student in _STUDENTS),
+        *(
+            f"{student}, {told}"
+            for student in _STUDENTS
+            for told in ("taught by cross-warm", f"taught by {REAL}", f"judged by {REAL}")
+        ),
         TOP,
     ),
     "attention": (

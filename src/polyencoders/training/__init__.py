@@ -1,5 +1,6 @@
 """Losses, freezing, trainers and the training run."""
 
+from polyencoders.training.contrastive import pretrain_contrastive
 from polyencoders.training.distill import Comparison, compare_with_teacher, distill
 from polyencoders.training.folds import train_in_folds
 from polyencoders.training.frozen import freeze
@@ -30,6 +31,7 @@ __all__ = [
     "freeze",
     "mine_hard_negatives",
     "pretrain",
+    "pretrain_contrastive",
     "train",
     "train_in_folds",
 ]

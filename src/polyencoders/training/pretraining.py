@@ -1,4 +1,4 @@
-"""One pre-training run, from conversations to a backbone saved: what `polyencoders pretrain` calls."""
+"""Pre-training as in the paper, by masked words and next utterances told from others: conversations to a backbone."""
 
 import json
 import os
@@ -24,10 +24,12 @@ from polyencoders.training.pretraining_model import load_for_pretraining
 from polyencoders.training.resume import CHECKPOINTS, checkpoint_to_resume, digest
 from polyencoders.training.trainer import ResumableTrainer, trainer_arguments
 
-_PARTS_OF_A_BACKBONE = re.compile(
+PARTS_OF_A_BACKBONE = re.compile(
     r"model[\w.-]*\.safetensors(\.index\.json)?|vocab\.(txt|json)|merges\.txt|spiece\.model"
     r"|(config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|pretraining)\.json"
+    r"|(modules|config_sentence_transformers|sentence_bert_config)\.json|\d+_(Pooling|Normalize)|README\.md"
 )
+"""What of a backbone in the place of the new one goes; the second line is what sentence-transformers adds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,10 +155,10 @@ def pretrain(
         trainer.state.global_step, trainer.state.best_global_step or 0, before, _measured(trainer)
     )
     model.encoder.config.architectures = [type(model.encoder).__name__]
-    with whole_directory(folder, replaced=_PARTS_OF_A_BACKBONE.fullmatch) as scratch:
+    with whole_directory(folder, replaced=PARTS_OF_A_BACKBONE.fullmatch) as scratch:
         model.encoder.save_pretrained(str(scratch))
         tokenizer.save_pretrained(str(scratch))
-        record = {"from_scratch": from_scratch, "options": asdict(options), **asdict(result)}
+        record = {"objective": "masked", "from_scratch": from_scratch, "options": asdict(options), **asdict(result)}
         (scratch / "pretraining.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return result
