@@ -2,6 +2,7 @@
 
     python tests/stress/readers.py              # 10,000 files of each kind, twenty minutes or so
     python tests/stress/readers.py --files 20
+    python tests/stress/readers.py --kinds beir scifact
 
 A good file of each kind is damaged by hypothesis: bytes are changed, taken out, doubled, put elsewhere. Each is read as
 examples, and as the documents of an index, in full. A set of each published format is damaged in one file at a time,
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -172,20 +173,20 @@ def _outcome(way: Callable[[], object], place: str) -> Counter[str]:
     return Counter({outcome: 1})
 
 
-def attack(folder: Path, files: int, start: int = 0) -> dict[str, object]:
-    """Damage and read `files` files of each kind, and of each format; the seed is `start`."""
+def attack(folder: Path, files: int, start: int = 0, only: Collection[str] = ()) -> dict[str, object]:
+    """Damage and read `files` files of each kind and format, or of some; the seed is `start`."""
     counts: Counter[str] = Counter()
     problems: list[str] = []
     logger = logging.getLogger("polyencoders")
     level = logger.level
     logger.setLevel(logging.ERROR)  # what is found out of a damaged file is said of each
     try:
-        for name, content in kinds().items():
+        for name, content in [(name, content) for name, content in kinds().items() if not only or name in only]:
             path = folder / name
             path.write_bytes(content)
             assert read(path)["read"], f"{name}: as it is, nothing reads it"
             _attack_one(path, partial(read, path), files, start, counts, problems)
-        for name in FORMATS:
+        for name in [name for name in FORMATS if not only or name in only]:
             place = folder / name
             put_set(place, name)
             parts = sorted(path for path in place.rglob("*") if path.is_file())
@@ -244,8 +245,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=10_000, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", nargs="+", choices=[*kinds(), *FORMATS], default=[], help="default: all")
     given_arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="readers-") as place:
-        summary = attack(Path(place), given_arguments.files, given_arguments.seed)
+        summary = attack(Path(place), given_arguments.files, given_arguments.seed, given_arguments.kinds)
     print(json.dumps(summary))
     sys.exit(bool(summary["problems"]))
