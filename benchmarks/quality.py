@@ -70,7 +70,8 @@ from quality_methods import GROUPS, METHODS, REAL, SETS, UNTRAINED, Method
 from quality_report import draw, tables
 from quality_tasks import RANKINGS, add_data_options, load, some
 
-WEIGHTS = ("its own", "random", "contrastive", "pre-trained on", "pre-trained from scratch")
+CONTRASTIVE = {"contrastive": False, "contrastive, hard negatives": True}
+WEIGHTS = ("its own", "random", *CONTRASTIVE, "pre-trained on", "pre-trained from scratch")
 
 
 def main() -> None:
@@ -302,10 +303,11 @@ def other_weights(backbone: str, weights: str, steps: int, folder: Path) -> str:
     path = folder / f"{backbone.rpartition('/')[2]} {weights} {steps}"
     if (path / "modules.json").exists():
         return str(path)
-    if weights == "contrastive":
+    if weights in CONTRASTIVE:
         conversations, held_out = load_conversations("chitchat")
         settings = TrainingOptions(steps=steps, evaluate_every=100, validation_queries=300)
-        pretrain_contrastive(conversations, held_out, path, resolve_backbone(backbone), settings, max_length=64)
+        given = {"max_length": 64, "hard_negatives": CONTRASTIVE[weights]}
+        pretrain_contrastive(conversations, held_out, path, resolve_backbone(backbone), settings, **given)
         return str(path)
     model = SentenceTransformer(resolve_backbone(backbone), device="cpu")
     encoder = model[0].auto_model

@@ -50,6 +50,9 @@ def test_contexts_and_next_utterances_of_two_files(run: Run, tiny_backbone: str,
     code, _, err = run(*pretrain, *small, "--from-scratch")
     assert code == 2
     assert "new weights are trained by --objective masked" in err
+    code, _, err = run(*pretrain, *small, "--overwrite", "--objective", "masked", "--hard-negatives")
+    assert code == 2
+    assert "they are of --objective contrastive" in err
     train = ["train", "--data", "pairs.jsonl", "--backbone", "backbone", "--output", "model", "--steps", 2]
     (tmp_path / "pairs.jsonl").write_text("".join(f'{{"query": "{i}?", "positive": "{i}!"}}\n' for i in range(20)))
     code, _, err = run(*train, "--batch-size", 4)

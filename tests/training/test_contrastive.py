@@ -11,6 +11,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
 
 from polyencoders import BiEncoder, PolyEncoder
+from polyencoders.data import Example
 from polyencoders.errors import TrainingError
 from polyencoders.training import TrainingOptions, pretrain_contrastive
 from polyencoders.training.contrastive import next_utterances
@@ -26,9 +27,11 @@ def options(**given):
 
 @given(st.lists(TURNS, max_size=5), st.integers(1, 4), st.integers(0, 3))
 def test_every_turn_but_the_first_is_right_once_and_no_wrong_one_has_its_words(talks, turns, seed):
-    examples = next_utterances(talks, turns, seed)
+    examples = next_utterances(talks, turns, True, seed)
     assert [example.positives[0] for example in examples] == [turn for talk in talks for turn in talk[1:]]
-    assert examples == next_utterances(talks, turns, seed)
+    assert examples == next_utterances(talks, turns, True, seed)
+    without = [Example(example.query, example.positives) for example in examples]
+    assert next_utterances(talks, turns) == without
     places = [(talk, i) for talk in talks for i in range(1, len(talk))]
     for example, (talk, i) in zip(examples, places, strict=True):
         assert example.query == tuple(talk[max(0, i - turns) : i])
@@ -40,7 +43,9 @@ def test_contexts_find_their_next_utterances_and_the_backbone_is_like_any_other(
     # The reply to a question is never the question: an echo is what the backbone finds as it comes.
     talks = [[f"do you like {word}?", f"I sold all my {other}"] for word, other in itertools.pairwise(WORDS)]
     chosen = options(steps=30, evaluate_every=10, learning_rate=1e-4)
-    result = pretrain_contrastive(talks, talks, tmp_path / "backbone", backbone, chosen, max_length=24)
+    result = pretrain_contrastive(
+        talks, talks, tmp_path / "backbone", backbone, chosen, max_length=24, hard_negatives=True
+    )
     assert result.after > result.before
     record = json.loads((tmp_path / "backbone" / "pretraining.json").read_text())
     assert record["objective"] == "contrastive"

@@ -31,10 +31,17 @@ def pretrain(
     objective: Annotated[
         Literal["contrastive", "masked"],
         Option(
-            help="`contrastive`: a context finds its next utterance among those of the batch and turns of its own "
-            "conversation. `masked`: masked words, and next utterances told from others, as in the paper."
+            help="`contrastive`: a context finds its next utterance among those of the batch. `masked`: masked words, "
+            "and next utterances told from others, as in the paper."
         ),
     ] = "contrastive",
+    hard_negatives: Annotated[
+        bool,
+        Option(
+            "--hard-negatives",
+            help="Of `contrastive`: its last turn and another turn of its own conversation are wrong for a context, too.",
+        ),
+    ] = False,
     from_scratch: Annotated[
         bool,
         Option(help="Of `masked`: take the architecture and the tokeniser of --backbone only, with new weights."),
@@ -64,6 +71,8 @@ def pretrain(
 
     if from_scratch and objective != "masked":
         raise BadParameter("new weights are trained by --objective masked", param_hint="--from-scratch")
+    if hard_negatives and objective != "contrastive":
+        raise BadParameter("they are of --objective contrastive", param_hint="--hard-negatives")
     # `pretraining.json` is written beside every backbone of ours.
     check_output(output, overwrite, "backbone", "pretraining.json")
     loaded = [load_conversations(source, seed) for source in data]
@@ -87,6 +96,7 @@ def pretrain(
                         steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed
                     ),
                     max_length=max_length,
+                    hard_negatives=hard_negatives,
                     callbacks=callbacks,
                 )
             )

@@ -1,8 +1,9 @@
 """Contrastive pre-training: a context finds its next utterance among many, so that the backbone learns what follows.
 
 A backbone that was made for similarity finds paraphrases: to it a question's nearest reply is the same question. Here
-the right document of a context is its next utterance, and the wrong ones are the batch's other utterances and, of every
-context, its own last turn (an echo) and another turn of the same conversation. The loss is `InBatchCrossEntropy`.
+the right document of a context is its next utterance, and the wrong ones are the batch's other utterances: of every
+context, where asked for, also its own last turn (an echo) and another turn of the same conversation. The loss is
+`InBatchCrossEntropy`.
 """
 
 import json
@@ -37,6 +38,7 @@ def pretrain_contrastive(
     options: TrainingOptions | None = None,
     turns: int = 3,
     max_length: int = 128,
+    hard_negatives: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainingResult:
     """Pre-train a backbone on unlabelled conversations as a bi-encoder of contexts and next utterances, and save it.
@@ -61,6 +63,9 @@ def pretrain_contrastive(
         The most turns of a context.
     max_length
         The most tokens of a context, and of an utterance.
+    hard_negatives
+        Whether turns of the same conversation are wrong documents, too (`next_utterances`). docs/pretraining.md says
+        what they cost.
     callbacks
         `transformers` callbacks.
 
@@ -75,7 +80,10 @@ def pretrain_contrastive(
     folder = Path(output_dir).absolute()
     set_seed(options.seed)
     model = BiEncoder(backbone, query_length=max_length, document_length=max_length)
-    examples, held_out = (next_utterances(talks, turns, options.seed) for talks in (conversations, validation))
+    examples, held_out = (
+        next_utterances(talks, turns, hard, options.seed)
+        for talks, hard in ((conversations, hard_negatives), (validation, False))
+    )
     if len({example.positives for example in examples}) < 2:
         raise TrainingError("contrastive pre-training needs conversations with two different replies at least")
     result = train(model, examples, held_out, folder / CHECKPOINTS, options, callbacks, overwrite=True)
@@ -87,19 +95,26 @@ def pretrain_contrastive(
     )
     with whole_directory(folder, replaced=PARTS_OF_A_BACKBONE.fullmatch) as scratch:
         plain.save_pretrained(str(scratch))
-        record = {"objective": "contrastive", "options": asdict(options), **asdict(result)}
+        record = {
+            "objective": "contrastive",
+            "hard_negatives": hard_negatives,
+            "options": asdict(options),
+            **asdict(result),
+        }
         (scratch / "pretraining.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return result
 
 
-def next_utterances(conversations: Conversations, turns: int = 3, seed: int = 0) -> list[Example]:
-    """Returns an example for every turn but the first: the turns before it, itself, and wrong turns beside it.
+def next_utterances(
+    conversations: Conversations, turns: int = 3, hard_negatives: bool = False, seed: int = 0
+) -> list[Example]:
+    """Returns an example for every turn but the first: the turns before it, and itself.
 
-    `turns` is the most turns of a context. The wrong ones are the context's last turn and, where there is one, a turn
+    `turns` is the most turns of a context. `hard_negatives` are the context's last turn and, where there is one, a turn
     drawn from the rest of the conversation; none has the words of the right one.
 
-    >>> next_utterances([["Tea?", "Please.", "Here."]])[0]
+    >>> next_utterances([["Tea?", "Please.", "Here."]], hard_negatives=True)[0]
     Example(query=('Tea?',), positives=('Please.',), negatives=('Tea?', 'Here.'), candidates=None)
     """
     check_turns(turns)
@@ -107,6 +122,9 @@ def next_utterances(conversations: Conversations, turns: int = 3, seed: int = 0)
     examples = []
     for said in conversations:
         for i in range(1, len(said)):
+            if not hard_negatives:
+                examples.append(Example(said[max(0, i - turns) : i], said[i]))
+                continue
             others = [turn for place, turn in enumerate(said) if place not in (i - 1, i) and not _same(turn, said[i])]
             wrong = [] if _same(said[i - 1], said[i]) else [said[i - 1]]
             wrong += [rng.choice(others)] if others else []
