@@ -39,7 +39,7 @@ def pretrain(
         bool,
         Option(
             "--hard-negatives",
-            help="Of `contrastive`: its last turn and another turn of its own conversation are wrong for a context, too.",
+            help="Of `contrastive`: a context's last turn and another of its conversation are wrong documents, too.",
         ),
     ] = False,
     from_scratch: Annotated[
