@@ -59,9 +59,9 @@ from polyencoders.training import (
     TrainingResult,
     distill,
     mine_hard_negatives,
+    pretrain_contrastive,
     train,
 )
-from polyencoders.training.contrastive import pretrain_contrastive
 from polyencoders.training.frozen import FrozenOutputs
 from polyencoders.training.pretraining import PretrainingOptions, pretrain
 from quality_attention import LOSSES, Annealing, put_after_codes

@@ -88,7 +88,7 @@ _READ = Distillation(hard_negatives=None, random_negatives=4)
 
 REAL = "ms-marco-MiniLM-L-12-v2"
 """A cross-encoder that was trained elsewhere, on the queries of a search engine: what `--teacher` names."""
-_JUDGED = Distillation(hard_negatives=HardNegatives(number=7, ranks=(0, 50), margin=None), cross_entropy=0.0)
+_JUDGED = Distillation(cross_entropy=0.0)
 """The teacher's judgement alone of the example's own candidates and of what the student finds."""
 
 _HARD = HardNegatives(number=4)
@@ -144,14 +144,11 @@ METHODS: dict[str, Method] = {
         for name, one in _STUDENTS.items()
     },
     **{
-        f"{name}, taught by {REAL}": Method(one.architecture, one.settings, one.options, taught=REAL)
-        for name, one in _STUDENTS.items()
-    },
-    **{
-        f"{name}, judged by {REAL}": Method(
-            one.architecture, one.settings, one.options, taught=REAL, distillation=_JUDGED
+        f"{name}, {told} by {REAL}": Method(
+            one.architecture, one.settings, one.options, taught=REAL, distillation=learnt
         )
         for name, one in _STUDENTS.items()
+        for told, learnt in (("taught", Distillation()), ("judged", _JUDGED))
     },
     "maxsim": Method("maxsim"),
     "bi-first": Method("bi", {"reduction": "first"}),

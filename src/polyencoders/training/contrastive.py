@@ -6,24 +6,23 @@ context, where asked for, also its own last turn (an echo) and another turn of t
 `InBatchCrossEntropy`.
 """
 
-import json
 import os
 import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback, set_seed
 
 from polyencoders.data import Example
-from polyencoders.data.sources import check_turns
+from polyencoders.data.sources import turns_as_examples
 from polyencoders.errors import TrainingError
-from polyencoders.files import whole_directory
 from polyencoders.models import BiEncoder
+from polyencoders.training.next_utterance import words
 from polyencoders.training.options import TrainingOptions
-from polyencoders.training.pretraining import PARTS_OF_A_BACKBONE
+from polyencoders.training.output import save_backbone
 from polyencoders.training.resume import CHECKPOINTS
 from polyencoders.training.run import TrainingResult, train
 
@@ -93,16 +92,8 @@ def pretrain_contrastive(
     plain = SentenceTransformer(
         modules=[transformer, *rest], similarity_fn_name="cosine" if model.normalize else "dot", device="cpu"
     )
-    with whole_directory(folder, replaced=PARTS_OF_A_BACKBONE.fullmatch) as scratch:
-        plain.save_pretrained(str(scratch))
-        record = {
-            "objective": "contrastive",
-            "hard_negatives": hard_negatives,
-            "options": asdict(options),
-            **asdict(result),
-        }
-        (scratch / "pretraining.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    kept = {"objective": "contrastive", "hard_negatives": hard_negatives, "options": asdict(options)}
+    save_backbone(folder, plain.save_pretrained, {**kept, **asdict(result)})
     return result
 
 
@@ -117,20 +108,19 @@ def next_utterances(
     >>> next_utterances([["Tea?", "Please.", "Here."]], hard_negatives=True)[0]
     Example(query=('Tea?',), positives=('Please.',), negatives=('Tea?', 'Here.'), candidates=None)
     """
-    check_turns(turns)
+    found = turns_as_examples(conversations, turns)
+    if not hard_negatives:
+        return list(chain.from_iterable(found))
     rng = random.Random(seed)
-    examples = []
-    for said in conversations:
-        for i in range(1, len(said)):
-            if not hard_negatives:
-                examples.append(Example(said[max(0, i - turns) : i], said[i]))
-                continue
-            others = [turn for place, turn in enumerate(said) if place not in (i - 1, i) and not _same(turn, said[i])]
-            wrong = [] if _same(said[i - 1], said[i]) else [said[i - 1]]
-            wrong += [rng.choice(others)] if others else []
-            examples.append(Example(said[max(0, i - turns) : i], said[i], wrong))
-    return examples
+    return [
+        Example(example.query, example.positives, _turns_beside(said, i, rng))
+        for said, examples in zip(conversations, found, strict=True)
+        for i, example in enumerate(examples, start=1)
+    ]
 
 
-def _same(one: str, other: str) -> bool:
-    return one.casefold().split() == other.casefold().split()
+def _turns_beside(said: Sequence[str], i: int, rng: random.Random) -> list[str]:
+    """Returns the turn before the i-th and one drawn from the rest, none with the words of the i-th."""
+    wrong = [(place, turn) for place, turn in enumerate(said) if words(turn) != words(said[i])]
+    others = [turn for place, turn in wrong if place != i - 1]
+    return [turn for place, turn in wrong if place == i - 1] + ([rng.choice(others)] if others else [])

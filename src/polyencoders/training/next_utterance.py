@@ -37,7 +37,7 @@ class NextUtterancePairs(Dataset[dict[str, Any]]):
         self.size = size
         self.seed = seed
         self.places = [(i, turn) for i, talk in enumerate(conversations) for turn in range(1, len(talk))]
-        if len({_words(conversations[i][turn]) for i, turn in self.places}) < 2:
+        if len({words(conversations[i][turn]) for i, turn in self.places}) < 2:
             raise TrainingError("next-utterance prediction needs conversations with two different replies at least")
         self.separator = f" {tokenizer.sep_token} " if tokenizer.sep_token else " "
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
@@ -60,7 +60,7 @@ class NextUtterancePairs(Dataset[dict[str, Any]]):
         while True:
             other, other_turn = self.places[rng.randrange(len(self.places))]
             candidate = self.conversations[other][other_turn]
-            if _words(candidate) != _words(utterance):
+            if words(candidate) != words(utterance):
                 return context, candidate, follows
 
     def __getitem__(self, k: int) -> dict[str, Any]:
@@ -104,5 +104,6 @@ def _seed_of(seed: int, what: str, k: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed} {what} {k}".encode(), digest_size=7).digest())
 
 
-def _words(text: str) -> str:
+def words(text: str) -> str:
+    """Returns a text without its case and its white space: what is the same said."""
     return " ".join(text.casefold().split())

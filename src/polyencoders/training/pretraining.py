@@ -1,9 +1,6 @@
 """Pre-training as in the paper, by masked words and next utterances told from others: conversations to a backbone."""
 
-import json
 import os
-import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import inf
@@ -17,19 +14,12 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from polyencoders.errors import TrainingError
-from polyencoders.files import whole_directory
 from polyencoders.training.next_utterance import MaskingCollator, NextUtterancePairs
 from polyencoders.training.options import check_rate, check_whole_numbers
+from polyencoders.training.output import save_backbone
 from polyencoders.training.pretraining_model import load_for_pretraining
 from polyencoders.training.resume import CHECKPOINTS, checkpoint_to_resume, digest
 from polyencoders.training.trainer import ResumableTrainer, trainer_arguments
-
-PARTS_OF_A_BACKBONE = re.compile(
-    r"model[\w.-]*\.safetensors(\.index\.json)?|vocab\.(txt|json)|merges\.txt|spiece\.model"
-    r"|(config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|pretraining)\.json"
-    r"|(modules|config_sentence_transformers|sentence_bert_config)\.json|\d+_(Pooling|Normalize)|README\.md"
-)
-"""What of a backbone in the place of the new one goes; the second line is what sentence-transformers adds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,12 +145,13 @@ def pretrain(
         trainer.state.global_step, trainer.state.best_global_step or 0, before, _measured(trainer)
     )
     model.encoder.config.architectures = [type(model.encoder).__name__]
-    with whole_directory(folder, replaced=PARTS_OF_A_BACKBONE.fullmatch) as scratch:
-        model.encoder.save_pretrained(str(scratch))
-        tokenizer.save_pretrained(str(scratch))
-        record = {"objective": "masked", "from_scratch": from_scratch, "options": asdict(options), **asdict(result)}
-        (scratch / "pretraining.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+    def save(scratch: str) -> None:
+        model.encoder.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+
+    record = {"objective": "masked", "from_scratch": from_scratch, "options": asdict(options), **asdict(result)}
+    save_backbone(folder, save, record)
     return result
 
 
